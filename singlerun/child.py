@@ -1,0 +1,330 @@
+"""The command: started, handed its signals, waited for.
+
+Signals are not caught but blocked, and taken one by one with sigwaitinfo(2): there is no moment
+in which one can be missed, or interrupt what must not be interrupted.
+
+With a controlling terminal the command stays in our process group, so that the shell, the terminal
+and what stands beside it in a pipeline see one job, as without us. What the terminal sends (Ctrl-C,
+Ctrl-Z) reaches the command by itself. Without a terminal the command leads a group of its own,
+and what is sent to us is sent on to that group.
+"""
+
+import os
+import sys
+import time
+
+from singlerun.errors import CommandNotExecutableError, CommandNotFoundError
+from singlerun.outcome import Outcome
+from singlerun.owner import start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Iterable, Mapping
+else:
+    import _signal
+
+KILL_AFTER = 10.0
+"""Seconds between a signal that asks to end and SIGKILL."""
+
+ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT)
+"""They go to the command's whole group, and begin its end."""
+TELLING = (_signal.SIGUSR1, _signal.SIGUSR2)
+"""They go to the command alone."""
+
+_SI_KERNEL = 0x80
+"""siginfo's code for what the kernel sent by itself, as a terminal does (sigaction(2))."""
+
+
+class Signals:
+    """The signals of this process while it runs a command: blocked from ``block`` on."""
+
+    def __init__(self) -> None:
+        self.terminal = _has_terminal()
+        # An ignored signal (nohup) stays ignored, here and in the command.
+        watched = [*ENDING, *TELLING, *((_signal.SIGCONT,) if self.terminal else ())]
+        self.watched = {
+            number for number in watched if _signal.getsignal(number) is not _signal.SIG_IGN
+        }
+        if _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_IGN:
+            # Else the kernel throws our child's status away (wait(2), notes).
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        self.inherited = _signal.pthread_sigmask(
+            _signal.SIG_BLOCK, self.watched | {_signal.SIGCHLD}
+        )
+
+    def ending(self) -> int | None:
+        """Give the first signal that asks to end and has come already, None if none has."""
+        pending = _signal.sigpending()
+        return next((int(number) for number in ENDING if number in pending & self.watched), None)
+
+    def restore(self) -> None:
+        """Let signals in again as before."""
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.inherited)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def environment() -> dict[bytes, bytes]:
+    """Give the environment that this process was started with.
+
+    In the C locale, as under cron, Python sets LC_CTYPE for itself (PEP 538); the command must not
+    see that.
+    """
+    given = dict(os.environb)
+    if given.get(b"LC_CTYPE", b"").upper().endswith(b"UTF-8"):
+        try:
+            with open("/proc/self/environ", "rb", buffering=0) as file:
+                started_with = file.read().split(b"\0")
+        except OSError:
+            return given
+        before = [entry[9:] for entry in started_with if entry.startswith(b"LC_CTYPE=")]
+        if before:
+            given[b"LC_CTYPE"] = before[0]
+        else:
+            del given[b"LC_CTYPE"]
+    return given
+
+
+class Child:
+    """A command that was started.
+
+    Attributes:
+        pid, started: its identity, as in owner.Owner.
+        asked_to_end: whether a signal that asks to end came while it ran.
+    """
+
+    def __init__(
+        self,
+        argv: "list[str]",
+        env: "Mapping[bytes, bytes]",
+        inherited: "Iterable[int]",
+        signals: Signals,
+    ) -> None:
+        """Start the command; it inherits these descriptors under their numbers.
+
+        Raises:
+            CommandNotFoundError: there is no such command.
+            CommandNotExecutableError: it can't be executed.
+        """
+        self._signals = signals
+        self._begun_ns = time.monotonic_ns()
+        self.pid = _spawn(argv, env, inherited, signals)
+        self.started = start_time(self.pid)
+        self.asked_to_end = False
+        self._deadline: float | None = None
+        self._kin: set[int] = set()
+        self._interrupted = False
+
+    def wait(self) -> Outcome:
+        """Wait for the command's end, passing signals on meanwhile.
+
+        A signal that asks to end, sent by a process, gives the whole group KILL_AFTER seconds; then
+        it is killed, also what is left of it when the command itself has ended.
+        """
+        signals = {*self._signals.watched, _signal.SIGCHLD}
+        while True:
+            if self._deadline is None:
+                came = _signal.sigwaitinfo(signals)
+            else:
+                left = self._deadline - time.monotonic()
+                timed = _signal.sigtimedwait(signals, max(0, left))
+                if timed is None:
+                    self._send(_signal.SIGKILL)
+                    self._deadline = None
+                    continue
+                came = timed
+            if came.si_signo != _signal.SIGCHLD:
+                self._pass_on(came)
+            elif self._has_ended():
+                if self._deadline is not None:
+                    # Not waited for yet, so its PID can't be given to a stranger's group.
+                    self._end_group(self._deadline)
+                return self._reap()
+
+    def linger(self, pipe: int) -> None:
+        """Wait until nobody has the other end of a pipe any more; pass signals on meanwhile."""
+        from singlerun.lock import wait  # noqa: PLC0415 - only when asked to linger
+
+        deadline = None
+        while True:
+            try:
+                if wait.call(lambda: os.read(pipe, 1), self._signals.watched, deadline):
+                    return
+                self._send(_signal.SIGKILL)
+                deadline = None
+            except wait.InterruptedWaitError as interrupted:
+                self._send(interrupted.args[0])
+                if interrupted.args[0] in ENDING:
+                    deadline = deadline or time.monotonic() + KILL_AFTER
+
+    def die_alike(self, outcome: Outcome) -> None:
+        """Die of Ctrl-C as the command did, so that a shell's loop around us ends with it.
+
+        A shell goes on after a program that survived SIGINT, whatever its exit status.
+        """
+        if self._interrupted and outcome.signal == _signal.SIGINT:
+            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+            self._signals.restore()
+            os.kill(os.getpid(), _signal.SIGINT)
+
+    def _has_ended(self) -> bool:
+        changed = os.waitid(
+            os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        )
+        if changed is None:
+            return False
+        if changed.si_code != os.CLD_STOPPED:
+            return True
+        self._reap_stop(changed.si_status)
+        return False
+
+    def _reap_stop(self, number: int) -> None:
+        """Stop with the command, if a shell is there to notice and to continue us."""
+        stopped = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
+        if stopped is None or not self._signals.terminal:
+            return
+        # fg continues us both, us perhaps first: then the stop that we saw is over already.
+        if _signal.SIGCONT not in _signal.sigpending():
+            os.kill(os.getpid(), number)
+
+    def _pass_on(self, came: "_signal.struct_siginfo") -> None:
+        number = came.si_signo
+        if number in TELLING or number == _signal.SIGCONT:
+            os.kill(self.pid, number)
+            return
+        self.asked_to_end = True
+        if self._signals.terminal and came.si_code == _SI_KERNEL:
+            self._interrupted = number == _signal.SIGINT
+            # The terminal sent it to the whole group; only a hangup is told to the leader alone.
+            if number == _signal.SIGHUP and os.getsid(0) == os.getpid():
+                self._send(number)
+            return
+        self._send(number)
+        if self._deadline is None:
+            self._deadline = time.monotonic() + KILL_AFTER
+
+    def _send(self, number: int) -> None:
+        for pid in self._group() if self._signals.terminal else (-self.pid,):
+            try:
+                os.kill(pid, number)
+            except (ProcessLookupError, PermissionError):
+                pass
+
+    def _group(self) -> list[int]:
+        """Give the live processes of the command's group; with a terminal it is ours too."""
+        from singlerun import processes  # noqa: PLC0415 - only when there is something to end
+
+        if not self._signals.terminal:
+            return processes.group(self.pid)
+        # Whose parent has ended is nobody's descendant any more, but was seen before.
+        for pid in (self.pid, *self._kin):
+            self._kin.update(processes.descendants(pid))
+        self._kin.add(self.pid)
+        return [pid for pid in processes.group(os.getpgrp()) if pid in self._kin]
+
+    def _end_group(self, deadline: float) -> None:
+        from singlerun import processes  # noqa: PLC0415 - as above
+
+        while left := self._group():
+            if not processes.await_end(left, max(0, deadline - time.monotonic())):
+                self._send(_signal.SIGKILL)
+                processes.await_end(left, 1)
+                return
+
+    def _reap(self) -> Outcome:
+        _, status, usage = os.wait4(self.pid, 0)
+        elapsed_ns = time.monotonic_ns() - self._begun_ns
+        signaled = os.WIFSIGNALED(status)
+        return Outcome(
+            None if signaled else os.WEXITSTATUS(status),
+            os.WTERMSIG(status) if signaled else None,
+            elapsed_ns=elapsed_ns,
+            user_us=round(usage.ru_utime * 1e6),
+            system_us=round(usage.ru_stime * 1e6),
+            max_rss_kb=usage.ru_maxrss,
+        )
+
+
+def _spawn(
+    argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]", signals: Signals
+) -> int:
+    # dup2 onto itself clears close-on-exec in the child alone (posix_spawn_file_actions_adddup2).
+    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited]
+    # SQLite puts /dev/null where standard streams were closed; the command gets them closed.
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd, stream in enumerate(streams) if stream is None]
+    # Python ignores these for itself, and what is ignored would stay so in the command.
+    defaults = [_signal.SIGPIPE, _signal.SIGXFSZ]
+    group = {} if signals.terminal else {"setpgroup": 0}
+    words = argv
+    try:
+        while True:
+            try:
+                return os.posix_spawnp(
+                    words[0], words, env,
+                    file_actions=actions, setsigmask=signals.inherited, setsigdef=defaults, **group,
+                )  # fmt: skip
+            except OSError as error:
+                import errno  # noqa: PLC0415 - only when it failed
+
+                if error.errno != errno.ENOEXEC or words is not argv:
+                    raise
+                # A script without "#!": shells and execvp(3) give it to sh, posix_spawnp(3) doesn't.
+                words = ["/bin/sh", find(argv[0]) or argv[0], *argv[1:]]
+    except OSError as error:
+        raise _start_error(argv, error) from None
+
+
+def find(command: str) -> str | None:
+    """Find a command as execvp(3) does: the path of the first such file in PATH, or as given."""
+    if "/" in command:
+        return command if os.path.exists(command) else None
+    for directory in os.environ.get("PATH", "/bin:/usr/bin").split(":"):
+        path = os.path.join(directory or ".", command)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _start_error(
+    argv: "list[str]", error: OSError
+) -> CommandNotFoundError | CommandNotExecutableError:
+    import errno  # noqa: PLC0415
+
+    command = argv[0]
+    path = find(command)
+    if path is None and ("/" not in command or error.errno in {errno.ENOENT, errno.ENOTDIR}):
+        # EACCES may also come from a directory in PATH that can't be searched.
+        if not _stands_in_path(command):
+            return CommandNotFoundError(command)
+    elif error.errno == errno.ENOENT:
+        return CommandNotExecutableError(
+            command, "the interpreter in its first line is missing", f"look at: head -1 {path}"
+        )
+    if error.errno == errno.E2BIG:
+        return CommandNotExecutableError(
+            command, "its arguments and environment are too long", "pass them through a file"
+        )
+    if os.path.isdir(command):
+        return CommandNotExecutableError(command, "it is a directory", "name a program in it")
+    if error.errno == errno.EACCES:
+        return CommandNotExecutableError(
+            command, "permission denied", f"make it executable: chmod +x {command}"
+        )
+    return CommandNotExecutableError(
+        command, (error.strerror or str(error)).lower(), "see execve(2)"
+    )
+
+
+def _stands_in_path(command: str) -> bool:
+    directories = os.environ.get("PATH", "/bin:/usr/bin").split(":")
+    return "/" not in command and any(
+        os.path.isfile(os.path.join(directory or ".", command)) for directory in directories
+    )

@@ -1,0 +1,92 @@
+"""What the subcommands that look at the record have in common."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from singlerun import reaper
+from singlerun.errors import SinglerunError, UsageError
+from singlerun.options import read_name, read_path
+from singlerun.paths import StateDir, state_path
+from singlerun.render.line import say
+from singlerun.store.base import Run
+from singlerun.store.sqlite import FILE, SqliteStore
+
+
+class Name(click.ParamType):
+    """A lock's name, as bytes."""
+
+    name = "NAME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        """Read a name."""
+        try:
+            return read_name(value) if isinstance(value, str) else value
+        except UsageError as error:
+            self.fail(str(error.args[0]), param, ctx)
+
+
+def dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --dir to a subcommand."""
+    return click.option("--dir", "directory", metavar="DIR", help="The state directory.")(function)
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --json to a subcommand."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def open_state(ctx: click.Context, directory: str | None) -> StateDir | None:
+    """Open the state directory; None if nothing has run there yet.
+
+    Raises:
+        StateDirError: it can't be trusted or read.
+    """
+    chosen = directory or ctx.obj
+    path = state_path(read_path(chosen) if chosen else None)
+    try:
+        return StateDir(path, create=False)
+    except FileNotFoundError:
+        return None
+
+
+def open_store(state: StateDir | None) -> SqliteStore | None:
+    """Open the run-log; None if there is none."""
+    if state is None or not os.path.lexists(os.path.join(state.path, FILE)):
+        return None
+    return SqliteStore(state)
+
+
+def tell_notices(store: SqliteStore) -> None:
+    """Tell what the store has to tell, on standard error."""
+    for notice in store.notices:
+        say(notice)
+    store.notices.clear()
+
+
+def judged(runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
+    """Give runs with their states as they are shown, and the PIDs that prove them."""
+    return [
+        (run, *reaper.state_of(run)) if run.ended_ns is None else (run, run.state, [])
+        for run in runs
+    ]
+
+
+class Command(click.Command):
+    """A subcommand: its own failures are one line and exit status 125."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        options["context_settings"] = {"help_option_names": ["-h", "--help"]}
+        super().__init__(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call it, and turn a failure into its exit status."""
+        try:
+            return super().invoke(ctx)
+        except SinglerunError as error:
+            say(str(error))
+            return error.exit_status

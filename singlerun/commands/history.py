@@ -1,0 +1,34 @@
+"""``singlerun history``: what ran, and how it ended."""
+
+import sys
+
+import click
+
+from singlerun.commands import common
+from singlerun.render import json, runs
+
+
+@click.command(cls=common.Command, epilog="Example: singlerun history sync --limit 5")
+@click.argument("name", required=False, type=common.Name(), metavar="[NAME]")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(1), metavar="N",
+    help="The latest N.",
+)  # fmt: skip
+@common.json_option
+@common.dir_option
+@click.pass_context
+def command(
+    ctx: click.Context, name: bytes | None, limit: int, *, as_json: bool, directory: str | None
+) -> None:
+    """Show the latest runs, newest first: also those that were refused, skipped, or got lost."""
+    store = common.open_store(common.open_state(ctx, directory))
+    found = [] if store is None else store.runs(name, limit=limit)
+    if store is not None:
+        common.tell_notices(store)
+    judged = common.judged(found)
+    if as_json:
+        json.show((run, state) for run, state, _ in judged)
+    elif judged or not sys.stdout.isatty():
+        runs.show_history(judged)
+    else:
+        click.echo("Nothing has run yet." if name is None else "Nothing has run under that name.")

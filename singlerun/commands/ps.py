@@ -1,0 +1,65 @@
+"""``singlerun ps``: what runs, waits, is an orphan or a zombie."""
+
+import sys
+
+import click
+
+from singlerun.commands import common
+from singlerun.render import json, runs
+from singlerun.store.base import Run
+
+LATEST = 20
+
+
+@click.command(cls=common.Command, epilog="Example: singlerun ps sync --json")
+@click.argument("names", nargs=-1, type=common.Name(), metavar="[NAME]...")
+@click.option("-a", "--all", "ended", is_flag=True, help=f"Also the latest {LATEST} that ended.")
+@click.option("--tree", is_flag=True, help="Show nested runs below those that started them.")
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@common.json_option
+@common.dir_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    names: tuple[bytes, ...],
+    *,
+    ended: bool,
+    tree: bool,
+    watch: bool,
+    as_json: bool,
+    directory: str | None,
+) -> None:
+    """Show what runs and waits, and what was left behind: in 80 columns on a terminal.
+
+    A zombie is a run whose singlerun and command are both dead; an orphan's command lives on.
+    """
+    if watch and as_json:
+        raise click.UsageError("--watch and --json exclude each other")
+    store = common.open_store(common.open_state(ctx, directory))
+    while True:
+        found: list[Run] = []
+        if store is not None:
+            latest = store.runs(limit=LATEST) if ended else []
+            known = {run.id: run for run in (*latest, *store.open_runs())}
+            found = [known[run_id] for run_id in sorted(known, key=lambda key: key or 0)]
+            common.tell_notices(store)
+        if names:
+            found = [run for run in found if set(run.names) & set(names)]
+        judged = common.judged(found)
+        if watch:
+            click.clear()
+        if as_json:
+            json.show((run, state) for run, state, _ in judged)
+        elif judged or watch or not sys.stdout.isatty():
+            runs.show_open(judged, tree=tree)
+        else:
+            click.echo("Nothing runs.")
+        if not watch:
+            return
+        _pause()
+
+
+def _pause() -> None:
+    import time  # noqa: PLC0415 - only to watch
+
+    time.sleep(1)

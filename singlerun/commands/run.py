@@ -1,0 +1,58 @@
+"""``singlerun run``: the prefix form, parsed by Click from the table in options.py."""
+
+from typing import Any
+
+import click
+
+from singlerun import runner
+from singlerun.errors import UsageError
+from singlerun.job import Job
+from singlerun.options import RUN_OPTIONS, Option
+
+
+class _Value(click.ParamType):
+    """The type of an option in the table."""
+
+    def __init__(self, option: Option) -> None:
+        self.name = option.metavar or ""
+        self._read = option.read
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except UsageError as error:
+            self.fail(str(error.args[0]), param, ctx)
+
+
+def _click_option(option: Option) -> click.Option:
+    if option.metavar is None:
+        return click.Option([*option.flags, option.dest], is_flag=True, help=option.help)
+    return click.Option(
+        [*option.flags, option.dest],
+        type=_Value(option),
+        metavar=option.metavar,
+        multiple=option.many,
+        help=option.help,
+    )
+
+
+def _run(ctx: click.Context, /, words: tuple[str, ...], **values: Any) -> int:
+    values["dir"] = values["dir"] or ctx.obj
+    return runner.run(Job(list(words), values))
+
+
+command = click.Command(
+    "run",
+    params=[
+        *(_click_option(option) for option in RUN_OPTIONS),
+        click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="[--] COMMAND [ARG]..."),
+    ],
+    callback=click.pass_context(_run),
+    help="Run COMMAND, unless another instance of it runs already.",
+    epilog="Example: singlerun run -n sync rsync -a src/ dst/",
+    context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+)

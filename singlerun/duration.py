@@ -1,0 +1,48 @@
+"""Durations as people write them: ``30`` (seconds), ``1.5s``, ``5m``, ``1h30m``, ``2d``."""
+
+from singlerun.errors import UsageError
+
+UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+LONGEST = 100 * 366 * 86_400
+"""A hundred years: longer ones overflow the kernel's timers."""
+
+
+def parse(text: str) -> float:
+    """Turn a duration into seconds.
+
+    Raises:
+        UsageError: it is empty, negative, too long, or not of that form.
+    """
+    total, number, unit_before = 0.0, "", 10 * UNITS["d"]
+    for character in text if text[-1:] in UNITS else text + "s":
+        if character in "0123456789." and character.isascii():
+            number += character
+            continue
+        # Units fall from left to right, each at most once: "1h30m", but not "30m1h" or "1m1m".
+        unit = UNITS.get(character, unit_before)
+        if unit >= unit_before or number.count(".") > 1 or number in {"", "."}:
+            raise _bad(text)
+        total, number, unit_before = total + float(number) * unit, "", unit
+    if total > LONGEST:
+        raise _bad(text)
+    return total
+
+
+def _bad(text: str) -> UsageError:
+    return UsageError(f"bad duration {text!r}: write 30 (seconds), 1.5s, 5m, 1h30m or 2d")
+
+
+def brief(seconds: float) -> str:
+    """Show seconds to a person in at most two units: ``0.3s``, ``42s``, ``2m 10s``, ``3d 4h``."""
+    seconds = max(seconds, 0)
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    left = round(seconds)
+    parts = []
+    for unit, size in UNITS.items():
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count}{unit}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(filter(None, parts))

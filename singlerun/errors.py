@@ -1,0 +1,44 @@
+"""Every failure that singlerun reports: an exception's docstring is its message.
+
+``exit_status`` is what the prefix form exits with. A message is one sentence that says what is
+wrong and what to do; ``{0}``, ``{1}`` stand for the exception's arguments.
+"""
+
+
+class SinglerunError(Exception):
+    """{0}"""
+
+    exit_status = 125
+
+    def __str__(self) -> str:
+        """Give the message; with ``python -OO``, which drops docstrings, the bare arguments."""
+        template = type(self).__doc__
+        return template.format(*self.args) if template else ": ".join(map(str, self.args))
+
+
+class UsageError(SinglerunError):
+    """{0}; see: singlerun --help"""
+
+
+class StateDirError(SinglerunError):
+    """cannot use the state directory {0}: {1}; {2}"""
+
+
+class LockFileError(SinglerunError):
+    """cannot lock {0}: {1}; {2}"""
+
+
+class RecordError(SinglerunError):
+    """the run-log {0} cannot be used: {1}; {2}"""
+
+
+class CommandNotFoundError(SinglerunError):
+    """{0}: command not found; check its spelling and PATH"""
+
+    exit_status = 127
+
+
+class CommandNotExecutableError(SinglerunError):
+    """{0}: cannot be executed: {1}; {2}"""
+
+    exit_status = 126

@@ -1,0 +1,80 @@
+"""Who holds a name: asked of the kernel first, then of the record, and looked for in /proc last."""
+
+import os
+
+from singlerun import lock, processes, reaper
+from singlerun.owner import ALIVE, life
+from singlerun.paths import lock_file_name
+from singlerun.store.base import RUNNING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from singlerun.paths import StateDir
+    from singlerun.store.base import Run
+    from singlerun.store.sqlite import SqliteStore
+
+
+def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int]]":
+    """Name the holder of a lock: its run if the record knows it, and its PIDs, the best one first.
+
+    ``former`` are the open runs of that lock, ``paths`` its files.
+    """
+    for run in former:
+        if run.state != RUNNING:
+            continue
+        state, pids = reaper.state_of(run)
+        if state != reaper.ZOMBIE:
+            if life(run.wrapper) == ALIVE and pids == [run.wrapper_pid]:
+                # It lingers, or has only just begun: rather name what still works.
+                pids = [*reaper.survivors(run), *pids]
+            return run, pids
+    for path in paths:
+        if holders := processes.holding(path):
+            return None, holders
+    return None, []
+
+
+def of_name(
+    name: bytes, state: "StateDir", store: "SqliteStore | None"
+) -> "tuple[Run | None, list[int]] | None":
+    """Tell who holds a name, None if nobody does.
+
+    The lock is taken for a moment, and only while the store is kept to ourselves: who fails to get
+    it because of that tries again under the same guard, and is not refused (conflict.py).
+
+    Raises:
+        RecordError, StateDirError, LockFileError: the answer can't be had.
+    """
+    former = [] if store is None else [
+        run for run in store.open_runs() if name in run.names and run.state == RUNNING
+    ]  # fmt: skip
+    paths = [os.path.join(state.locks, lock_file_name(name))]
+    if store is not None:
+        # A run under --lock-file has its name for people only; the file is in its record.
+        latest = store.runs(name, limit=1)
+        paths += {run.lock_file for run in (*former, *latest) if run.lock_file is not None}
+    held = [path for path in paths if os.path.exists(path) and _is_held(path, store)]
+    run, pids = find(former, held)
+    return (run, pids) if held or pids else None
+
+
+def _is_held(path: bytes, store: "SqliteStore | None") -> bool:
+    if store is None:
+        return _is_taken(path)
+    with store.exclusively():
+        return _is_taken(path)
+
+
+def _is_taken(path: bytes) -> bool:
+    hold = lock.of_file(path, shared=False)
+    try:
+        return not hold.try_take()
+    finally:
+        hold.free()
+
+
+def hold_of(run: "Run", state: "StateDir") -> lock.Hold:
+    """Give the locks that a recorded run took."""
+    if run.lock_file is not None:
+        return lock.of_file(run.lock_file, shared=run.shared)
+    return lock.of_names(run.names, state, shared=run.shared)

@@ -1,0 +1,86 @@
+"""What to run, under which name, and what to do when that is held."""
+
+import os
+
+from singlerun.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+HASH_BYTES = 6
+
+
+class Job:
+    """A command and its policy.
+
+    Attributes:
+        argv: the command and its arguments.
+        names: what it holds, at least one.
+        lock_file: the file that the user chose to lock instead, or None.
+        wait_for: seconds to wait at most; infinity to wait without end, 0 not to wait.
+        conflict_status: what to exit with if the lock is held.
+    """
+
+    __slots__ = (
+        "argv", "conflict_status", "dir", "linger", "lock_file", "names", "quiet",
+        "require_record", "shared", "skip", "verbose", "wait_for",
+    )  # fmt: skip
+
+    def __init__(self, argv: list[str], options: "Mapping[str, Any]") -> None:
+        """Make a job of a command and the values of run options, by their Option.dest.
+
+        Raises:
+            UsageError: the options contradict each other, or there is no command.
+        """
+        if not argv:
+            raise UsageError("no command was given")
+        self.argv = argv
+        self.lock_file: bytes | None = options["lock_file"]
+        self.names: tuple[bytes, ...] = options["name"]
+        if self.lock_file is not None and len(self.names) > 1:
+            raise UsageError("with --lock-file there can be only one --name")
+        if not self.names:
+            self.names = (self.lock_file or derived_name(argv),)
+        self.dir: bytes | None = options["dir"]
+        self.shared: bool = options["shared"]
+        self.wait_for: float = float("inf") if options["wait"] else 0.0
+        if options["wait_for"] is not None:
+            self.wait_for = options["wait_for"]
+        self.skip: bool = options["skip"]
+        status = options["conflict_exit_code"]
+        self.conflict_status: int = (0 if self.skip else 75) if status is None else status
+        self.linger: bool = options["linger"]
+        self.require_record: bool = options["require_record"]
+        self.quiet: bool = options["quiet"]
+        self.verbose: bool = options["verbose"]
+
+
+def derived_name(argv: list[str]) -> bytes:
+    """Name a command by its absolute path and exact arguments, as ``basename-hash``.
+
+    Symbolic links are not followed: where a path leads through ``current`` to the latest release,
+    the old and the new release are the same job.
+    """
+    try:
+        from _blake2 import blake2b  # noqa: PLC0415 - hashlib around it costs 1 ms
+    except ImportError:
+        from hashlib import blake2b  # noqa: PLC0415
+
+    command = argv[0]
+    path = command
+    if "/" in command:
+        try:
+            path = os.path.abspath(command)
+        except FileNotFoundError:  # the working directory was deleted
+            pass
+    else:
+        for directory in os.environ.get("PATH", "/bin:/usr/bin").split(":"):
+            candidate = os.path.join(directory or ".", command)
+            if os.access(candidate, os.X_OK) and os.path.isfile(candidate):
+                path = os.path.abspath(candidate)
+                break
+    identity = b"\0".join(os.fsencode(word) for word in [path, *argv[1:]])
+    digest = blake2b(identity, digest_size=HASH_BYTES).hexdigest()
+    return os.fsencode(os.path.basename(path) or path) + b"-" + digest.encode()

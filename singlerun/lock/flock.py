@@ -1,0 +1,133 @@
+"""One lock file and the kernel's flock(2) on it.
+
+The lock belongs to the open file description. The command inherits it, so it outlives a wrapper
+that is killed; LOCK_UN by the wrapper frees it for all who inherited it, close(2) only for itself.
+
+The file's path may be unlinked and made again by others while somebody waits or holds, which would
+split the lock in two. So after each taking the path is looked up again, and what was taken counts
+only if it is still the file at that path; else all begins anew with the new file.
+"""
+
+import fcntl
+import os
+import stat
+
+from singlerun.errors import LockFileError
+from singlerun.paths import StateDir, lift, lock_file_name, reason
+
+
+class FlockFile:
+    """A lock file, open or not, held or not.
+
+    Attributes:
+        path: absolute.
+        fd: the descriptor while the file is open, else -1.
+        created: whether opening it created it.
+    """
+
+    __slots__ = ("_operation", "created", "fd", "path")
+
+    def __init__(self, path: bytes, *, shared: bool) -> None:
+        self.path = path
+        self.fd = -1
+        self.created = False
+        self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+
+    def try_take(self) -> bool:
+        """Take the lock if nobody holds it; tell whether it was taken.
+
+        Raises:
+            LockFileError, StateDirError: the file can't be opened or locked.
+        """
+        return self._take(self._operation | fcntl.LOCK_NB)
+
+    def take(self) -> None:
+        """Take the lock; sleep in the kernel until that can be done.
+
+        Raises:
+            LockFileError, StateDirError: the file can't be opened or locked.
+        """
+        self._take(self._operation)
+
+    def free(self) -> None:
+        """Free the lock, for all who inherited it too, and close the file."""
+        if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+            self.close()
+
+    def close(self) -> None:
+        """Close the file; who inherited the lock keeps it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _take(self, operation: int) -> bool:
+        while True:
+            if self.fd < 0:
+                self.fd, self.created = self._open()
+            try:
+                fcntl.flock(self.fd, operation)
+            except BlockingIOError:
+                if self._is_current():
+                    return False
+            except OSError as error:
+                self.close()
+                raise LockFileError(
+                    os.fsdecode(self.path), reason(error), "put it on a local file system"
+                ) from error
+            else:
+                if self._is_current():
+                    return True
+            self.close()
+
+    def _is_current(self) -> bool:
+        """Tell whether the open file is still the one at its path."""
+        mine = os.fstat(self.fd)
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+    def _open(self) -> tuple[int, bool]:
+        raise NotImplementedError
+
+
+class NamedLock(FlockFile):
+    """The lock of a name, in the state directory."""
+
+    __slots__ = ("_name", "_state")
+
+    def __init__(self, name: bytes, state: StateDir, *, shared: bool) -> None:
+        super().__init__(os.path.join(state.locks, lock_file_name(name)), shared=shared)
+        self._name = name
+        self._state = state
+
+    def _open(self) -> tuple[int, bool]:
+        return self._state.open_lock(self._name)
+
+
+class ChosenFile(FlockFile):
+    """A file that the user named, to be shared with flock(1) and others; opened as flock(1) does."""
+
+    __slots__ = ()
+
+    def _open(self) -> tuple[int, bool]:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        shown = os.fsdecode(self.path)
+        try:
+            # Without O_CREAT first: in a sticky directory it fails on a file of another user
+            # (fs.protected_regular), and on a directory always.
+            try:
+                descriptor, created = os.open(self.path, flags), False
+            except FileNotFoundError:
+                descriptor, created = os.open(self.path, flags | os.O_CREAT, 0o666), True
+        except OSError as error:
+            raise LockFileError(
+                shown, reason(error), "name a file that you may read or create"
+            ) from error
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            os.close(descriptor)
+            raise LockFileError(shown, "it is neither a file nor a directory", "name another")
+        return lift(descriptor), created

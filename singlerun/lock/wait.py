@@ -1,0 +1,64 @@
+"""Waiting in the kernel, for what has no timeout of its own and must not miss a signal.
+
+A thread makes the blocking call while this one sleeps in sigtimedwait(2) with all signals of
+interest blocked. A handler and EINTR would not do: a signal that arrives after the last check
+and before the call goes to sleep is lost, and the call never ends.
+"""
+
+import _thread
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable, Iterable
+else:
+    import _signal
+
+WAKE = int(_signal.SIGCHLD)
+
+
+class InterruptedWaitError(Exception):
+    """A signal came while waiting: its number is the first argument."""
+
+
+def call(block: "Callable[[], object]", watched: "Iterable[int]", deadline: float | None) -> bool:
+    """Make a blocking call; tell whether it ended before the deadline (by time.monotonic).
+
+    ``watched`` are signals that are blocked in this thread. After a timeout or a signal the call
+    still sleeps in its thread, so the process must not go on to rely on what it would do.
+
+    Raises:
+        InterruptedWaitError: one of the watched signals came first.
+        Exception: what the call raised.
+    """
+    ended: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            block()
+        except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits
+            ended.append(error)
+        else:
+            ended.append(None)
+        os.kill(os.getpid(), WAKE)
+
+    signals = {*watched, WAKE}
+    _thread.start_new_thread(run, ())
+    while not ended:
+        if deadline is None:
+            came = _signal.sigwaitinfo(signals)
+        else:
+            # One look more after the deadline, for the call that ended just then.
+            timed = _signal.sigtimedwait(signals, max(0, deadline - time.monotonic()))
+            if timed is None:
+                break
+            came = timed
+        if came.si_signo != WAKE:
+            raise InterruptedWaitError(came.si_signo)
+    if not ended:
+        return False
+    if ended[0] is not None:
+        raise ended[0]
+    return True

@@ -1,0 +1,45 @@
+"""How a command ended."""
+
+
+class Outcome:
+    """The end of a command: its status and what it used.
+
+    Attributes:
+        exit_code: what it passed to exit(), or None if a signal ended it.
+        signal: the signal that ended it, or None.
+        elapsed_ns: nanoseconds from start to end, by the monotonic clock.
+        user_us, system_us: microseconds of CPU time, of the command and of the children it waited
+            for (getrusage(2)).
+        max_rss_kb: the largest resident set of any of them, in KiB.
+    """
+
+    __slots__ = ("elapsed_ns", "exit_code", "max_rss_kb", "signal", "system_us", "user_us")
+
+    def __init__(
+        self,
+        exit_code: int | None,
+        signal: int | None = None,
+        *,
+        elapsed_ns: int = 0,
+        user_us: int = 0,
+        system_us: int = 0,
+        max_rss_kb: int = 0,
+    ) -> None:
+        self.exit_code = exit_code
+        self.signal = signal
+        self.elapsed_ns = elapsed_ns
+        self.user_us = user_us
+        self.system_us = system_us
+        self.max_rss_kb = max_rss_kb
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell would show as ``$?``: the command's own, or 128+n for signal n."""
+        if self.signal is not None:
+            return 128 + self.signal
+        return self.exit_code or 0
+
+    @property
+    def state(self) -> str:
+        """The state of a run that ended so."""
+        return "succeeded" if self.exit_status == 0 else "failed"

@@ -1,0 +1,222 @@
+"""Where state lives, and how its files are opened so that nobody can have planted them.
+
+    DIR/                 0700
+        singlerun.db     the run-log, with -wal and -shm beside it
+        singlerun.db.lock    flocked around each write to it
+        locks/NAME.lock  one file a name; never deleted, never written to
+"""
+
+import fcntl
+import os
+import stat
+
+from singlerun.errors import StateDirError
+
+SYSTEM_DIR = b"/var/lib/singlerun"
+HOME_DIR = b".local/state/singlerun"
+LOWEST_DESCRIPTOR = 10
+"""Shells keep 0 to 9 for scripts, so ours start at ten; ours never stand in for a closed 0 to 2."""
+
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:@+=,~")
+_LONGEST_NAME = 200
+
+
+def lift(descriptor: int) -> int:
+    """Move a descriptor to ten or above, close-on-exec."""
+    if descriptor >= LOWEST_DESCRIPTOR:
+        return descriptor
+    lifted = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LOWEST_DESCRIPTOR)
+    os.close(descriptor)
+    return lifted
+
+
+def default_dir() -> bytes:
+    """Give the state directory of this user: by the password database, not by HOME or XDG.
+
+    Those differ between cron and a login, and two directories would be two locks.
+
+    Raises:
+        StateDirError: the user has no entry in the password database.
+    """
+    if os.geteuid() == 0:
+        return SYSTEM_DIR
+    import pwd  # noqa: PLC0415 - only here, and not for root
+
+    try:
+        home = pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        raise StateDirError(
+            "~/.local/state/singlerun",
+            f"user {os.geteuid()} has no home in the password database",
+            "name a directory with --dir or SINGLERUN_DIR",
+        ) from None
+    return os.path.join(os.fsencode(home), HOME_DIR)
+
+
+def lock_file_name(name: bytes) -> bytes:
+    """Give the file name for a lock's name: the name itself where that is safe, else escaped.
+
+    Escaping (``%`` and two hex digits) keeps different names different; a name too long for a file
+    name is cut and ended with its BLAKE2b hash.
+    """
+    escaped = b"".join(b"%c" % byte if byte in _SAFE else b"%%%02X" % byte for byte in name)
+    if escaped.startswith(b"."):
+        escaped = b"%2E" + escaped[1:]
+    if len(escaped) > _LONGEST_NAME:
+        import hashlib  # noqa: PLC0415 - rare
+
+        digest = hashlib.blake2b(name, digest_size=16).hexdigest().encode()
+        escaped = escaped[: _LONGEST_NAME - 34] + b"%%" + digest
+    return escaped + b".lock"
+
+
+class StateDir:
+    """The opened state directory.
+
+    Attributes:
+        path: absolute.
+        locks: where the lock files are, absolute.
+    """
+
+    __slots__ = ("_locks_fd", "locks", "path")
+
+    def __init__(self, path: bytes, *, create: bool = True) -> None:
+        """Open a state directory; made with all its parents if missing and ``create`` is true.
+
+        Raises:
+            StateDirError: it can't be made, or can't be trusted.
+            FileNotFoundError: it is missing, and ``create`` is false.
+        """
+        self.path = os.path.abspath(path)
+        self.locks = os.path.join(self.path, b"locks")
+        os.close(_open_directory(self.path, create=create))
+        self._locks_fd = _open_directory(self.locks, create=create)
+
+    def open_lock(self, name: bytes) -> tuple[int, bool]:
+        """Open a lock's file; give its descriptor and whether this call created it.
+
+        Raises:
+            StateDirError: it can't be made, or was planted.
+        """
+        return open_private(lock_file_name(name), self._locks_fd, self.locks)
+
+
+def state_path(option: bytes | None) -> bytes:
+    """Give the state directory's path: the option, else SINGLERUN_DIR, else the default."""
+    return option or os.environb.get(b"SINGLERUN_DIR") or default_dir()
+
+
+def _open_directory(path: bytes, *, create: bool) -> int:
+    shown = os.fsdecode(path)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            if not create:
+                raise
+            _make_directories(path)
+            descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        if not create:
+            raise
+        raise StateDirError(shown, "it vanished while it was made", "try again") from None
+    except NotADirectoryError:  # O_DIRECTORY | O_NOFOLLOW says so of a symbolic link too
+        if os.path.islink(path):
+            target = os.fsdecode(os.path.realpath(path))
+            raise StateDirError(
+                shown, f"it is a symbolic link to {target}", "name the real directory"
+            ) from None
+        raise StateDirError(
+            shown, "it is not a directory", "remove it, or name another with --dir"
+        ) from None
+    except OSError as error:
+        raise StateDirError(shown, reason(error), _remedy(error)) from error
+    descriptor = lift(descriptor)
+    entry = os.fstat(descriptor)
+    if entry.st_uid != os.geteuid():
+        raise StateDirError(
+            shown,
+            f"it belongs to user {entry.st_uid}, not to {os.geteuid()}",
+            "run as that user, or name another directory with --dir or SINGLERUN_DIR",
+        )
+    if entry.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StateDirError(shown, "others may write to it", f"chmod go-w {shown}")
+    return descriptor
+
+
+def _make_directories(path: bytes) -> None:
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        _make_directories(parent)
+    entry = os.stat(parent)
+    if entry.st_mode & stat.S_IWOTH and not entry.st_mode & stat.S_ISVTX:
+        shown = os.fsdecode(parent)
+        raise StateDirError(
+            os.fsdecode(path), f"anybody may write to {shown}", f"chmod +t {shown}"
+        )
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:  # somebody was faster
+        return
+    os.chmod(path, 0o700)  # whatever the umask
+
+
+def open_private(name: bytes, directory: "int | None", shown_dir: bytes) -> tuple[int, bool]:
+    """Open or create a file of ours for reading and writing; tell whether it was created.
+
+    O_NOFOLLOW refuses a symbolic link, O_NONBLOCK does not hang on a FIFO, and fstat(2) on what
+    was opened shows the rest, so nothing can change between look and use.
+
+    Raises:
+        StateDirError: it can't be opened, or is not a regular file of ours with one link.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    path = os.fsdecode(os.path.join(shown_dir, name))
+    while True:
+        created = False
+        try:
+            try:
+                descriptor = os.open(name, flags, dir_fd=directory)
+            except FileNotFoundError:
+                descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+                created = True
+        except FileExistsError:
+            continue  # somebody created it between the two
+        except OSError as error:
+            if os.path.islink(path):
+                raise StateDirError(
+                    os.fsdecode(shown_dir), f"{path} is a symbolic link", "remove it"
+                ) from None
+            raise StateDirError(
+                os.fsdecode(shown_dir), f"{path}: {reason(error)}", _remedy(error)
+            ) from error
+        descriptor = lift(descriptor)
+        entry = os.fstat(descriptor)
+        if created:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+            return descriptor, True
+        flaw = None
+        if not stat.S_ISREG(entry.st_mode):
+            flaw = "is not a regular file"
+        elif entry.st_uid != os.geteuid():
+            flaw = f"belongs to user {entry.st_uid}, not to {os.geteuid()}"
+        elif entry.st_nlink > 1:
+            flaw = "has a second name (a hard link)"
+        if flaw is None:
+            return descriptor, False
+        os.close(descriptor)
+        raise StateDirError(os.fsdecode(shown_dir), f"{path} {flaw}", "remove it")
+
+
+def reason(error: OSError) -> str:
+    """Say in plain words why the system refused."""
+    return (error.strerror or str(error)).lower()
+
+
+def _remedy(error: OSError) -> str:
+    import errno  # noqa: PLC0415 - only when something failed
+
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "make room, or name another directory with --dir or SINGLERUN_DIR"
+    return "make it writable, or name another directory with --dir or SINGLERUN_DIR"

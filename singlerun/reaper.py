@@ -1,0 +1,209 @@
+"""Closes the records of dead owners, and finds what is left of their commands.
+
+A run is over for us when its lock can be taken and nothing that it started can be found alive.
+The lock alone does not tell: a command may have closed the descriptor that it inherited (sudo,
+Python's subprocess), or the lock file may have been deleted under its holder.
+"""
+
+import os
+
+from singlerun import owner, processes
+from singlerun.store.base import LOST, STOPPED, WAITING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from singlerun.paths import StateDir
+    from singlerun.store.base import Run, Store
+
+RUNNING, ORPHAN, ZOMBIE = "running", "orphan", "zombie"
+GRACE = 10.0
+"""Seconds between TERM and KILL for an orphan."""
+
+
+def survivors(run: "Run") -> list[int]:
+    """Give the live processes of a run that was started: its command first, then all it marked."""
+    found = []
+    if run.command is not None and owner.life(run.command) == owner.ALIVE:
+        found.append(run.command.pid)
+    if run.id is not None and run.token is not None and _is_here(run):
+        marked = processes.marked(run.id, run.token)
+        found += [pid for pid in marked if pid not in found]
+    return found
+
+
+def _is_here(run: "Run") -> bool:
+    return run.boot_id == owner.here().boot_id
+
+
+def state_of(run: "Run") -> tuple[str, list[int]]:
+    """Judge an open run: its state as ``ps`` shows it, and the PIDs that prove it.
+
+    A run whose owner can't be judged from here (another host or PID namespace) counts as recorded.
+    """
+    life = owner.life(run.wrapper)
+    if life != owner.DEAD:
+        command = run.command
+        alive = command is not None and owner.life(command) == owner.ALIVE
+        pid = command.pid if alive and command is not None else run.wrapper_pid
+        return run.state, [pid] if life == owner.ALIVE else []
+    if run.state == WAITING:
+        return ZOMBIE, []
+    left = survivors(run)
+    return (ORPHAN, left) if left else (ZOMBIE, [])
+
+
+def settle(store: "Store", former: "list[Run]", *, shared: bool) -> "list[tuple[Run, list[int]]]":
+    """Close the former open runs of a lock that is ours now; give those that live, with their PIDs.
+
+    To be called with the lock held: that its owner is gone is proven by the lock, and by it alone
+    where the owner can't be seen from here. A shared lock proves nothing of its other holders, so
+    there only what is seen to be dead is closed.
+    """
+    living = []
+    for run in former:
+        life = owner.life(run.wrapper)
+        if run.state == WAITING:
+            if life == owner.DEAD:
+                store.close_run(run, STOPPED, "died while it waited")
+            continue
+        fellow = shared and run.shared
+        if fellow and life != owner.DEAD:
+            continue
+        if life == owner.ALIVE:
+            living.append((run, [run.wrapper_pid]))
+            continue
+        left = survivors(run)
+        if not left:
+            store.close_run(run, LOST, "its processes are gone without a word")
+        elif not fellow:
+            living.append((run, left))
+    return living
+
+
+def kill(run: "Run", pids: list[int]) -> bool:
+    """End what is left of a run: TERM, after GRACE seconds KILL; tell whether all of it ended.
+
+    Each process gets its signal through a pidfd that was opened before its identity was checked,
+    so none that has taken over a PID meanwhile can be hit.
+    """
+    import signal  # noqa: PLC0415 - rare
+
+    if run.command_pid is not None and run.command_pid in pids:
+        pids = [*pids, *(pid for pid in processes.group(run.command_pid) if pid not in pids)]
+    pidfds = []
+    for pid in pids:
+        try:
+            pidfds.append((pid, os.pidfd_open(pid)))
+        except ProcessLookupError:
+            continue
+    left = set(survivors(run))
+    if run.command_pid in left and run.command_pid is not None:
+        left.update(processes.group(run.command_pid))
+    targets = [(pid, pidfd) for pid, pidfd in pidfds if pid in left]
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for _, pidfd in targets:
+                try:
+                    signal.pidfd_send_signal(pidfd, number)
+                except ProcessLookupError:
+                    continue
+                except PermissionError:
+                    return False
+            if processes.await_end([pid for pid, _ in targets], GRACE):
+                return True
+        return False
+    finally:
+        for _, pidfd in pidfds:
+            os.close(pidfd)
+
+
+def await_ends(living: "Sequence[tuple[Run | None, list[int]]]") -> None:
+    """Sleep until all these processes have ended."""
+    for _, pids in living:
+        processes.await_end(pids, None)
+
+
+def deleted_holders(created: list[bytes]) -> list[int]:
+    """Give the processes that still hold lock files which were deleted and have been made anew."""
+    return [pid for path in created for pid in processes.holding(path, deleted=True)]
+
+
+
+
+class Reaped:
+    """What became of an open run: the state that it has now, and a line that tells it."""
+
+    __slots__ = ("message", "state")
+
+    def __init__(self, state: str, message: str) -> None:
+        self.state = state
+        self.message = message
+
+
+def reap(
+    store: "Store",
+    state: "StateDir",
+    names: tuple[bytes, ...] = (),
+    *,
+    dry_run: bool = False,
+    kill_orphans: bool = False,
+) -> "Iterator[tuple[Run, Reaped]]":
+    """Close the open runs of dead owners, of some names or all; give those and the orphans.
+
+    Each is closed while its locks are held, so a run that starts meanwhile is never closed; and
+    each by itself, so whoever kills the reaper leaves nothing half done.
+
+    Raises:
+        RecordError, StateDirError, LockFileError: a run can't be closed.
+    """
+    for run in store.open_runs():
+        if names and not set(names) & set(run.names):
+            continue
+        what, pids = state_of(run)
+        if what == ORPHAN and kill_orphans:
+            listed = ", ".join(map(str, pids))
+            if dry_run:
+                yield run, Reaped(ORPHAN, f"an orphan, would end PID {listed}")
+                continue
+            if not kill(run, pids):
+                yield run, Reaped(ORPHAN, f"an orphan, PID {listed} could not be ended")
+                continue
+            what = ZOMBIE
+        if what == ORPHAN:
+            message = f"an orphan, its PID {pids[0]} lives; end it: singlerun reap --kill-orphans"
+            yield run, Reaped(ORPHAN, message)
+        elif what == ZOMBIE or (what == run.state and owner.life(run.wrapper) == owner.UNKNOWN):
+            closed = _close(store, state, run, dry_run=dry_run)
+            if closed is not None:
+                yield run, closed
+
+
+def _close(store: "Store", state: "StateDir", run: "Run", *, dry_run: bool) -> Reaped | None:
+    from singlerun import holder  # noqa: PLC0415 - it asks the reaper too
+
+    if run.state == WAITING:
+        # It never held the lock; that it is dead is seen, or it is left alone.
+        if owner.life(run.wrapper) != owner.DEAD:
+            return None
+        if not dry_run:
+            store.close_run(run, STOPPED, "died while it waited")
+        return Reaped(STOPPED, "a zombie that waited, " + ("would close" if dry_run else "closed"))
+    hold = holder.hold_of(run, state)
+    # Under the guard nobody is refused because of this moment's lock (conflict.py).
+    with store.exclusively():
+        try:
+            if not hold.try_take():
+                holders = [pid for path in hold.paths for pid in processes.holding(path)]
+                if not holders:
+                    return None
+                listed = ", ".join(map(str, holders))
+                return Reaped(ZOMBIE, f"a zombie whose lock is still held, by PID {listed}")
+            if dry_run:
+                return Reaped(ZOMBIE, "a zombie, would close it as lost")
+            if settle(store, [run], shared=run.shared):
+                return None  # it lives after all
+            return Reaped(LOST, "a zombie, closed as lost")
+        finally:
+            hold.free()

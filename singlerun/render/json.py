@@ -1,0 +1,65 @@
+"""Runs as JSON: the same keys for every command, pinned by a test."""
+
+import json
+import os
+from datetime import UTC, datetime
+
+from singlerun.render.refusal import user_name
+from singlerun.store.base import LOST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from singlerun.store.base import Run
+
+SCHEMA = 1
+
+
+def show(runs: "Iterable[tuple[Run, str]]", **more: object) -> None:
+    """Print runs, each with the state that it is to be shown in, and nothing else."""
+    document = {"schema": SCHEMA, "runs": [_run(run, state) for run, state in runs], **more}
+    print(json.dumps(document, indent=2))
+
+
+def _run(run: "Run", state: str) -> dict[str, object]:
+    elapsed_ns = run.elapsed_ns
+    if elapsed_ns is None and run.started_ns is not None and state != LOST:
+        end = run.ended_ns or int(datetime.now(UTC).timestamp() * 1e9)
+        elapsed_ns = max(0, end - run.started_ns)
+    return {
+        "id": run.id,
+        "name": os.fsdecode(run.names[0]),
+        "names": [os.fsdecode(name) for name in run.names],
+        "state": state,
+        "command": [os.fsdecode(word) for word in run.argv],
+        "pid": run.command_pid,
+        "wrapper_pid": run.wrapper_pid,
+        "user": user_name(run.uid),
+        "host": run.host,
+        "cwd": None if run.cwd is None else os.fsdecode(run.cwd),
+        "lock_file": None if run.lock_file is None else os.fsdecode(run.lock_file),
+        "shared": run.shared,
+        "token": run.token,
+        "asked_at": _time(run.asked_ns),
+        "started_at": _time(run.started_ns),
+        "ended_at": _time(run.ended_ns),
+        "elapsed_s": None if elapsed_ns is None else elapsed_ns / 1e9,
+        "exit_code": run.exit_code,
+        "signal": run.signal,
+        "user_cpu_s": None if run.user_us is None else run.user_us / 1e6,
+        "system_cpu_s": None if run.system_us is None else run.system_us / 1e6,
+        "max_rss_kb": run.max_rss_kb,
+        "parent_id": run.parent_id,
+        "conflict_id": run.conflict_id,
+        "detail": run.detail,
+    }
+
+
+def _time(nanoseconds: int | None) -> str | None:
+    """Write a time as RFC 3339 in UTC, to the microsecond."""
+    if nanoseconds is None:
+        return None
+    seconds, rest = divmod(nanoseconds, 10**9)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,62 @@
+"""What is said of a lock that is held: by whom, since when, and how long it usually takes."""
+
+import time
+
+from singlerun import duration, processes
+from singlerun.render.text import command, cut, names, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from singlerun.store.base import Run
+
+
+def user_name(uid: int) -> str:
+    """Give a user's name, or the number of one who has none."""
+    import pwd  # noqa: PLC0415 - may ask the network; only for people's eyes
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
+
+
+def clock(time_ns: int) -> str:
+    """Show a time of the last day as hours and minutes, else with its date."""
+    then = time.localtime(time_ns // 10**9)
+    today = abs(time.time_ns() - time_ns) < 20 * 3600 * 10**9
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
+
+
+def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
+    """Name who holds a lock, in half a sentence: PID, command, user, since when, usual duration.
+
+    ``pids`` are the processes that are known to live, the most telling one first.
+    """
+    parts = []
+    if pids:
+        what = command(tuple(processes.command_line(pids[0])))
+        parts.append(f"PID {pids[0]}" + (f" ({cut(what, 60)})" if what else ""))
+        uid = processes.user_of(pids[0])
+        uid = run.uid if uid is None and run is not None else uid
+        if uid is not None:
+            parts.append(f"user {shown(user_name(uid))}")
+    elif run is not None:
+        parts.append(f"run {run.id} on {shown(run.host)}, user {shown(user_name(run.uid))}")
+    else:
+        parts.append("an unknown process")
+    if run is not None and run.started_ns is not None:
+        elapsed = duration.brief((time.time_ns() - run.started_ns) / 1e9)
+        parts.append(f"since {clock(run.started_ns)} ({elapsed})")
+    if usual_ns is not None:
+        parts.append(f"usually takes {duration.brief(usual_ns / 1e9)}")
+    return ", ".join(parts)
+
+
+def refusal(held: tuple[bytes, ...], by: str, *, waited: float | None, orphan: bool) -> str:
+    """Say that a lock is held, by whom, and what to do about it."""
+    what = cut(names(held), 100)
+    if waited is not None:
+        return f"{what} is still held after {duration.brief(waited)} by {by}"
+    if orphan:
+        return f"{what} is held by an orphan, {by}; end it: singlerun reap --kill-orphans"
+    return f"{what} is held by {by}; to wait: --wait"

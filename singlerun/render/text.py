@@ -1,0 +1,65 @@
+"""Text from outside, made safe to show: escaped, never obeyed."""
+
+import os
+
+_HIDDEN = frozenset(
+    "\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\ufeff\uffa0"
+    + "".join(
+        chr(code)
+        for start, end in (
+            (0x200B, 0x200F),  # zero width, and marks that turn the direction of text
+            (0x2028, 0x202E),  # line and paragraph ends; embeddings and overrides
+            (0x2060, 0x206F),  # invisible operators, isolates
+            (0xFE00, 0xFE0F),  # variation selectors
+            (0xFFF9, 0xFFFB),  # annotations
+        )
+        for code in range(start, end + 1)
+    )
+)
+
+
+def shown(text: bytes | str) -> str:
+    """Escape what a terminal would obey or hide: control, bidirectional and invisible characters.
+
+    What can't be decoded shows as ``\\xNN``. Unicode Technical Report 36 tells why.
+    """
+    if isinstance(text, str):
+        text = os.fsencode(text) if _has_surrogates(text) else text.encode()
+    decoded = text.decode("utf-8", "backslashreplace")
+    if decoded.isascii() and decoded.isprintable():
+        return decoded
+    return "".join(
+        character
+        if character.isprintable() and character not in _HIDDEN
+        else character.encode("unicode_escape").decode()
+        for character in decoded
+    )
+
+
+def _has_surrogates(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def command(argv: tuple[bytes, ...]) -> str:
+    """Show a command as a shell would take it."""
+    return " ".join(_quoted(shown(word)) for word in argv)
+
+
+def _quoted(word: str) -> str:
+    if word and not set(word) & set(" \\'\"$`&|;<>()*?[]#~!{}"):
+        return word
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def cut(text: str, width: int) -> str:
+    """Shorten a text to at most ``width`` characters, ended with an ellipsis if it was longer."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def names(run_names: tuple[bytes, ...]) -> str:
+    """Show what a run holds."""
+    return " + ".join(shown(name) for name in run_names)

@@ -1,0 +1,168 @@
+"""The verbs of a store. Whatever keeps the run-log speaks these, and nothing of how it keeps it.
+
+    wait_run                          the job waits for a lock that is held
+    start_run                         the lock is ours; the command is about to start
+    name_command                      it has started: this is its process
+    finish_run                        it has ended; the lock is still ours
+    refuse_run                        the lock was held, so nothing was started
+    close_run                         a former owner is gone: its run ends as lost or stopped
+
+    open_runs, runs, find             what is open, what there was, one run
+    usual_ns                          how long it usually takes
+    exclusively                       nobody else writes meanwhile
+"""
+
+from singlerun.owner import Owner, Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from singlerun.outcome import Outcome
+
+WAITING, RUNNING = "waiting", "running"
+SUCCEEDED, FAILED, STOPPED = "succeeded", "failed", "stopped"
+REFUSED, SKIPPED, LOST = "refused", "skipped", "lost"
+STATES = (WAITING, RUNNING, SUCCEEDED, FAILED, STOPPED, REFUSED, SKIPPED, LOST)
+
+
+class Run:
+    """One run of a command under a lock, from the moment that it was asked for.
+
+    Times are nanoseconds since the epoch, sizes KiB, CPU times microseconds. What is unknown is
+    None: ``id`` before it is recorded, ``started_ns`` of what never started.
+
+    Attributes:
+        id: grows; no two runs have the same.
+        token: grows with each start of a name; SINGLERUN_TOKEN.
+        names: what it holds.
+        lock_file: the file that the user chose to lock instead, or None.
+        conflict_id: the run that held the lock when this one was refused.
+        detail: why it ended so, where the status doesn't tell.
+    """
+
+    __slots__ = (
+        "argv", "asked_ns", "boot_id", "command_pid", "command_started", "conflict_id", "cwd",
+        "detail", "elapsed_ns", "ended_ns", "exit_code", "host", "id", "lock_file", "max_rss_kb",
+        "names", "parent_id", "pid_ns", "shared", "signal", "started_ns", "state", "system_us",
+        "token", "uid", "user_us", "wrapper_pid", "wrapper_started",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        names: tuple[bytes, ...],
+        argv: tuple[bytes, ...],
+        wrapper: Owner,
+        uid: int,
+        asked_ns: int,
+        lock_file: bytes | None = None,
+        cwd: bytes | None = None,
+        shared: bool = False,
+    ) -> None:
+        self.id: int | None = None
+        self.token: int | None = None
+        self.names = names
+        self.lock_file = lock_file
+        self.argv = argv
+        self.cwd = cwd
+        self.shared = shared
+        self.state = WAITING
+        self.uid = uid
+        self.host = wrapper.place.host
+        self.boot_id = wrapper.place.boot_id
+        self.pid_ns = wrapper.place.pid_ns
+        self.wrapper_pid = wrapper.pid
+        self.wrapper_started = wrapper.started
+        self.command_pid: int | None = None
+        self.command_started: int | None = None
+        self.asked_ns = asked_ns
+        self.started_ns: int | None = None
+        self.ended_ns: int | None = None
+        self.elapsed_ns: int | None = None
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+        self.user_us: int | None = None
+        self.system_us: int | None = None
+        self.max_rss_kb: int | None = None
+        self.parent_id: int | None = None
+        self.conflict_id: int | None = None
+        self.detail: str | None = None
+
+    @property
+    def wrapper(self) -> Owner:
+        """The singlerun process of this run."""
+        return Owner(self._place, self.wrapper_pid, self.wrapper_started)
+
+    @property
+    def command(self) -> Owner | None:
+        """The command's process, None if it isn't known (yet)."""
+        if self.command_pid is None:
+            return None
+        return Owner(self._place, self.command_pid, self.command_started)
+
+    @property
+    def _place(self) -> Place:
+        return Place(self.host, self.boot_id, self.pid_ns)
+
+
+class Store:
+    """A run-log. Each verb raises RecordError when it can't be carried out."""
+
+    def exclusively(self) -> "AbstractContextManager[object]":
+        """Keep all other writers out while the context lasts; may be nested."""
+        raise NotImplementedError
+
+    def wait_run(self, run: Run) -> None:
+        """Record that a run waits; sets its id."""
+        raise NotImplementedError
+
+    def start_run(self, run: Run, parent: tuple[int, int] | None) -> None:
+        """Record, durably against a crash of ours, that a run starts; sets id, token and parent.
+
+        ``parent`` is the id and the token of the run inside which this one was started; it counts
+        only if this store knows it.
+        """
+        raise NotImplementedError
+
+    def name_command(self, run: Run) -> None:
+        """Record the command's process."""
+        raise NotImplementedError
+
+    def finish_run(self, run: Run, outcome: "Outcome", state: str) -> None:
+        """Record a run's end. A run that the store lost meanwhile is recorded anew."""
+        raise NotImplementedError
+
+    def refuse_run(self, run: Run, state: str) -> None:
+        """Record that a run was not started: refused, skipped or stopped while it waited."""
+        raise NotImplementedError
+
+    def close_run(self, run: Run, state: str, detail: str) -> bool:
+        """Close the open run of a dead owner; tell whether it was still open."""
+        raise NotImplementedError
+
+    def open_runs(
+        self, names: tuple[bytes, ...] = (), lock_file: bytes | None = None
+    ) -> list[Run]:
+        """Give the open runs: of one of these names, of this lock file, or all; oldest first."""
+        raise NotImplementedError
+
+    def runs(self, name: bytes | None = None, *, limit: int) -> list[Run]:
+        """Give the latest runs, of a name or all; newest first."""
+        raise NotImplementedError
+
+    def find(self, run_id: int) -> Run | None:
+        """Give one run."""
+        raise NotImplementedError
+
+    def usual_ns(self, name: bytes) -> int | None:
+        """Give the median duration of the latest successful runs of a name."""
+        raise NotImplementedError
+
+    def is_young(self) -> bool:
+        """Tell whether the store was begun since this machine was booted."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of it."""
+        raise NotImplementedError

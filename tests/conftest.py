@@ -1,0 +1,142 @@
+"""What all tests share: the installed binary, run against a state directory of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BINARY = Path(sys.executable).parent / "singlerun"
+PATIENCE = 30.0
+"""Seconds after which what should have happened counts as not happening."""
+
+
+def eventually(condition, what="it"):
+    """Wait until a condition holds, where no event tells of it; give what it gave."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.005)
+    return value
+
+
+class Holding:
+    """A singlerun whose command runs until it is released."""
+
+    def __init__(self, cli, arguments, script="echo $$; exec cat", **more):
+        self.wrapper = cli.start(
+            *arguments, "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more
+        )
+        self.pid = int(self.wrapper.stdout.readline())
+        eventually(lambda: cli.command_is_recorded(self.wrapper.pid), "the record of the command")
+
+    def release(self):
+        self.wrapper.stdin.close()
+        return self.wrapper.wait(PATIENCE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if not self.wrapper.stdin.closed:
+            self.wrapper.stdin.close()
+        self.wrapper.stdout.close()
+        self.wrapper.wait(PATIENCE)
+
+
+class Cli:
+    """The installed binary with a state directory of its own."""
+
+    def __init__(self, directory):
+        self.dir = directory / "state"
+        self.env = {
+            key: value for key, value in os.environ.items() if not key.startswith("SINGLERUN_")
+        }
+        self.env["SINGLERUN_DIR"] = str(self.dir)
+        self.started = []
+
+    def start(self, *arguments, **more):
+        more.setdefault("env", self.env)
+        process = subprocess.Popen([str(BINARY), *arguments], **more)
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments, **more):
+        more = {"env": self.env, "capture_output": True, "text": True, "timeout": 60} | more
+        if "input" not in more:
+            more.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run([str(BINARY), *arguments], check=False, **more)
+
+    def hold(self, *options, **more):
+        return Holding(self, options, **more)
+
+    def json(self, *arguments):
+        result = self.run(*arguments, "--json")
+        assert result.returncode == 0, result.stderr
+        document = json.loads(result.stdout)
+        assert document["schema"] == 1
+        return document["runs"]
+
+    def history(self, *arguments):
+        return self.json("history", "--limit", "100000", *arguments)
+
+    def last(self, *arguments):
+        return self.history(*arguments)[0]
+
+    def command_is_recorded(self, wrapper_pid):
+        runs = self.json("ps")
+        return any(run["wrapper_pid"] == wrapper_pid and run["pid"] for run in runs)
+
+    def lock_path(self, name):
+        return self.dir / "locks" / f"{name}.lock"
+
+
+@pytest.fixture
+def cli(tmp_path):
+    tool = Cli(tmp_path)
+    yield tool
+    for process in tool.started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def is_alive(pid):
+    """Tell whether a process runs: there is one, and it isn't dead and only not waited for."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    except ProcessLookupError:
+        return False
+    return state not in "ZX"
+
+
+def blocked_on(path):
+    """Count the waiters that sleep in flock(2) on a file."""
+    try:
+        inode = os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
+    lines = Path("/proc/locks").read_text().splitlines()
+    return sum(" -> FLOCK" in line and f":{inode} " in line for line in lines)
+
+
+def need(*programs):
+    """Skip a test whose program is missing; with SINGLERUN_NO_SKIPS=1, as in CI, that is a failure."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        demand_or_skip(f"not installed: {', '.join(missing)}")
+
+
+def demand_or_skip(why):
+    if os.environ.get("SINGLERUN_NO_SKIPS") == "1":
+        pytest.fail(f"this must not be skipped here: {why}")
+    pytest.skip(why)
