@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Iterable, Mapping
+    from typing import Any
 else:
     import _signal
 
@@ -98,6 +99,7 @@ class Child:
     Attributes:
         pid, started: its identity, as in owner.Owner.
         asked_to_end: whether a signal that asks to end came while it ran.
+
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Child:
         Raises:
             CommandNotFoundError: there is no such command.
             CommandNotExecutableError: it can't be executed.
+
         """
         self._signals = signals
         self._begun_ns = time.monotonic_ns()
@@ -175,9 +178,7 @@ class Child:
             os.kill(os.getpid(), _signal.SIGINT)
 
     def _has_ended(self) -> bool:
-        changed = os.waitid(
-            os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        )
+        changed = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         if changed is None:
             return False
         if changed.si_code != os.CLD_STOPPED:
@@ -262,7 +263,7 @@ def _spawn(
     actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd, stream in enumerate(streams) if stream is None]
     # Python ignores these for itself, and what is ignored would stay so in the command.
     defaults = [_signal.SIGPIPE, _signal.SIGXFSZ]
-    group = {} if signals.terminal else {"setpgroup": 0}
+    group: dict[str, Any] = {} if signals.terminal else {"setpgroup": 0}
     words = argv
     try:
         while True:
@@ -276,7 +277,7 @@ def _spawn(
 
                 if error.errno != errno.ENOEXEC or words is not argv:
                     raise
-                # A script without "#!": shells and execvp(3) give it to sh, posix_spawnp(3) doesn't.
+                # A script without "#!": shells and execvp(3) give it to sh, posix_spawnp(3) not.
                 words = ["/bin/sh", find(argv[0]) or argv[0], *argv[1:]]
     except OSError as error:
         raise _start_error(argv, error) from None

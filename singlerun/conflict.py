@@ -13,6 +13,7 @@ from singlerun.lock import wait
 from singlerun.owner import DEAD, life
 from singlerun.render import refusal
 from singlerun.render.line import say
+from singlerun.render.text import names
 from singlerun.store.base import REFUSED, SKIPPED, STOPPED, Run
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from singlerun.job import Job
     from singlerun.lock import Hold
     from singlerun.recorder import Recorder
+    from singlerun.store.sqlite import SqliteStore
 
     Living = list[tuple[Run | None, list[int]]]
 
@@ -57,11 +59,11 @@ class Conflict:
     def _take(self) -> bool:
         # Who only looks whether a lock is free (is-running, reap) takes it for a moment, and only
         # while it keeps the store to itself. So nobody is refused because of a look.
-        def try_again(store: object) -> bool:
-            with store.exclusively():  # type: ignore[attr-defined]
+        def try_again(store: "SqliteStore") -> bool:
+            with store.exclusively():
                 return self._hold.try_take()
 
-        taken = self._recorder.attempt(try_again, None)  # type: ignore[arg-type]
+        taken = self._recorder.attempt(try_again, None)
         if taken is None:
             taken = self._hold.try_take()
         if taken or not self._job.wait_for:
@@ -73,15 +75,13 @@ class Conflict:
         if not self._job.wait_for:
             return False
         self._announce_wait()
-        return wait.call(
-            lambda: reaper.await_ends(living), self._signals.watched, self._deadline
-        )
+        return wait.call(lambda: reaper.await_ends(living), self._signals.watched, self._deadline)
 
     def _announce_wait(self) -> None:
         if self._run.id is None:
             self._recorder.attempt(lambda store: store.wait_run(self._run), None)
             if self._job.verbose:
-                say(f"waiting for {refusal.names(self._job.names)}")
+                say(f"waiting for {names(self._job.names)}")
 
     def _refuse(self, living: "Living") -> int:
         this, job = self._run, self._job
@@ -120,9 +120,11 @@ def living_owners(job: "Job", hold: "Hold", recorder: "Recorder") -> "Living":
         living += recorder.attempt(
             lambda store: reaper.settle(store, former, shared=job.shared), []
         )
-    if hold.created and recorder.attempt(lambda store: store.is_young(), True):
+    created = hold.created
+    if created:
         # No lock file and a new store: the state directory may have been deleted under a holder.
-        living += [(None, [pid]) for pid in reaper.deleted_holders(hold.created)]
+        young = recorder.attempt(lambda store: store.is_young(), otherwise=True)
+        living += [(None, [pid]) for pid in reaper.deleted_holders(created)] if young else []
     return living
 
 

@@ -12,6 +12,7 @@ def parse(text: str) -> float:
 
     Raises:
         UsageError: it is empty, negative, too long, or not of that form.
+
     """
     total, number, unit_before = 0.0, "", 10 * UNITS["d"]
     for character in text if text[-1:] in UNITS else text + "s":
@@ -38,7 +39,7 @@ def brief(seconds: float) -> str:
     if seconds < 9.95:
         return f"{seconds:.1f}s"
     left = round(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, size in UNITS.items():
         count, left = divmod(left, size)
         if count or parts:

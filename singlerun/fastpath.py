@@ -20,7 +20,7 @@ def main() -> "NoReturn":
         status = _dispatch(sys.argv[1:])
     except SinglerunError as error:
         status = _report(str(error), error.exit_status)
-    except Exception as error:  # noqa: BLE001 - a bug: one sentence, and how to see more
+    except Exception as error:
         if os.environ.get("SINGLERUN_DEBUG"):
             raise
         what = f"{type(error).__name__}: {error}"

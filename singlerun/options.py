@@ -26,6 +26,7 @@ class Option:
         read: turns the value's text into the value, or raises UsageError.
         many: whether it may be repeated; its value is then a tuple.
         help: one line.
+
     """
 
     __slots__ = ("dest", "flags", "help", "many", "metavar", "read")
@@ -81,7 +82,7 @@ RUN_OPTIONS = (
         "-n", "--name", metavar="NAME", read=read_name, many=True,
         help="What must be single; repeated: hold all or none. Default: from the command.",
     ),
-    Option("--lock-file", metavar="PATH", read=read_path, help="Lock this very file, as flock(1) does."),
+    Option("--lock-file", metavar="PATH", read=read_path, help="Lock this file, as flock(1) does."),
     Option("-s", "--shared", help="Take a shared (reader) lock."),
     Option("-w", "--wait", help="If it is held, wait."),
     Option(
@@ -117,6 +118,7 @@ class Words:
         given: the options that were given, by Option.dest.
         command: the first word that is no option, and all after it.
         dashes: whether ``--`` stood before the command.
+
     """
 
     __slots__ = ("command", "dashes", "given", "values")
@@ -136,6 +138,7 @@ def split(arguments: list[str]) -> Words | None:
 
     Raises:
         UsageError: a value can't be read.
+
     """
     flags = {flag: option for option in RUN_OPTIONS for flag in option.flags}
     words = Words()

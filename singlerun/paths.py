@@ -1,9 +1,9 @@
 """Where state lives, and how its files are opened so that nobody can have planted them.
 
-    DIR/                 0700
-        singlerun.db     the run-log, with -wal and -shm beside it
-        singlerun.db.lock    flocked around each write to it
-        locks/NAME.lock  one file a name; never deleted, never written to
+DIR/                 0700
+    singlerun.db     the run-log, with -wal and -shm beside it
+    singlerun.db.lock    flocked around each write to it
+    locks/NAME.lock  one file a name; never deleted, never written to
 """
 
 import fcntl
@@ -37,6 +37,7 @@ def default_dir() -> bytes:
 
     Raises:
         StateDirError: the user has no entry in the password database.
+
     """
     if os.geteuid() == 0:
         return SYSTEM_DIR
@@ -76,6 +77,7 @@ class StateDir:
     Attributes:
         path: absolute.
         locks: where the lock files are, absolute.
+
     """
 
     __slots__ = ("_locks_fd", "locks", "path")
@@ -86,6 +88,7 @@ class StateDir:
         Raises:
             StateDirError: it can't be made, or can't be trusted.
             FileNotFoundError: it is missing, and ``create`` is false.
+
         """
         self.path = os.path.abspath(path)
         self.locks = os.path.join(self.path, b"locks")
@@ -97,6 +100,7 @@ class StateDir:
 
         Raises:
             StateDirError: it can't be made, or was planted.
+
         """
         return open_private(lock_file_name(name), self._locks_fd, self.locks)
 
@@ -152,9 +156,7 @@ def _make_directories(path: bytes) -> None:
     entry = os.stat(parent)
     if entry.st_mode & stat.S_IWOTH and not entry.st_mode & stat.S_ISVTX:
         shown = os.fsdecode(parent)
-        raise StateDirError(
-            os.fsdecode(path), f"anybody may write to {shown}", f"chmod +t {shown}"
-        )
+        raise StateDirError(os.fsdecode(path), f"anybody may write to {shown}", f"chmod +t {shown}")
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:  # somebody was faster
@@ -170,6 +172,7 @@ def open_private(name: bytes, directory: "int | None", shown_dir: bytes) -> tupl
 
     Raises:
         StateDirError: it can't be opened, or is not a regular file of ours with one link.
+
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     path = os.fsdecode(os.path.join(shown_dir, name))

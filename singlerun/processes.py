@@ -100,7 +100,7 @@ def descendants(ancestor: int) -> list[int]:
 
 
 def command_line(pid: int) -> list[bytes]:
-    """Give a process's arguments, or its name in brackets where it has none; empty if unreadable."""
+    """Give a process's arguments, or its name in brackets; nothing if it can't be read."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
             line = file.read()

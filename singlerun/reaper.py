@@ -130,8 +130,6 @@ def deleted_holders(created: list[bytes]) -> list[int]:
     return [pid for path in created for pid in processes.holding(path, deleted=True)]
 
 
-
-
 class Reaped:
     """What became of an open run: the state that it has now, and a line that tells it."""
 
@@ -157,6 +155,7 @@ def reap(
 
     Raises:
         RecordError, StateDirError, LockFileError: a run can't be closed.
+
     """
     for run in store.open_runs():
         if names and not set(names) & set(run.names):

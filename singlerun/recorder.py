@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from singlerun.store.sqlite import SqliteStore
 
     Result = TypeVar("Result")
+    Default = TypeVar("Default")
 
 
 class Recorder:
@@ -23,6 +24,7 @@ class Recorder:
     Attributes:
         store: None as soon as it has failed.
         required: whether a failure is an error.
+
     """
 
     __slots__ = ("required", "store")
@@ -35,11 +37,14 @@ class Recorder:
         except (RecordError, StateDirError) as error:
             self._failed(error)
 
-    def attempt(self, verb: "Callable[[SqliteStore], Result]", otherwise: "Result") -> "Result":
+    def attempt(
+        self, verb: "Callable[[SqliteStore], Result]", otherwise: "Default"
+    ) -> "Result | Default":
         """Ask the store for something; ``otherwise`` if it can't tell.
 
         Raises:
             RecordError: it failed, and a record is required.
+
         """
         if self.store is None:
             return otherwise

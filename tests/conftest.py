@@ -130,7 +130,7 @@ def blocked_on(path):
 
 
 def need(*programs):
-    """Skip a test whose program is missing; with SINGLERUN_NO_SKIPS=1, as in CI, that is a failure."""
+    """Skip a test whose program is missing; in CI that is a failure."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         demand_or_skip(f"not installed: {', '.join(missing)}")

@@ -40,7 +40,10 @@ class _Group(click.Group):
         run = self.get_command(ctx, "run")
         assert run is not None
         # "--dir" is among the options of run already.
-        params = [*run.params, *(param for param in self.get_params(ctx) if param.name != "directory")]
+        params = [
+            *run.params,
+            *(param for param in self.get_params(ctx) if param.name != "directory"),
+        ]
         rows = [
             row
             for param in params
@@ -125,4 +128,3 @@ def _rewritten(arguments: list[str]) -> list[str]:
             f" to run a program of that name: singlerun ... -- {first}"
         )
     return arguments
-

@@ -15,7 +15,7 @@ from singlerun.store.base import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 
 
-class Name(click.ParamType):
+class Name(click.ParamType):  # type: ignore[type-arg]  # older Clicks have no argument
     """A lock's name, as bytes."""
 
     name = "NAME"
@@ -45,6 +45,7 @@ def open_state(ctx: click.Context, directory: str | None) -> StateDir | None:
 
     Raises:
         StateDirError: it can't be trusted or read.
+
     """
     chosen = directory or ctx.obj
     path = state_path(read_path(chosen) if chosen else None)

@@ -10,7 +10,7 @@ from singlerun.job import Job
 from singlerun.options import RUN_OPTIONS, Option
 
 
-class _Value(click.ParamType):
+class _Value(click.ParamType):  # type: ignore[type-arg]  # as in common.py
     """The type of an option in the table."""
 
     def __init__(self, option: Option) -> None:
@@ -49,7 +49,9 @@ command = click.Command(
     "run",
     params=[
         *(_click_option(option) for option in RUN_OPTIONS),
-        click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="[--] COMMAND [ARG]..."),
+        click.Argument(
+            ["words"], nargs=-1, type=click.UNPROCESSED, metavar="[--] COMMAND [ARG]..."
+        ),
     ],
     callback=click.pass_context(_run),
     help="Run COMMAND, unless another instance of it runs already.",

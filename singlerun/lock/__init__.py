@@ -39,6 +39,7 @@ class Hold:
 
         Raises:
             LockFileError, StateDirError: a lock file can't be opened or locked.
+
         """
         taken = []
         try:
@@ -57,12 +58,13 @@ class Hold:
 
         Raises:
             LockFileError, StateDirError: a lock file can't be opened or locked.
+
         """
         for file in self._files:
             file.take()
 
     def free(self) -> None:
-        """Free all locks, for the command's children too; call it last, it is what others wait for."""
+        """Free all locks, for the command's children too; the last thing to do."""
         for file in self._files:
             file.free()
 

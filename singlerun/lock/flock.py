@@ -23,6 +23,7 @@ class FlockFile:
         path: absolute.
         fd: the descriptor while the file is open, else -1.
         created: whether opening it created it.
+
     """
 
     __slots__ = ("_operation", "created", "fd", "path")
@@ -38,6 +39,7 @@ class FlockFile:
 
         Raises:
             LockFileError, StateDirError: the file can't be opened or locked.
+
         """
         return self._take(self._operation | fcntl.LOCK_NB)
 
@@ -46,6 +48,7 @@ class FlockFile:
 
         Raises:
             LockFileError, StateDirError: the file can't be opened or locked.
+
         """
         self._take(self._operation)
 
@@ -108,7 +111,7 @@ class NamedLock(FlockFile):
 
 
 class ChosenFile(FlockFile):
-    """A file that the user named, to be shared with flock(1) and others; opened as flock(1) does."""
+    """A file that the user chose, shared with flock(1) and others, and opened as flock(1) does."""
 
     __slots__ = ()
 

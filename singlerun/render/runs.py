@@ -85,8 +85,8 @@ def _in_tree_order(runs: "list[Judged]") -> "list[Judged]":
 def _depths(runs: "list[Judged]") -> dict[int | None, int]:
     parents = {run.id: run.parent_id for run, _, _ in runs}
     depths: dict[int | None, int] = {}
-    for run_id in parents:
-        depth, above = 0, parents[run_id]
+    for run_id, parent_id in parents.items():
+        depth, above = 0, parent_id
         while above in parents:
             depth, above = depth + 1, parents[above]
         depths[run_id] = depth

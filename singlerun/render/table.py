@@ -54,14 +54,18 @@ def _show_rich(
             column,
             no_wrap=True,
             overflow="ellipsis",
-            min_width=None if shrinks else max(len(column), *(
-                len(row[columns.index(column)]) for row in rows
-            )) if rows else len(column),
+            min_width=None
+            if shrinks
+            else max(len(column), *(len(row[columns.index(column)]) for row in rows))
+            if rows
+            else len(column),
             ratio=None,
         )
     for row in rows:
-        table.add_row(*(
-            Text(cell, style=STYLES.get(cell, "") if column == styled else "")
-            for column, cell in zip(columns, row, strict=True)
-        ))
+        table.add_row(
+            *(
+                Text(cell, style=STYLES.get(cell, "") if column == styled else "")
+                for column, cell in zip(columns, row, strict=True)
+            )
+        )
     Console(highlight=False).print(table)

@@ -19,9 +19,9 @@ _HIDDEN = frozenset(
 
 
 def shown(text: bytes | str) -> str:
-    """Escape what a terminal would obey or hide: control, bidirectional and invisible characters.
+    r"""Escape what a terminal would obey or hide: control, bidirectional and invisible characters.
 
-    What can't be decoded shows as ``\\xNN``. Unicode Technical Report 36 tells why.
+    What can't be decoded shows as ``\xNN``. Unicode Technical Report 36 tells why.
     """
     if isinstance(text, str):
         text = os.fsencode(text) if _has_surrogates(text) else text.encode()

@@ -1,15 +1,15 @@
 """The verbs of a store. Whatever keeps the run-log speaks these, and nothing of how it keeps it.
 
-    wait_run                          the job waits for a lock that is held
-    start_run                         the lock is ours; the command is about to start
-    name_command                      it has started: this is its process
-    finish_run                        it has ended; the lock is still ours
-    refuse_run                        the lock was held, so nothing was started
-    close_run                         a former owner is gone: its run ends as lost or stopped
+wait_run                          the job waits for a lock that is held
+start_run                         the lock is ours; the command is about to start
+name_command                      it has started: this is its process
+finish_run                        it has ended; the lock is still ours
+refuse_run                        the lock was held, so nothing was started
+close_run                         a former owner is gone: its run ends as lost or stopped
 
-    open_runs, runs, find             what is open, what there was, one run
-    usual_ns                          how long it usually takes
-    exclusively                       nobody else writes meanwhile
+open_runs, runs, find             what is open, what there was, one run
+usual_ns                          how long it usually takes
+exclusively                       nobody else writes meanwhile
 """
 
 from singlerun.owner import Owner, Place
@@ -39,6 +39,7 @@ class Run:
         lock_file: the file that the user chose to lock instead, or None.
         conflict_id: the run that held the lock when this one was refused.
         detail: why it ended so, where the status doesn't tell.
+
     """
 
     __slots__ = (
@@ -141,9 +142,7 @@ class Store:
         """Close the open run of a dead owner; tell whether it was still open."""
         raise NotImplementedError
 
-    def open_runs(
-        self, names: tuple[bytes, ...] = (), lock_file: bytes | None = None
-    ) -> list[Run]:
+    def open_runs(self, names: tuple[bytes, ...] = (), lock_file: bytes | None = None) -> list[Run]:
         """Give the open runs: of one of these names, of this lock file, or all; oldest first."""
         raise NotImplementedError
 

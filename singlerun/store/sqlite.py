@@ -25,7 +25,6 @@ from singlerun.store import migrations
 from singlerun.store.base import LOST, RUNNING, WAITING, Run, Store
 
 
-
 def _import_sqlite() -> "ModuleType":
     """Import the bare extension, for the price of loading SQLite alone.
 
@@ -36,19 +35,19 @@ def _import_sqlite() -> "ModuleType":
     """
     if "functools" not in sys.modules:
         try:
-            from _functools import _lru_cache_wrapper  # noqa: PLC0415
+            from _functools import _lru_cache_wrapper  # type: ignore[import-not-found]  # noqa: PLC0415
         except ImportError:
             pass
         else:
             stand_in = type(sys)("functools")
-            stand_in.lru_cache = lambda maxsize: lambda function: _lru_cache_wrapper(
-                function, maxsize, False, tuple
+            stand_in.__dict__["lru_cache"] = lambda maxsize: (
+                lambda function: _lru_cache_wrapper(function, maxsize, False, tuple)
             )
             sys.modules["functools"] = stand_in
     try:
         import _sqlite3  # noqa: PLC0415
     except ImportError:
-        import sqlite3 as _sqlite3  # noqa: PLC0415
+        import sqlite3 as _sqlite3  # type: ignore[no-redef]  # noqa: PLC0415
     finally:
         if not hasattr(sys.modules.get("functools"), "__file__"):
             sys.modules.pop("functools", None)
@@ -147,6 +146,7 @@ class SqliteStore(Store):
 
     Attributes:
         notices: what the user must be told of, such as a database that was set aside.
+
     """
 
     def __init__(self, state: "StateDir") -> None:
@@ -192,10 +192,10 @@ class SqliteStore(Store):
     def finish_run(self, run: Run, outcome: "Outcome", state: str) -> None:
         run.state = state
         run.ended_ns = time.time_ns()
-        columns = ("exit_code", "signal", "elapsed_ns", "user_us", "system_us", "max_rss_kb")
-        for column in columns:
+        measured = ("exit_code", "signal", "elapsed_ns", "user_us", "system_us", "max_rss_kb")
+        for column in measured:
             setattr(run, column, getattr(outcome, column))
-        columns = (*columns, "state", "ended_ns", "detail")
+        columns = (*measured, "state", "ended_ns", "detail")
 
         def finish(database: "sqlite3.Connection") -> None:
             # Who ended a run knows best how, also when somebody thought that it was lost.
@@ -227,18 +227,17 @@ class SqliteStore(Store):
 
     # -- the verbs that read -----------------------------------------------------------------
 
-    def open_runs(
-        self, names: tuple[bytes, ...] = (), lock_file: bytes | None = None
-    ) -> list[Run]:
+    def open_runs(self, names: tuple[bytes, ...] = (), lock_file: bytes | None = None) -> list[Run]:
         if lock_file is not None:
-            return self._select("WHERE ended_ns IS NULL AND lock_file = ? ORDER BY id", (lock_file,))
+            return self._select(
+                "WHERE ended_ns IS NULL AND lock_file = ? ORDER BY id", (lock_file,)
+            )
         if not names:
             return self._select("WHERE ended_ns IS NULL ORDER BY id")
         holes = ",".join("?" * len(names))
+        held = f"SELECT 1 FROM run_names WHERE name IN ({holes}) AND run_id = runs.id"  # noqa: S608
         return self._select(
-            "WHERE ended_ns IS NULL AND lock_file IS NULL AND EXISTS (SELECT 1 FROM run_names"
-            f" WHERE name IN ({holes}) AND run_id = runs.id) ORDER BY id",
-            names,
+            f"WHERE ended_ns IS NULL AND lock_file IS NULL AND EXISTS ({held}) ORDER BY id", names
         )
 
     def runs(self, name: bytes | None = None, *, limit: int) -> list[Run]:
@@ -393,7 +392,9 @@ class SqliteStore(Store):
             raise _ForeignError("it is a database of another program")
         if version > migrations.LATEST:
             raise RecordError(
-                self._shown, "a newer singlerun wrote it", "upgrade this one, or give it another --dir"
+                self._shown,
+                "a newer singlerun wrote it",
+                "upgrade this one, or give it another --dir",
             )
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("BEGIN IMMEDIATE")
@@ -442,7 +443,7 @@ def _flaw(entry: os.stat_result) -> str | None:
 
 
 def _is_broken(error: Exception) -> bool:
-    # "no such table" or column: our statements are fixed, so it is the schema that was tampered with.
+    # "no such table": our statements are fixed, so somebody has changed the schema.
     return _code(error) & 0xFF in _BROKEN or str(error).startswith("no such ")
 
 

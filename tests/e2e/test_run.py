@@ -25,7 +25,7 @@ def test_exit_status_is_the_commands_own(cli, status):
 
 
 def test_every_exit_status_is_exact(cli):
-    script = f"for i in $(seq 0 255); do {BINARY} -n x sh -c \"exit $i\"; echo $?; done"
+    script = f'for i in $(seq 0 255); do {BINARY} -n x sh -c "exit $i"; echo $?; done'
     result = subprocess.run(
         ["sh", "-c", script], env=cli.env, capture_output=True, text=True, check=True
     )
@@ -91,7 +91,9 @@ def test_inherited_descriptors_stay_and_ours_start_at_ten(cli, tmp_path):
 
 
 def test_closed_standard_streams_stay_closed(cli):
-    script = f'{BINARY} -n x sh -c "test ! -e /proc/self/fd/2 && test ! -e /proc/self/fd/0" 0<&- 2>&-'
+    script = (
+        f'{BINARY} -n x sh -c "test ! -e /proc/self/fd/2 && test ! -e /proc/self/fd/0" 0<&- 2>&-'
+    )
     assert subprocess.run(["sh", "-c", script], env=cli.env, check=False).returncode == 0
 
 
@@ -235,9 +237,7 @@ def test_several_names_are_held_all_or_none(cli):
 
 def test_several_names_in_opposite_orders_do_not_deadlock(cli):
     orders = [("a", "b"), ("b", "a")] * 10
-    waiters = [
-        cli.start("-w", "-n", one, "-n", two, "sleep", "0.01") for one, two in orders
-    ]
+    waiters = [cli.start("-w", "-n", one, "-n", two, "sleep", "0.01") for one, two in orders]
     assert [waiter.wait(PATIENCE) for waiter in waiters] == [0] * len(waiters)
 
 
@@ -287,12 +287,14 @@ def test_end_is_recorded_before_the_lock_is_free(cli):
         ) if cli.lock_path("x").exists() else None  # fmt: skip
         cli.run("-w", "-n", "x", "true")
         if waiter:
-            assert waiter.communicate(timeout=PATIENCE)[0] in {b"0\n"}
+            assert waiter.communicate(timeout=PATIENCE)[0] == b"0\n"
 
 
 def test_start_is_recorded_before_the_command_starts(cli):
     query = "SELECT state, id FROM runs WHERE ended_ns IS NULL"
-    result = cli.run("sh", "-c", f"sqlite3 {cli.dir}/singlerun.db '{query}'; echo $SINGLERUN_RUN_ID")
+    result = cli.run(
+        "sh", "-c", f"sqlite3 {cli.dir}/singlerun.db '{query}'; echo $SINGLERUN_RUN_ID"
+    )
     state, run_id = result.stdout.split()
     assert state == f"running|{run_id}"
 
