@@ -32,6 +32,9 @@ ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT)
 """They go to the command's whole group, and begin its end."""
 TELLING = (_signal.SIGUSR1, _signal.SIGUSR2)
 """They go to the command alone."""
+STOPPING = {_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU}
+"""What a terminal stops a whole group with. We stop when the command has, and not before: else we
+could do so with the run-log locked, and everybody else would wait for us."""
 
 _SI_KERNEL = 0x80
 """siginfo's code for what the kernel sent by itself, as a terminal does (sigaction(2))."""
@@ -50,18 +53,35 @@ class Signals:
         if _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_IGN:
             # Else the kernel throws our child's status away (wait(2), notes).
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        self.ending_watched = self.watched & set(ENDING)
+        self._stopping = STOPPING if self.terminal else set()
         self.inherited = _signal.pthread_sigmask(
-            _signal.SIG_BLOCK, self.watched | {_signal.SIGCHLD}
+            _signal.SIG_BLOCK, self.watched | self._stopping | {_signal.SIGCHLD}
         )
 
     def ending(self) -> int | None:
         """Give the first signal that asks to end and has come already, None if none has."""
         pending = _signal.sigpending()
-        return next((int(number) for number in ENDING if number in pending & self.watched), None)
+        return next((int(number) for number in self.ending_watched & pending), None)
 
     def restore(self) -> None:
         """Let signals in again as before."""
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.inherited)
+
+    def admit_stops(self) -> None:
+        """Let Ctrl-Z stop this process, while there is no command that would stop with it."""
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._stopping)
+
+    def defer_stops(self) -> None:
+        """Stop only when the command does; ends what admit_stops began."""
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, self._stopping)
+
+    def stop(self, number: int) -> None:
+        """Stop this process with the signal that stopped the command, until it is continued."""
+        os.kill(os.getpid(), number)
+        if number in self._stopping:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, {number})
 
 
 def _has_terminal() -> bool:
@@ -99,7 +119,6 @@ class Child:
     Attributes:
         pid, started: its identity, as in owner.Owner.
         asked_to_end: whether a signal that asks to end came while it ran.
-
     """
 
     def __init__(
@@ -114,9 +133,10 @@ class Child:
         Raises:
             CommandNotFoundError: there is no such command.
             CommandNotExecutableError: it can't be executed.
-
         """
         self._signals = signals
+        signals.admit_stops()  # a Ctrl-Z from before it can be stopped too
+        signals.defer_stops()
         self._begun_ns = time.monotonic_ns()
         self.pid = _spawn(argv, env, inherited, signals)
         self.started = start_time(self.pid)
@@ -158,14 +178,13 @@ class Child:
         deadline = None
         while True:
             try:
-                if wait.call(lambda: os.read(pipe, 1), self._signals.watched, deadline):
+                if wait.call(lambda: os.read(pipe, 1), self._signals.ending_watched, deadline):
                     return
                 self._send(_signal.SIGKILL)
                 deadline = None
             except wait.InterruptedWaitError as interrupted:
                 self._send(interrupted.args[0])
-                if interrupted.args[0] in ENDING:
-                    deadline = deadline or time.monotonic() + KILL_AFTER
+                deadline = deadline or time.monotonic() + KILL_AFTER
 
     def die_alike(self, outcome: Outcome) -> None:
         """Die of Ctrl-C as the command did, so that a shell's loop around us ends with it.
@@ -193,7 +212,7 @@ class Child:
             return
         # fg continues us both, us perhaps first: then the stop that we saw is over already.
         if _signal.SIGCONT not in _signal.sigpending():
-            os.kill(os.getpid(), number)
+            self._signals.stop(number)
 
     def _pass_on(self, came: "_signal.struct_siginfo") -> None:
         number = came.si_signo

@@ -18,6 +18,8 @@ from singlerun.store.base import REFUSED, SKIPPED, STOPPED, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from singlerun.child import Signals
     from singlerun.job import Job
     from singlerun.lock import Hold
@@ -68,20 +70,24 @@ class Conflict:
             taken = self._hold.try_take()
         if taken or not self._job.wait_for:
             return taken
-        self._announce_wait()
-        return wait.call(self._hold.take, self._signals.watched, self._deadline)
+        return self._wait(self._hold.take)
 
     def _await(self, living: "Living") -> bool:
         if not self._job.wait_for:
             return False
-        self._announce_wait()
-        return wait.call(lambda: reaper.await_ends(living), self._signals.watched, self._deadline)
+        return self._wait(lambda: reaper.await_ends(living))
 
-    def _announce_wait(self) -> None:
+    def _wait(self, block: "Callable[[], object]") -> bool:
+        """Make a call that blocks; tell whether it ended before the deadline."""
         if self._run.id is None:
             self._recorder.attempt(lambda store: store.wait_run(self._run), None)
             if self._job.verbose:
                 say(f"waiting for {names(self._job.names)}")
+        self._signals.admit_stops()
+        try:
+            return wait.call(block, self._signals.ending_watched, self._deadline)
+        finally:
+            self._signals.defer_stops()
 
     def _refuse(self, living: "Living") -> int:
         this, job = self._run, self._job

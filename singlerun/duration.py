@@ -12,7 +12,6 @@ def parse(text: str) -> float:
 
     Raises:
         UsageError: it is empty, negative, too long, or not of that form.
-
     """
     total, number, unit_before = 0.0, "", 10 * UNITS["d"]
     for character in text if text[-1:] in UNITS else text + "s":

@@ -44,7 +44,6 @@ def of_name(
 
     Raises:
         RecordError, StateDirError, LockFileError: the answer can't be had.
-
     """
     former = [] if store is None else [
         run for run in store.open_runs() if name in run.names and run.state == RUNNING

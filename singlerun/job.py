@@ -21,7 +21,6 @@ class Job:
         lock_file: the file that the user chose to lock instead, or None.
         wait_for: seconds to wait at most; infinity to wait without end, 0 not to wait.
         conflict_status: what to exit with if the lock is held.
-
     """
 
     __slots__ = (
@@ -34,7 +33,6 @@ class Job:
 
         Raises:
             UsageError: the options contradict each other, or there is no command.
-
         """
         if not argv:
             raise UsageError("no command was given")

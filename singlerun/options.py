@@ -26,7 +26,6 @@ class Option:
         read: turns the value's text into the value, or raises UsageError.
         many: whether it may be repeated; its value is then a tuple.
         help: one line.
-
     """
 
     __slots__ = ("dest", "flags", "help", "many", "metavar", "read")
@@ -118,7 +117,6 @@ class Words:
         given: the options that were given, by Option.dest.
         command: the first word that is no option, and all after it.
         dashes: whether ``--`` stood before the command.
-
     """
 
     __slots__ = ("command", "dashes", "given", "values")
@@ -138,7 +136,6 @@ def split(arguments: list[str]) -> Words | None:
 
     Raises:
         UsageError: a value can't be read.
-
     """
     flags = {flag: option for option in RUN_OPTIONS for flag in option.flags}
     words = Words()

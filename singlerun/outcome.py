@@ -11,7 +11,6 @@ class Outcome:
         user_us, system_us: microseconds of CPU time, of the command and of the children it waited
             for (getrusage(2)).
         max_rss_kb: the largest resident set of any of them, in KiB.
-
     """
 
     __slots__ = ("elapsed_ns", "exit_code", "max_rss_kb", "signal", "system_us", "user_us")

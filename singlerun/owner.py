@@ -55,7 +55,6 @@ def stat_fields(pid: int | str) -> list[bytes]:
 
     Raises:
         OSError: there is no such process, or it can't be read.
-
     """
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
         # The second field is the name of the program in brackets, and may hold brackets itself.

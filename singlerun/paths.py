@@ -37,7 +37,6 @@ def default_dir() -> bytes:
 
     Raises:
         StateDirError: the user has no entry in the password database.
-
     """
     if os.geteuid() == 0:
         return SYSTEM_DIR
@@ -77,10 +76,9 @@ class StateDir:
     Attributes:
         path: absolute.
         locks: where the lock files are, absolute.
-
     """
 
-    __slots__ = ("_locks_fd", "locks", "path")
+    __slots__ = ("_fd", "_locks_fd", "locks", "path")
 
     def __init__(self, path: bytes, *, create: bool = True) -> None:
         """Open a state directory; made with all its parents if missing and ``create`` is true.
@@ -88,11 +86,10 @@ class StateDir:
         Raises:
             StateDirError: it can't be made, or can't be trusted.
             FileNotFoundError: it is missing, and ``create`` is false.
-
         """
         self.path = os.path.abspath(path)
         self.locks = os.path.join(self.path, b"locks")
-        os.close(_open_directory(self.path, create=create))
+        self._fd = _open_directory(self.path, create=create)
         self._locks_fd = _open_directory(self.locks, create=create)
 
     def open_lock(self, name: bytes) -> tuple[int, bool]:
@@ -100,9 +97,16 @@ class StateDir:
 
         Raises:
             StateDirError: it can't be made, or was planted.
-
         """
-        return open_private(lock_file_name(name), self._locks_fd, self.locks)
+        return _open_private(lock_file_name(name), self._locks_fd, self.locks)
+
+    def open_file(self, name: bytes) -> int:
+        """Open a file in the directory itself, made if missing; give its descriptor.
+
+        Raises:
+            StateDirError: it can't be made, or was planted.
+        """
+        return _open_private(name, self._fd, self.path)[0]
 
 
 def state_path(option: bytes | None) -> bytes:
@@ -164,7 +168,7 @@ def _make_directories(path: bytes) -> None:
     os.chmod(path, 0o700)  # whatever the umask
 
 
-def open_private(name: bytes, directory: "int | None", shown_dir: bytes) -> tuple[int, bool]:
+def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, bool]:
     """Open or create a file of ours for reading and writing; tell whether it was created.
 
     O_NOFOLLOW refuses a symbolic link, O_NONBLOCK does not hang on a FIFO, and fstat(2) on what
@@ -172,7 +176,6 @@ def open_private(name: bytes, directory: "int | None", shown_dir: bytes) -> tupl
 
     Raises:
         StateDirError: it can't be opened, or is not a regular file of ours with one link.
-
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     path = os.fsdecode(os.path.join(shown_dir, name))

@@ -155,7 +155,6 @@ def reap(
 
     Raises:
         RecordError, StateDirError, LockFileError: a run can't be closed.
-
     """
     for run in store.open_runs():
         if names and not set(names) & set(run.names):

@@ -24,7 +24,6 @@ class Recorder:
     Attributes:
         store: None as soon as it has failed.
         required: whether a failure is an error.
-
     """
 
     __slots__ = ("required", "store")
@@ -44,7 +43,6 @@ class Recorder:
 
         Raises:
             RecordError: it failed, and a record is required.
-
         """
         if self.store is None:
             return otherwise

@@ -31,7 +31,6 @@ def run(job: "Job") -> int:
     Raises:
         SinglerunError: the lock can't be had at all, the command can't be started, or a required
             record can't be kept.
-
     """
     signals = child.Signals()
     path = state_path(job.dir)

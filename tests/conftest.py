@@ -52,6 +52,7 @@ class Cli:
     """The installed binary with a state directory of its own."""
 
     def __init__(self, directory):
+        self.binary = BINARY
         self.dir = directory / "state"
         self.env = {
             key: value for key, value in os.environ.items() if not key.startswith("SINGLERUN_")

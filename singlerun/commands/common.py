@@ -45,7 +45,6 @@ def open_state(ctx: click.Context, directory: str | None) -> StateDir | None:
 
     Raises:
         StateDirError: it can't be trusted or read.
-
     """
     chosen = directory or ctx.obj
     path = state_path(read_path(chosen) if chosen else None)

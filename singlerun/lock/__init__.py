@@ -39,7 +39,6 @@ class Hold:
 
         Raises:
             LockFileError, StateDirError: a lock file can't be opened or locked.
-
         """
         taken = []
         try:
@@ -58,7 +57,6 @@ class Hold:
 
         Raises:
             LockFileError, StateDirError: a lock file can't be opened or locked.
-
         """
         for file in self._files:
             file.take()

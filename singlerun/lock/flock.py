@@ -23,7 +23,6 @@ class FlockFile:
         path: absolute.
         fd: the descriptor while the file is open, else -1.
         created: whether opening it created it.
-
     """
 
     __slots__ = ("_operation", "created", "fd", "path")
@@ -39,7 +38,6 @@ class FlockFile:
 
         Raises:
             LockFileError, StateDirError: the file can't be opened or locked.
-
         """
         return self._take(self._operation | fcntl.LOCK_NB)
 
@@ -48,7 +46,6 @@ class FlockFile:
 
         Raises:
             LockFileError, StateDirError: the file can't be opened or locked.
-
         """
         self._take(self._operation)
 

@@ -32,7 +32,6 @@ def call(block: "Callable[[], object]", watched: "Iterable[int]", deadline: floa
     Raises:
         InterruptedWaitError: one of the watched signals came first.
         Exception: what the call raised.
-
     """
     ended: list[BaseException | None] = []
 

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+GAP = 2
 STYLES = {
     "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
     "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red",
@@ -47,20 +48,11 @@ def _show_rich(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        shrinks = column in shrinking
-        table.add_column(
-            column,
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=None
-            if shrinks
-            else max(len(column), *(len(row[columns.index(column)]) for row in rows))
-            if rows
-            else len(column),
-            ratio=None,
-        )
+    console = Console(highlight=False)
+    widths = _fit(columns, rows, shrinking, console.width)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
     for row in rows:
         table.add_row(
             *(
@@ -68,4 +60,23 @@ def _show_rich(
                 for column, cell in zip(columns, row, strict=True)
             )
         )
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _fit(
+    columns: "Sequence[str]",
+    rows: "Sequence[Sequence[str]]",
+    shrinking: "Sequence[str]",
+    width: int,
+) -> list[int]:
+    """Give the columns' widths: those that shrink share what the others leave, short ones first."""
+    from rich.cells import cell_len  # noqa: PLC0415 - wide characters take two cells
+
+    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    left = width - GAP * (len(columns) - 1)
+    left -= sum(size for name, size in zip(columns, widths, strict=True) if name not in shrinking)
+    giving = sorted((widths[columns.index(name)], columns.index(name)) for name in shrinking)
+    for others, (natural, position) in zip(range(len(giving), 0, -1), giving, strict=True):
+        widths[position] = max(len(columns[position]), min(natural, left // others))
+        left -= widths[position]
+    return widths

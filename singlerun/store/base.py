@@ -39,7 +39,6 @@ class Run:
         lock_file: the file that the user chose to lock instead, or None.
         conflict_id: the run that held the lock when this one was refused.
         detail: why it ended so, where the status doesn't tell.
-
     """
 
     __slots__ = (

@@ -20,7 +20,7 @@ import time
 
 from singlerun.errors import RecordError, StateDirError
 from singlerun.owner import here
-from singlerun.paths import open_private, reason
+from singlerun.paths import reason
 from singlerun.store import migrations
 from singlerun.store.base import LOST, RUNNING, WAITING, Run, Store
 
@@ -116,7 +116,7 @@ class _Guard:
     def _take(self) -> None:
         try:
             if self._fd < 0:
-                self._fd, _ = open_private(FILE + b".lock", None, self._state.path)
+                self._fd = self._state.open_file(FILE + b".lock")
         except StateDirError as error:
             raise RecordError(self._shown, *error.args[1:]) from None
         deadline, nap = time.monotonic() + PATIENCE, 0.0002
@@ -146,7 +146,6 @@ class SqliteStore(Store):
 
     Attributes:
         notices: what the user must be told of, such as a database that was set aside.
-
     """
 
     def __init__(self, state: "StateDir") -> None:

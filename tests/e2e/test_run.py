@@ -402,6 +402,13 @@ def test_state_files_are_private_whatever_the_umask(cli):
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
 
+def test_nothing_is_left_in_the_working_directory(cli, tmp_path):
+    where = tmp_path / "empty"
+    where.mkdir(0o500)
+    assert cli.run("true", cwd=where).returncode == 0
+    assert list(where.iterdir()) == []
+
+
 def test_verbose_says_what_happens_on_standard_error(cli):
     result = cli.run("-v", "-n", "x", "echo", "out")
     assert result.stdout == "out\n"

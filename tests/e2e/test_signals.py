@@ -1,0 +1,105 @@
+"""Signals to the wrapper without a terminal, as under cron or systemd."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import PATIENCE, eventually, is_alive
+
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
+
+
+def start(cli, script, *options, count=1, shell="sh"):
+    """Start a shell that prints its PIDs, a line each; give the wrapper and those."""
+    wrapper = cli.start(
+        *options, "-n", "x", shell, "-c", script, stdout=subprocess.PIPE, start_new_session=True
+    )
+    pids = [int(wrapper.stdout.readline()) for _ in range(count)]
+    eventually(lambda: cli.command_is_recorded(wrapper.pid), "the record of the command")
+    return wrapper, pids
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_the_whole_group_ends_and_the_record_is_closed(cli, number):
+    # A shell's background child ignores SIGINT and SIGQUIT; Python's does not.
+    script = (
+        "import os, signal, subprocess as s; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "p = s.Popen(['sleep', '60']); print(os.getpid(), p.pid, sep='\\n', flush=True); p.wait()"
+    )
+    wrapper, pids = start(cli, script, count=2, shell=sys.executable)
+    wrapper.send_signal(number)
+    assert wrapper.wait(PATIENCE) == 128 + number
+    for pid in pids:
+        assert not is_alive(pid)
+    run = cli.last("x")
+    assert (run["state"], run["signal"]) == ("stopped", number)
+    assert cli.run("-n", "x", "true").returncode == 0
+
+
+def test_a_command_that_handles_the_signal_keeps_its_status(cli):
+    script = "trap 'exit 5' TERM; echo $$; while :; do sleep 0.02; done"
+    wrapper, _ = start(cli, script)
+    wrapper.terminate()
+    assert wrapper.wait(PATIENCE) == 5
+
+
+def test_who_ignores_the_signal_is_killed_after_the_grace(cli):
+    """Also a grandchild whose leader has ended at once."""
+    script = "sh -c 'trap \"\" TERM; echo $$; exec sleep 60' & echo $$; wait"
+    begun = time.monotonic()
+    wrapper, pids = start(cli, script, count=2)
+    wrapper.terminate()
+    assert wrapper.wait(PATIENCE) == 128 + signal.SIGTERM
+    for pid in pids:
+        assert not is_alive(pid)
+    assert time.monotonic() - begun >= 10, "it had its ten seconds"
+
+
+def test_user_signals_reach_the_command_alone(cli):
+    script = (
+        "sh -c 'echo $$; exec sleep 60' & child=$!; trap 'kill $child; exit 3' USR1; echo $$;"
+        "while :; do sleep 0.02; done"
+    )
+    wrapper, pids = start(cli, script, count=2)
+    wrapper.send_signal(signal.SIGUSR1)
+    assert wrapper.wait(PATIENCE) == 3
+    assert cli.last("x")["state"] == "failed"
+    for pid in pids:
+        eventually(lambda pid=pid: not is_alive(pid), "the end of the child")
+
+
+def test_the_callers_group_is_left_alone(cli):
+    """The wrapper stands in a script's group; its end must not be the script's."""
+    script = f"{cli.binary} -n x sh -c 'echo $$; exec sleep 60'; echo rest $?"
+    caller = subprocess.Popen(
+        ["sh", "-c", script], env=cli.env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    caller.stdout.readline()
+    (run,) = eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the record")
+    os.kill(run["wrapper_pid"], signal.SIGTERM)
+    assert caller.communicate(timeout=PATIENCE)[0] == "rest 143\n"
+
+
+def test_a_stopped_command_stops_nobody_else(cli):
+    wrapper, (pid,) = start(cli, "echo $$; exec sleep 60")
+    os.kill(pid, signal.SIGSTOP)
+    wrapper.terminate()
+    os.kill(pid, signal.SIGCONT)
+    assert wrapper.wait(PATIENCE) == 143
+
+
+def test_nohup_survives_a_hangup(cli):
+    wrapper = subprocess.Popen(
+        ["nohup", cli.binary, "-n", "x", "sh", "-c", "echo $$; exec cat"],
+        env=cli.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    pid = int(wrapper.stdout.readline())
+    eventually(lambda: cli.command_is_recorded(wrapper.pid), "the record of the command")
+    wrapper.send_signal(signal.SIGHUP)
+    os.kill(pid, signal.SIGHUP)
+    assert cli.run("is-running", "x").returncode == 0
+    assert wrapper.communicate(timeout=PATIENCE)[0] == b""
+    assert wrapper.returncode == 0

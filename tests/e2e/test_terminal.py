@@ -1,0 +1,251 @@
+"""On a terminal: a real one, tmux, with a real interactive shell in it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import blocked_on, eventually, is_alive, need
+
+
+class Terminal:
+    """A tmux window with bash in it."""
+
+    def __init__(self, cli, directory, width=80):
+        self._tmux = ["tmux", "-S", str(directory / "tmux")]
+        env = cli.env | {"PS1": "$ ", "TERM": "xterm", "HISTFILE": ""}
+        # bash's own prompt setting would win over the environment's.
+        shell = f"exec env PATH={cli.binary.parent}:$PATH bash --norc --noprofile"
+        subprocess.run(
+            [*self._tmux, "-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", "24", shell],
+            env=env, check=True, cwd=directory,
+        )  # fmt: skip
+        self.type("PS1='ready> '; clear\n")
+        self.expect(r"^ready>$")
+
+    def type(self, text):
+        for line in re.split("(\n)", text):
+            if line == "\n":
+                subprocess.run([*self._tmux, "send-keys", "Enter"], check=True)
+            elif line:
+                subprocess.run([*self._tmux, "send-keys", "-l", line], check=True)
+
+    def key(self, name):
+        subprocess.run([*self._tmux, "send-keys", name], check=True)
+
+    def screen(self, *options):
+        shown = subprocess.run(
+            [*self._tmux, "capture-pane", "-p", *options],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return shown.stdout.rstrip("\n")
+
+    def expect(self, pattern):
+        def seen():
+            return re.search(pattern, self.screen(), re.MULTILINE)
+
+        try:
+            return eventually(seen, pattern)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the screen was:\n{self.screen()}") from None
+
+    def close(self):
+        subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
+
+
+@pytest.fixture
+def terminal(cli, tmp_path):
+    need("tmux", "bash")
+    window = Terminal(cli, tmp_path)
+    yield window
+    window.close()
+
+
+def test_interrupt_ends_the_command_and_gives_130(cli, terminal):
+    terminal.type("singlerun -n x sleep 60; echo status $?\n")
+    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    terminal.key("C-c")
+    # bash gives up the whole line after a command that died of SIGINT, as it does without us.
+    terminal.expect(r"\^C\n+ready>$")
+    terminal.type("echo status $?\n")
+    terminal.expect("^status 130$")
+    assert cli.last("x")["state"] == "stopped"
+    assert cli.last("x")["signal"] == 2
+
+
+def test_interrupt_ends_a_loop_around_us(cli, terminal):
+    terminal.type("for i in 1 2 3; do singlerun -n x sleep 60; done\n")
+    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    terminal.key("C-c")
+    terminal.expect(r"\^C\n+ready>$")
+    assert len(cli.history("x")) == 1
+
+
+def test_interrupt_that_the_command_handles_is_its_own(cli, terminal):
+    script = "trap 'echo caught; exit 7' INT; echo go; while :; do sleep 0.05; done"
+    terminal.type(f'singlerun -n x sh -c "{script}"; echo status $?\n')
+    terminal.expect("^go$")
+    terminal.key("C-c")
+    terminal.expect("caught\nstatus 7$")
+
+
+def test_interrupt_is_delivered_once(cli, terminal, tmp_path):
+    script = tmp_path / "count.py"
+    script.write_text(
+        "import signal, time\n"
+        "count = 0\n"
+        "def caught(*_):\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    print('caught', count, flush=True)\n"
+        "signal.signal(signal.SIGINT, caught)\n"
+        "print('go', flush=True)\n"
+        "signal.pause(); time.sleep(0.3); input(); print('in all', count)\n"
+    )
+    terminal.type(f"singlerun -n x {sys.executable} {script}\n")
+    terminal.expect("^go$")
+    terminal.key("C-c")
+    terminal.expect("caught 1$")
+    terminal.type("\n")
+    terminal.expect("^in all 1$")
+
+
+def test_stop_and_continue(cli, terminal):
+    terminal.type("singlerun -n x cat\n")
+    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    for round_ in range(5):
+        terminal.key("C-z")
+        terminal.expect(r"Stopped +singlerun -n x cat\n+ready>$")
+        terminal.type("clear; fg\n")
+        terminal.expect(r"^singlerun -n x cat$")
+        terminal.type(f"hello {round_}\n")
+        terminal.expect(f"^hello {round_}\nhello {round_}$")
+    terminal.key("C-d")
+    terminal.expect(r"^ready>$")
+    assert cli.last("x")["state"] == "succeeded"
+
+
+def test_a_command_that_stops_itself_gives_the_prompt_back(cli, terminal):
+    """vi and less stop themselves alone; the shell must see it."""
+    terminal.type("singlerun -n x sh -c 'kill -TSTP $$; echo went on'\n")
+    terminal.expect(r"Stopped")
+    terminal.type("clear; fg\n")
+    terminal.expect("^went on$")
+
+
+def test_background_job_that_reads_the_terminal_stops(cli, terminal):
+    terminal.type("set -b; singlerun -n x cat &\n")
+    terminal.expect(r"Stopped.* +singlerun -n x cat")
+    # It did not stop with the run-log locked: this would take ten seconds and fail.
+    assert [run["state"] for run in cli.json("ps")] == ["running"]
+    terminal.type("clear; fg\n")
+    terminal.expect("^singlerun -n x cat$")
+    terminal.type("word\n")
+    terminal.expect("^word\nword$")
+    terminal.key("C-d")
+    terminal.expect("^ready>$")
+
+
+def test_waiter_can_be_stopped_and_continued(cli, terminal):
+    with cli.hold("-n", "x"):
+        terminal.type("singlerun -n x -w echo went on\n")
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        terminal.key("C-z")
+        terminal.expect("Stopped +singlerun -n x -w")
+        terminal.type("clear; fg\n")
+        terminal.expect("^singlerun -n x -w")
+    terminal.expect("^went on$")
+
+
+def test_interrupt_leaves_the_line(cli, terminal):
+    with cli.hold("-n", "x"):
+        terminal.type("singlerun -n x -w echo no; echo status $?\n")
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        terminal.key("C-c")
+        terminal.expect("status 130$")
+        assert cli.last("x")["state"] == "stopped"
+
+
+def test_editor(terminal, tmp_path):
+    need("vi")
+    terminal.type("singlerun -n x vi -u NONE text\n")
+    terminal.expect(r"^~$")
+    terminal.type("ihello")
+    terminal.expect("^hello")
+    terminal.key("Escape")
+    terminal.key("C-z")
+    terminal.expect(r"Stopped")
+    terminal.type("fg\n")
+    terminal.expect(r"^~$")
+    terminal.type(":wq\n")
+    eventually(lambda: (tmp_path / "text").exists(), "the file")
+    terminal.expect("ready>$")
+    assert (tmp_path / "text").read_text() == "hello\n"
+
+
+def test_pager_behind_a_pipe_and_under_us(terminal):
+    need("less")
+    terminal.type("seq 100 | singlerun -n x less\n")
+    terminal.expect(r"^23\n:$")
+    terminal.type("G")
+    terminal.expect(r"^100\n\(END\)$")
+    terminal.type("q")
+    terminal.expect("ready>$")
+    terminal.type("clear\n")
+    terminal.type("singlerun -n x seq 100 | less\n")
+    terminal.expect(r"^23\n:$")
+    terminal.type("q")
+    terminal.expect("ready>$")
+
+
+def test_termination_reaches_the_group_on_a_terminal_too(cli, terminal):
+    terminal.type("singlerun -n x sh -c 'sleep 61 & sleep 62'; echo status $?\n")
+    (run,) = eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+
+    def kin():
+        listed = subprocess.run(
+            ["pgrep", "-g", str(os.getpgid(run["pid"])), "-x", "sleep"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return [int(word) for word in listed.stdout.split()]
+
+    pids = eventually(lambda: kin() if len(kin()) == 2 else None, "both sleeps")
+    os.kill(run["wrapper_pid"], 15)
+    terminal.expect("^status 143$")
+    for pid in pids:
+        assert not is_alive(pid)
+
+
+def test_hangup_ends_the_command(cli, terminal):
+    terminal.type("singlerun -n x sleep 60\n")
+    (run,) = eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    terminal.close()
+    eventually(lambda: not is_alive(run["pid"]), "the end of the command")
+    eventually(lambda: not is_alive(run["wrapper_pid"]), "the end of the wrapper")
+    assert cli.last("x")["state"] == "stopped"
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="need() tells in the other tests")
+def test_tables_fit_eighty_columns_in_colour(cli, tmp_path):
+    terminal = Terminal(cli, tmp_path)
+    try:
+        with cli.hold("-n", "a-rather-long-name-" * 4):
+            terminal.type("clear; singlerun ps; singlerun history; singlerun --help | cat\n")
+            terminal.expect("singlerun ps\n")
+            terminal.type("clear; singlerun ps; singlerun ps -a; singlerun history; echo end\n")
+            terminal.expect("^end$")
+            screen = terminal.screen()
+            assert "…" in screen
+            rows = [line for line in screen.splitlines() if "running" in line]
+            assert len(rows) == 3, screen
+            assert all(len(line) <= 80 for line in screen.splitlines())
+            assert "\x1b[32m" in terminal.screen("-e"), "running is green"
+            terminal.type("clear; export NO_COLOR=1; singlerun ps; echo end\n")
+            terminal.expect("^end$")
+            assert "\x1b[32m" not in terminal.screen("-e")
+    finally:
+        terminal.close()
