@@ -284,6 +284,8 @@ def _spawn(
     defaults = [_signal.SIGPIPE, _signal.SIGXFSZ]
     group: dict[str, Any] = {} if signals.terminal else {"setpgroup": 0}
     words = argv
+    if not argv[0]:
+        raise CommandNotFoundError("''")
     try:
         while True:
             try:

@@ -117,14 +117,13 @@ def state_path(option: bytes | None) -> bytes:
 def _open_directory(path: bytes, *, create: bool) -> int:
     shown = os.fsdecode(path)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
+    if create and not os.path.lexists(path):
         try:
-            descriptor = os.open(path, flags)
-        except FileNotFoundError:
-            if not create:
-                raise
             _make_directories(path)
-            descriptor = os.open(path, flags)
+        except OSError as error:
+            raise StateDirError(shown, reason(error), _remedy(error)) from error
+    try:
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         if not create:
             raise

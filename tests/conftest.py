@@ -76,14 +76,14 @@ class Cli:
         return Holding(self, options, **more)
 
     def json(self, *arguments):
-        result = self.run(*arguments, "--json")
+        result = self.run(arguments[0], "--json", *arguments[1:])
         assert result.returncode == 0, result.stderr
         document = json.loads(result.stdout)
         assert document["schema"] == 1
         return document["runs"]
 
     def history(self, *arguments):
-        return self.json("history", "--limit", "100000", *arguments)
+        return self.json("history", "--limit", "100000", "--", *arguments)
 
     def last(self, *arguments):
         return self.history(*arguments)[0]

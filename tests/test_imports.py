@@ -1,0 +1,85 @@
+"""The price of the plain form: what it imports, by name. Add to the list only what earns its cost."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import BINARY
+
+OURS = {
+    "singlerun", "singlerun.child", "singlerun.duration", "singlerun.errors", "singlerun.fastpath",
+    "singlerun.job", "singlerun.lock", "singlerun.lock.flock", "singlerun.options",
+    "singlerun.outcome", "singlerun.owner", "singlerun.paths", "singlerun.recorder",
+    "singlerun.render", "singlerun.render.line", "singlerun.render.text", "singlerun.runner",
+    "singlerun.store", "singlerun.store.base", "singlerun.store.migrations",
+    "singlerun.store.sqlite",
+}  # fmt: skip
+OTHERS = {"_blake2", "_functools", "_sqlite3", "fcntl", "resource"}
+
+SPY = """
+import json, os, sys
+before = set(sys.modules)
+def ended(status):
+    import json
+    with open(os.environ["SPY_FILE"], "w") as file:
+        json.dump(sorted(set(sys.modules) - before), file)
+    os.exit_now(status)
+os.exit_now, os._exit = os._exit, ended
+sys.argv = sys.argv[1:]
+from singlerun.fastpath import main
+main()
+"""
+
+
+def imported(cli, tmp_path, *arguments):
+    file = tmp_path / "modules"
+    env = cli.env | {"SPY_FILE": str(file)}
+    result = subprocess.run(
+        [sys.executable, "-c", SPY, "singlerun", *arguments], env=env, capture_output=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(file.read_text()))
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["-n", "x"], ["-qsn", "x", "--wait-for=1m", "-E3", "--"], ["--skip", "--wait"]]
+)
+def test_plain_form_imports_just_this(cli, tmp_path, options):
+    cli.run("true")
+    modules = imported(cli, tmp_path, *options, "true")
+    ours = {module for module in modules if module.partition(".")[0] == "singlerun"}
+    # The first run of a name makes its lock file and looks twice: that is not the plain case.
+    modules = imported(cli, tmp_path, *options, "true")
+    ours = {module for module in modules if module.partition(".")[0] == "singlerun"}
+    assert ours == OURS
+    # Modules that the interpreter has built in cost nothing, and differ between versions.
+    others = modules - ours - set(sys.builtin_module_names)
+    assert others <= OTHERS | {"time"}
+
+
+def test_the_real_functools_is_there_afterwards(cli, tmp_path):
+    script = (
+        "import sys; import singlerun.store.sqlite as s; assert 'functools' not in sys.modules;"
+        "import functools; assert functools.partial; c = s.sqlite3.connect(':memory:');"
+        "assert c.execute('SELECT 1').fetchone() == c.execute('SELECT 1').fetchone() == (1,)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_help_imports_neither_rich_nor_filelock(cli, tmp_path):
+    modules = imported(cli, tmp_path, "--help")
+    assert "click" in modules
+    assert not {"rich", "filelock"} & {module.partition(".")[0] for module in modules}
+
+
+def test_tables_in_a_pipe_do_not_import_rich(cli, tmp_path):
+    assert "rich" not in imported(cli, tmp_path, "ps")
+
+
+def test_module_can_be_run_like_the_script(cli):
+    result = subprocess.run(
+        [sys.executable, "-m", "singlerun", "-n", "x", "sh", "-c", "exit 4"], env=cli.env, check=False
+    )
+    assert result.returncode == 4
+    assert BINARY.read_text().startswith("#!")

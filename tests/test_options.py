@@ -1,0 +1,123 @@
+"""The two parsers, the plain one and Click's, are made from one table and agree."""
+
+import os
+
+import click
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from singlerun import options
+from singlerun.commands import run as run_command
+from singlerun.errors import UsageError
+from singlerun.options import RUN_OPTIONS
+
+FLAGS = [flag for option in RUN_OPTIONS for flag in option.flags]
+
+pieces = st.one_of(
+    st.sampled_from(FLAGS),
+    st.sampled_from(["--", "-", "true", "ps", "", "30", "1h30m", "3x", "75", "256", "x", "-x", "=", "-1"]),
+    st.builds(str.__add__, st.sampled_from(FLAGS), st.sampled_from(["=x", "=", "=5", "5", "x", "q", "-"])),
+    st.text(alphabet="-=nwqsvE5xm", min_size=1, max_size=5).map(lambda text: "-" + text),
+    st.text(max_size=4),
+)  # fmt: skip
+argument_lists = st.lists(pieces, max_size=7)
+
+
+def by_click(arguments):
+    """Parse with Click; None if it finds fault or was asked for help."""
+    try:
+        context = run_command.command.make_context("run", list(arguments))
+    except (click.UsageError, click.exceptions.Exit):
+        return None
+    values = dict(context.params)
+    words = values.pop("words")
+    return values, list(words)
+
+
+def by_us(arguments):
+    """Parse the plain form; None if it leaves that to Click or finds fault."""
+    try:
+        words = options.split(list(arguments))
+    except UsageError:
+        return None
+    return None if words is None else (words.values, words.command)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(argument_lists)
+def test_both_parsers_agree_on_every_argument_list(arguments):
+    ours = by_us(arguments)
+    theirs = by_click(arguments)
+    if ours is not None:
+        assert ours == theirs
+    try:
+        options.split(list(arguments))
+    except UsageError:
+        assert theirs is None, "what we refuse, Click refuses"
+
+
+plain_values = {
+    "NAME": st.text(min_size=1, max_size=8).filter(lambda t: "\0" not in t and encodable(t)),
+    "PATH": st.sampled_from(["a", "/b/c", "./d"]),
+    "DIR": st.sampled_from(["a", "/b/c"]),
+    "DURATION": st.sampled_from(["0", "30", "1.5s", "5m", "1h30m", "2d"]),
+    "N": st.integers(0, 255).map(str),
+}
+
+
+def encodable(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@st.composite
+def plain_forms(draw):
+    words = []
+    for option in draw(st.lists(st.sampled_from(RUN_OPTIONS), max_size=5)):
+        flag = draw(st.sampled_from(option.flags))
+        if option.metavar is None:
+            words.append(flag)
+            continue
+        value = draw(plain_values[option.metavar])
+        if flag.startswith("--"):
+            words += draw(st.sampled_from([[flag, value], [f"{flag}={value}"]]))
+        else:
+            words += draw(st.sampled_from([[flag, value], [flag + value]]))
+    return [*words, *draw(st.sampled_from([[], ["--"]])), "command", "--name", "-x"]
+
+
+@settings(max_examples=500, deadline=None)
+@given(plain_forms())
+def test_plain_forms_need_no_click(arguments):
+    ours = by_us(arguments)
+    assert ours is not None
+    assert ours == by_click(arguments)
+    assert ours[1] == ["command", "--name", "-x"]
+
+
+@pytest.mark.parametrize("option", RUN_OPTIONS, ids=lambda option: option.dest)
+def test_click_has_the_options_of_the_table_and_no_other(option):
+    params = {param.name: param for param in run_command.command.params}
+    assert set(params) == {option.dest for option in RUN_OPTIONS} | {"words"}
+    param = params[option.dest]
+    assert tuple(param.opts) == option.flags
+    assert param.help == option.help
+
+
+def test_subcommands_are_those_that_there_are():
+    from pathlib import Path
+
+    folder = Path(options.__file__).parent / "commands"
+    files = {path.stem.replace("_", "-") for path in folder.glob("*.py")} - {"--init--", "common"}
+    assert set(options.SUBCOMMANDS) == files
+    assert not set(options.SUBCOMMANDS) & set(options.RESERVED)
+
+
+def test_names_are_bytes_whatever_they_hold():
+    assert options.read_name(os.fsdecode(b"\xff")) == b"\xff"
+    with pytest.raises(UsageError):
+        options.read_name("a\0b")
