@@ -139,6 +139,7 @@ def split(arguments: list[str]) -> Words | None:
     """
     flags = {flag: option for option in RUN_OPTIONS for flag in option.flags}
     words = Words()
+    texts: dict[Option, list[str]] = {}
     rest = arguments[::-1]
     while rest:
         word = rest.pop()
@@ -171,11 +172,12 @@ def split(arguments: list[str]) -> Words | None:
                 if not rest:
                     return None
                 text = rest.pop()
-            value_read = option.read(text)
-            before = words.values[option.dest]
-            words.values[option.dest] = (
-                (*before, value_read) if isinstance(before, tuple) else value_read
-            )
+            texts.setdefault(option, []).append(text)
         words.given.add(option.dest)
+    for option, given in texts.items():
+        # Of an option that may be given once the last counts, and the others aren't looked at.
+        words.values[option.dest] = (
+            tuple(map(option.read, given)) if option.many else option.read(given[-1])
+        )
     words.command = rest[::-1]
     return words

@@ -161,21 +161,26 @@ def reap(
             continue
         what, pids = state_of(run)
         if what == ORPHAN and kill_orphans:
-            listed = ", ".join(map(str, pids))
-            if dry_run:
-                yield run, Reaped(ORPHAN, f"an orphan, would end PID {listed}")
-                continue
-            if not kill(run, pids):
-                yield run, Reaped(ORPHAN, f"an orphan, PID {listed} could not be ended")
-                continue
-            what = ZOMBIE
-        if what == ORPHAN:
+            yield run, _end(store, state, run, pids, dry_run=dry_run)
+        elif what == ORPHAN:
             message = f"an orphan, its PID {pids[0]} lives; end it: singlerun reap --kill-orphans"
             yield run, Reaped(ORPHAN, message)
         elif what == ZOMBIE or (what == run.state and owner.life(run.wrapper) == owner.UNKNOWN):
             closed = _close(store, state, run, dry_run=dry_run)
             if closed is not None:
                 yield run, closed
+
+
+def _end(
+    store: "Store", state: "StateDir", run: "Run", pids: list[int], *, dry_run: bool
+) -> Reaped:
+    listed = ", ".join(map(str, pids))
+    if dry_run:
+        return Reaped(ORPHAN, f"an orphan, would end PID {listed}")
+    if not kill(run, pids):
+        return Reaped(ORPHAN, f"an orphan, PID {listed} could not be ended")
+    _close(store, state, run, dry_run=False)  # unless whoever waited was faster, and did it
+    return Reaped(LOST, f"an orphan, ended PID {listed}, closed as lost")
 
 
 def _close(store: "Store", state: "StateDir", run: "Run", *, dry_run: bool) -> Reaped | None:

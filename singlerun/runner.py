@@ -121,9 +121,10 @@ def _record_end(this: Run, outcome: Outcome, state: str, recorder: Recorder) -> 
 def _parent(env: "dict[bytes, bytes]") -> tuple[int, int] | None:
     """Give id and token of the run that this one is started in, by its marks."""
     try:
-        return int(env[b"SINGLERUN_RUN_ID"]), int(env[b"SINGLERUN_TOKEN"])
+        marks = int(env[b"SINGLERUN_RUN_ID"]), int(env[b"SINGLERUN_TOKEN"])
     except (KeyError, ValueError):
         return None
+    return marks if min(marks) > 0 and max(marks) < 2**63 else None
 
 
 def _mark(env: "dict[bytes, bytes]", this: Run) -> None:

@@ -141,3 +141,11 @@ def demand_or_skip(why):
     if os.environ.get("SINGLERUN_NO_SKIPS") == "1":
         pytest.fail(f"this must not be skipped here: {why}")
     pytest.skip(why)
+
+
+def pytest_sessionfinish(session):
+    """Where nothing may be skipped, no skip goes unnoticed, however it was asked for."""
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    if reporter and reporter.stats.get("skipped") and os.environ.get("SINGLERUN_NO_SKIPS") == "1":
+        reporter.write_line("tests were skipped, and SINGLERUN_NO_SKIPS=1 forbids it", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

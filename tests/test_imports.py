@@ -1,4 +1,4 @@
-"""The price of the plain form: what it imports, by name. Add to the list only what earns its cost."""
+"""The price of the plain form: what it imports. Add to the list only what earns its cost."""
 
 import json
 import subprocess
@@ -36,7 +36,10 @@ def imported(cli, tmp_path, *arguments):
     file = tmp_path / "modules"
     env = cli.env | {"SPY_FILE": str(file)}
     result = subprocess.run(
-        [sys.executable, "-c", SPY, "singlerun", *arguments], env=env, capture_output=True, check=False
+        [sys.executable, "-c", SPY, "singlerun", *arguments],
+        env=env,
+        capture_output=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     return set(json.loads(file.read_text()))
@@ -79,7 +82,9 @@ def test_tables_in_a_pipe_do_not_import_rich(cli, tmp_path):
 
 def test_module_can_be_run_like_the_script(cli):
     result = subprocess.run(
-        [sys.executable, "-m", "singlerun", "-n", "x", "sh", "-c", "exit 4"], env=cli.env, check=False
+        [sys.executable, "-m", "singlerun", "-n", "x", "sh", "-c", "exit 4"],
+        env=cli.env,
+        check=False,
     )
     assert result.returncode == 4
     assert BINARY.read_text().startswith("#!")

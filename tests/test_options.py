@@ -16,8 +16,14 @@ FLAGS = [flag for option in RUN_OPTIONS for flag in option.flags]
 
 pieces = st.one_of(
     st.sampled_from(FLAGS),
-    st.sampled_from(["--", "-", "true", "ps", "", "30", "1h30m", "3x", "75", "256", "x", "-x", "=", "-1"]),
-    st.builds(str.__add__, st.sampled_from(FLAGS), st.sampled_from(["=x", "=", "=5", "5", "x", "q", "-"])),
+    st.sampled_from(
+        ["--", "-", "true", "ps", "", "30", "1h30m", "3x", "75", "256", "x", "-x", "=", "-1"]
+    ),
+    st.builds(
+        str.__add__,
+        st.sampled_from(FLAGS),
+        st.sampled_from(["=x", "=", "=5", "5", "x", "q", "-"]),
+    ),
     st.text(alphabet="-=nwqsvE5xm", min_size=1, max_size=5).map(lambda text: "-" + text),
     st.text(max_size=4),
 )  # fmt: skip

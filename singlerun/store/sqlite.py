@@ -8,8 +8,10 @@ waiting starves some of them for seconds; a queue in the kernel doesn't. It also
 from creating the database at once, and from meeting the WAL-reset race of SQLite 3.7.0 to 3.51.2.
 
 A run does not close its connection: closing, as the last one, would checkpoint (two fsyncs) and
-delete the log that the next run has to make again. The kernel closes it, as after a crash; the log
-stays small because each commit that finds it longer than LOG_PAGES writes it back.
+delete the log that the next run has to make again. The kernel closes it, as after a crash, and who
+opens it next reads the log through. So the log is kept small: whoever finds it longer than
+LOG_BYTES writes it back and empties it. SQLite's own automatic checkpoint would not do: it leaves
+emptying to a later transaction of the same connection, which may have none.
 """
 
 import fcntl
@@ -69,9 +71,11 @@ else:
     sqlite3 = _import_sqlite()
 
 FILE = b"singlerun.db"
-LOG_PAGES = 128
+LOG_BYTES = 512 * 1024
 PATIENCE = 10.0
-"""Seconds to wait for another writer. One that was stopped must not stop every job with it."""
+"""Seconds to wait for another singlerun. One that was stopped must not stop every job with it."""
+BUSY_PATIENCE = 5.0
+"""Seconds to wait for another program that has locked the database."""
 
 _COLUMNS = (
     "id", "token", "names", "lock_file", "argv", "cwd", "shared", "state", "uid", "host",
@@ -371,19 +375,31 @@ class SqliteStore(Store):
         flaw = _flaw(entry)
         if flaw:
             raise RecordError(self._shown, flaw, "remove it")
-        database = sqlite3.connect(self._path, timeout=PATIENCE / 2, isolation_level=None)
+        database = sqlite3.connect(self._path, timeout=BUSY_PATIENCE, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = NORMAL")
-            database.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+            database.execute("PRAGMA wal_autocheckpoint = 0")
             (version,) = database.execute("PRAGMA user_version").fetchone()
             (application,) = database.execute("PRAGMA application_id").fetchone()
             if (version, application) != (migrations.LATEST, migrations.APPLICATION_ID):
                 self._migrate(database, version, application)
+            self._shorten_log(database)
         except BaseException:
             database.close()
             raise
         self._open, self._inode = database, entry.st_ino
         return database
+
+    def _shorten_log(self, database: "sqlite3.Connection") -> None:
+        try:
+            if os.stat(self._path + b"-wal").st_size <= LOG_BYTES:
+                return
+        except FileNotFoundError:
+            return
+        # A reader elsewhere (sqlite3's shell) keeps the log: not worth waiting for.
+        database.execute("PRAGMA busy_timeout = 0")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.execute(f"PRAGMA busy_timeout = {round(BUSY_PATIENCE * 1000)}")
 
     def _migrate(self, database: "sqlite3.Connection", version: int, application: int) -> None:
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()

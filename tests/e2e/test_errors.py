@@ -13,7 +13,7 @@ ROOT = os.geteuid() == 0
 
 
 def one_line(result, status, *words):
-    """Hold an error against the contract: nothing on standard output, one sentence, no traceback."""
+    """Check an error: nothing on standard output, one sentence, the right exit status."""
     assert result.returncode == status, result.stderr
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
@@ -385,7 +385,7 @@ def test_fifo_as_lock_file_is_refused(cli, tmp_path):
     ],
 )  # fmt: skip
 def test_hostile_names_lock_and_show(cli, name):
-    result = cli.run("-n", name, "sh", "-c", f"{cli.binary} -n \"$SINGLERUN_NAME\" true; echo $?")
+    result = cli.run("-n", name, "sh", "-c", f'{cli.binary} -n "$SINGLERUN_NAME" true; echo $?')
     assert (result.returncode, result.stdout) == (0, "75\n")
     assert result.stderr.count("\n") == 1
     assert result.stderr.rstrip("\n").isprintable()

@@ -147,7 +147,7 @@ def test_an_orphan_that_closed_the_lock_still_blocks(cli):
 
 
 def test_a_survivor_of_the_command_still_blocks(cli):
-    """The command ends, its child lives, closed everything and left the group; all were orphaned."""
+    """The command ends; its child lives, but closed everything and left the group."""
     inner = "exec setsid bash -c '" + CLOSES_ALL + "echo $$; exec cat'"
     script = f"exec 9<&0; {{ {inner}; }} <&9 & wait"
     wrapper = cli.start(
@@ -299,6 +299,7 @@ def test_orphan_is_ended_only_when_asked(cli):
         assert is_alive(holding.pid)
         assert "would end" in cli.run("reap", "--kill-orphans", "--dry-run").stdout
         assert is_alive(holding.pid)
-        assert cli.run("reap", "--kill-orphans").stdout == "1 x: a zombie, closed as lost\n"
+        said = cli.run("reap", "--kill-orphans").stdout
+        assert said == f"1 x: an orphan, ended PID {holding.pid}, closed as lost\n"
         assert not is_alive(holding.pid)
     assert cli.run("-n", "x", "true").returncode == 0

@@ -18,10 +18,9 @@ class Terminal:
         env = cli.env | {"PS1": "$ ", "TERM": "xterm", "HISTFILE": ""}
         # bash's own prompt setting would win over the environment's.
         shell = f"exec env PATH={cli.binary.parent}:$PATH bash --norc --noprofile"
-        subprocess.run(
-            [*self._tmux, "-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", "24", shell],
-            env=env, check=True, cwd=directory,
-        )  # fmt: skip
+        size = ["-x", str(width), "-y", "24"]
+        new = [*self._tmux, "-f", "/dev/null", "new-session", "-d", *size, shell]
+        subprocess.run(new, env=env, check=True, cwd=directory)
         self.type("PS1='ready> '; clear\n")
         self.expect(r"^ready>$")
 
@@ -182,7 +181,7 @@ def test_editor(terminal, tmp_path):
     terminal.type("fg\n")
     terminal.expect(r"^~$")
     terminal.type(":wq\n")
-    eventually(lambda: (tmp_path / "text").exists(), "the file")
+    eventually((tmp_path / "text").exists, "the file")
     terminal.expect("ready>$")
     assert (tmp_path / "text").read_text() == "hello\n"
 
