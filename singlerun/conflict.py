@@ -63,14 +63,17 @@ class Conflict:
         # while it keeps the store to itself. So nobody is refused because of a look.
         def try_again(store: "SqliteStore") -> bool:
             with store.exclusively():
-                return self._hold.try_take()
+                return self._hold.try_in_turn()
 
         taken = self._recorder.attempt(try_again, None)
         if taken is None:
-            taken = self._hold.try_take()
+            taken = self._hold.try_in_turn()
         if taken or not self._job.wait_for:
             return taken
-        return self._wait(self._hold.take)
+        taken = self._wait(self._hold.take)
+        if self._hold.out_of_line:
+            say(f"waited without a place in line: {self._hold.out_of_line}")
+        return taken
 
     def _await(self, living: "Living") -> bool:
         if not self._job.wait_for:
@@ -85,9 +88,15 @@ class Conflict:
                 say(f"waiting for {names(self._job.names)}")
         self._signals.admit_stops()
         try:
-            return wait.call(block, self._signals.ending_watched, self._deadline)
+            ended = wait.call(block, self._signals.ending_watched, self._deadline)
+        except wait.InterruptedWaitError:
+            self._hold.abandon()
+            raise
         finally:
             self._signals.defer_stops()
+        if not ended:
+            self._hold.abandon()
+        return ended
 
     def _refuse(self, living: "Living") -> int:
         this, job = self._run, self._job

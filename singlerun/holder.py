@@ -3,6 +3,7 @@
 import os
 
 from singlerun import lock, processes, reaper
+from singlerun.lock.line import position
 from singlerun.owner import ALIVE, life
 from singlerun.paths import lock_file_name
 from singlerun.store.base import RUNNING
@@ -66,7 +67,7 @@ def _is_held(path: bytes, store: "SqliteStore | None") -> bool:
 
 
 def _is_taken(path: bytes) -> bool:
-    hold = lock.of_file(path, shared=False)
+    hold = lock.of_file(path, None, shared=False)
     try:
         return not hold.try_take()
     finally:
@@ -76,5 +77,15 @@ def _is_taken(path: bytes) -> bool:
 def hold_of(run: "Run", state: "StateDir") -> lock.Hold:
     """Give the locks that a recorded run took."""
     if run.lock_file is not None:
-        return lock.of_file(run.lock_file, shared=run.shared)
+        return lock.of_file(run.lock_file, state, shared=run.shared)
     return lock.of_names(run.names, state, shared=run.shared)
+
+
+def place_of(run: "Run", state: "StateDir") -> int | None:
+    """Give a waiting run's place in the longest of its lines, the front being 1."""
+    if run.lock_file is not None:
+        lines = [state.line_path_of_file(run.lock_file)]
+    else:
+        lines = [state.line_path(name) for name in run.names]
+    places = [place for line in lines if (place := position(line, run.wrapper_pid))]
+    return max(places, default=None)

@@ -4,6 +4,7 @@ DIR/                 0700
     singlerun.db     the run-log, with -wal and -shm beside it
     singlerun.db.lock    flocked around each write to it
     locks/NAME.lock  one file a name; never deleted, never written to
+    lines/NAME/      who waits for it, a file each (lock/line.py)
 """
 
 import fcntl
@@ -75,10 +76,10 @@ class StateDir:
 
     Attributes:
         path: absolute.
-        locks: where the lock files are, absolute.
+        locks, lines: where the lock files and the waiting lines are, absolute.
     """
 
-    __slots__ = ("_fd", "_locks_fd", "locks", "path")
+    __slots__ = ("_fd", "_locks_fd", "lines", "locks", "path")
 
     def __init__(self, path: bytes, *, create: bool = True) -> None:
         """Open a state directory; made with all its parents if missing and ``create`` is true.
@@ -89,6 +90,7 @@ class StateDir:
         """
         self.path = os.path.abspath(path)
         self.locks = os.path.join(self.path, b"locks")
+        self.lines = os.path.join(self.path, b"lines")
         self._fd = _open_directory(self.path, create=create)
         self._locks_fd = _open_directory(self.locks, create=create)
 
@@ -99,6 +101,15 @@ class StateDir:
             StateDirError: it can't be made, or was planted.
         """
         return _open_private(lock_file_name(name), self._locks_fd, self.locks)
+
+    def line_path(self, name: bytes) -> bytes:
+        """Give the directory of a name's waiting line."""
+        return os.path.join(self.lines, lock_file_name(name).removesuffix(b".lock"))
+
+    def line_path_of_file(self, path: bytes) -> bytes:
+        """Give the directory of the waiting line for a file that the user chose to lock."""
+        # No escaped name begins like this.
+        return os.path.join(self.lines, b"%%" + lock_file_name(path).removesuffix(b".lock"))
 
     def open_file(self, name: bytes) -> int:
         """Open a file in the directory itself, made if missing; give its descriptor.
@@ -165,6 +176,18 @@ def _make_directories(path: bytes) -> None:
     except FileExistsError:  # somebody was faster
         return
     os.chmod(path, 0o700)  # whatever the umask
+
+
+def make_private_directory(path: bytes) -> None:
+    """Make a directory in the state directory, and those above it, unless they are there.
+
+    Raises:
+        StateDirError: it can't be made.
+    """
+    try:
+        _make_directories(path)
+    except OSError as error:
+        raise StateDirError(os.fsdecode(path), reason(error), _remedy(error)) from error
 
 
 def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, bool]:

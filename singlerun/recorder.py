@@ -6,13 +6,14 @@ A store that fails is a warning, once, and the run goes on without a record; wit
 
 from singlerun.errors import RecordError, StateDirError
 from singlerun.render.line import say
+from singlerun.store.sqlite import SqliteStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from singlerun.store.sqlite import SqliteStore
+    from singlerun.paths import StateDir
 
     Result = TypeVar("Result")
     Default = TypeVar("Default")
@@ -22,19 +23,19 @@ class Recorder:
     """A store that may be missing.
 
     Attributes:
-        store: None as soon as it has failed.
         required: whether a failure is an error.
     """
 
-    __slots__ = ("required", "store")
+    __slots__ = ("_store", "required")
 
-    def __init__(self, open_store: "Callable[[], SqliteStore]", *, required: bool) -> None:
+    def __init__(self, *, required: bool) -> None:
         self.required = required
-        self.store: SqliteStore | None = None
-        try:
-            self.store = open_store()
-        except (RecordError, StateDirError) as error:
-            self._failed(error)
+        self._store: SqliteStore | None = None
+
+    def open(self, state: "StateDir | None") -> None:
+        """Begin to keep a record in this state directory, if there is one."""
+        if state is not None:
+            self._store = SqliteStore(state)
 
     def attempt(
         self, verb: "Callable[[SqliteStore], Result]", otherwise: "Default"
@@ -44,21 +45,26 @@ class Recorder:
         Raises:
             RecordError: it failed, and a record is required.
         """
-        if self.store is None:
+        if self._store is None:
             return otherwise
+        store = self._store
         try:
-            return verb(self.store)
+            return verb(store)
         except RecordError as error:
-            self._failed(error)
+            self.failed(error)
             return otherwise
         finally:
-            if self.store is not None:
-                for notice in self.store.notices:
-                    say(notice)
-                self.store.notices.clear()
+            for notice in store.notices:
+                say(notice)
+            store.notices.clear()
 
-    def _failed(self, error: RecordError | StateDirError) -> None:
-        self.store = None
+    def failed(self, error: RecordError | StateDirError) -> None:
+        """Warn that there will be no record.
+
+        Raises:
+            RecordError, StateDirError: this one, if a record is required.
+        """
+        self._store = None
         if self.required:
             raise error
         say(f"{error}; this run goes on without a record")

@@ -12,13 +12,12 @@ import os
 import time
 
 from singlerun import child, lock, owner
-from singlerun.errors import CommandNotExecutableError, CommandNotFoundError
+from singlerun.errors import CommandNotExecutableError, CommandNotFoundError, StateDirError
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.store.base import STOPPED, Run
-from singlerun.store.sqlite import SqliteStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,14 +32,14 @@ def run(job: "Job") -> int:
             record can't be kept.
     """
     signals = child.Signals()
-    path = state_path(job.dir)
-    if job.lock_file is None:
-        state = StateDir(path)
+    recorder = Recorder(required=job.require_record)
+    state = _state(job, recorder)
+    if job.lock_file is not None:
+        hold = lock.of_file(job.lock_file, state, shared=job.shared)
+    else:
+        assert state is not None
         hold = lock.of_names(job.names, state, shared=job.shared)
-        recorder = Recorder(lambda: SqliteStore(state), required=job.require_record)
-    else:  # the lock needs no state directory, only the record does
-        hold = lock.of_file(job.lock_file, shared=job.shared)
-        recorder = Recorder(lambda: SqliteStore(StateDir(path)), required=job.require_record)
+    recorder.open(state)
     this = _asked(job)
     if not _take_at_once(job, hold, recorder):
         from singlerun.conflict import Conflict  # noqa: PLC0415 - unusual
@@ -49,6 +48,18 @@ def run(job: "Job") -> int:
         if status is not None:
             return status
     return _supervise(job, this, hold, recorder, signals)
+
+
+def _state(job: "Job", recorder: Recorder) -> StateDir | None:
+    path = state_path(job.dir)
+    try:
+        return StateDir(path)
+    except StateDirError as error:
+        if job.lock_file is None:
+            raise
+        # A file of the user's is locked without us, only the record needs the directory.
+        recorder.failed(error)
+        return None
 
 
 def _asked(job: "Job") -> Run:
@@ -70,7 +81,7 @@ def _asked(job: "Job") -> Run:
 
 def _take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
     """Take a lock that nobody holds, of which no former run was left open."""
-    if not hold.try_take() or hold.created:
+    if not hold.try_in_turn() or hold.created:
         return False
     return not recorder.attempt(lambda store: store.open_runs(job.names, job.lock_file), [])
 

@@ -4,9 +4,10 @@ import sys
 
 import click
 
+from singlerun import holder
 from singlerun.commands import common
 from singlerun.render import json, runs
-from singlerun.store.base import Run
+from singlerun.store.base import WAITING, Run
 
 LATEST = 20
 
@@ -35,7 +36,8 @@ def command(
     """
     if watch and as_json:
         raise click.UsageError("--watch and --json exclude each other")
-    store = common.open_store(common.open_state(ctx, directory))
+    state_dir = common.open_state(ctx, directory)
+    store = common.open_store(state_dir)
     while True:
         found: list[Run] = []
         if store is not None:
@@ -46,12 +48,17 @@ def command(
         if names:
             found = [run for run in found if set(run.names) & set(names)]
         judged = common.judged(found)
+        places = {
+            run.id: holder.place_of(run, state_dir)
+            for run, state, _ in judged
+            if state == WAITING and state_dir is not None
+        }
         if watch:
             click.clear()
         if as_json:
-            json.show((run, state) for run, state, _ in judged)
+            json.show(((run, state) for run, state, _ in judged), places)
         elif judged or watch or not sys.stdout.isatty():
-            runs.show_open(judged, tree=tree)
+            runs.show_open(judged, places, tree=tree)
         else:
             click.echo("Nothing runs.")
         if not watch:

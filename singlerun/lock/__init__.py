@@ -4,7 +4,9 @@ Several locks are taken in the order of their paths, which is the same for every
 two jobs can each hold what the other waits for.
 """
 
+from singlerun.errors import StateDirError
 from singlerun.lock.flock import ChosenFile, FlockFile, NamedLock
+from singlerun.lock.line import Line, Place, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,12 +14,19 @@ if TYPE_CHECKING:
 
 
 class Hold:
-    """The locks that one job needs."""
+    """The locks that one job needs, and the lines in which one waits for them.
 
-    __slots__ = ("_files",)
+    Attributes:
+        out_of_line: why the job waited without a place in line, None if it had one.
+    """
 
-    def __init__(self, files: list[FlockFile]) -> None:
+    __slots__ = ("_files", "_lines", "_place", "out_of_line")
+
+    def __init__(self, files: list[FlockFile], lines: list[Line]) -> None:
         self._files = sorted(files, key=lambda file: file.path)
+        self._lines = sorted(lines, key=lambda line: line.path)
+        self._place: Place | None = None
+        self.out_of_line: str | None = None
 
     @property
     def fds(self) -> list[int]:
@@ -34,8 +43,16 @@ class Hold:
         """The paths of those lock files that did not exist before."""
         return [file.path for file in self._files if file.created]
 
+    def try_in_turn(self) -> bool:
+        """Take all locks, or none if somebody holds one of them, or waits for it; tell which.
+
+        Raises:
+            LockFileError, StateDirError: a lock file can't be opened or locked.
+        """
+        return all(line.is_empty() for line in self._lines) and self.try_take()
+
     def try_take(self) -> bool:
-        """Take all locks, or none if somebody holds one of them; tell which.
+        """Take all locks, or none if somebody holds one of them; tell which. Past any line.
 
         Raises:
             LockFileError, StateDirError: a lock file can't be opened or locked.
@@ -53,30 +70,43 @@ class Hold:
                     file.free()
 
     def take(self) -> None:
-        """Take all locks, sleeping in the kernel for each that somebody holds.
+        """Take all locks in turn, asleep in the kernel until nobody is before us.
 
         Raises:
             LockFileError, StateDirError: a lock file can't be opened or locked.
         """
+        try:
+            self._place = join(self._lines)
+        except StateDirError as error:  # a full disk must not keep a job from its lock
+            self.out_of_line = str(error)
+        if self._place is not None:
+            self._place.wait()
         for file in self._files:
             file.take()
+        if self._place is not None:
+            self._place.leave()
+
+    def abandon(self) -> None:
+        """Leave no trace of a wait that did not end well; the process ends after this."""
+        if self._place is not None:
+            self._place.abandon()
 
     def free(self) -> None:
         """Free all locks, for the command's children too; the last thing to do."""
         for file in self._files:
             file.free()
 
-    def close(self) -> None:
-        """Let go of the locks but leave them to those who inherited them."""
-        for file in self._files:
-            file.close()
-
 
 def of_names(names: "tuple[bytes, ...]", state: "StateDir", *, shared: bool) -> Hold:
     """Give the locks of these names."""
-    return Hold([NamedLock(name, state, shared=shared) for name in sorted(set(names))])
+    wanted = sorted(set(names))
+    return Hold(
+        [NamedLock(name, state, shared=shared) for name in wanted],
+        [Line(state.line_path(name)) for name in wanted],
+    )
 
 
-def of_file(path: bytes, *, shared: bool) -> Hold:
-    """Give the lock on a file that the user chose."""
-    return Hold([ChosenFile(path, shared=shared)])
+def of_file(path: bytes, state: "StateDir | None", *, shared: bool) -> Hold:
+    """Give the lock on a file that the user chose; without a state directory it has no line."""
+    lines = [] if state is None else [Line(state.line_path_of_file(path))]
+    return Hold([ChosenFile(path, shared=shared)], lines)

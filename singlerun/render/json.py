@@ -9,16 +9,25 @@ from singlerun.store.base import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from singlerun.store.base import Run
 
 SCHEMA = 1
 
 
-def show(runs: "Iterable[tuple[Run, str]]", **more: object) -> None:
-    """Print runs, each with the state that it is to be shown in, and nothing else."""
-    document = {"schema": SCHEMA, "runs": [_run(run, state) for run, state in runs], **more}
+def show(
+    runs: "Iterable[tuple[Run, str]]",
+    places: "Mapping[int | None, int | None] | None" = None,
+    **more: object,
+) -> None:
+    """Print runs, each with the state that it is to be shown in, and nothing else.
+
+    ``places`` are those in the waiting line, by the runs' ids.
+    """
+    places = places or {}
+    listed = [_run(run, state) | {"place": places.get(run.id)} for run, state in runs]
+    document = {"schema": SCHEMA, "runs": listed, **more}
     print(json.dumps(document, indent=2))
 
 

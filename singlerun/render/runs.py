@@ -10,13 +10,17 @@ from singlerun.store.base import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from singlerun.store.base import Run
 
     Judged = tuple[Run, str, list[int]]
 
 
-def show_open(runs: "list[Judged]", *, tree: bool = False) -> None:
-    """Print what runs, waits, or was left: a row a run."""
+def show_open(
+    runs: "list[Judged]", places: "Mapping[int | None, int | None]", *, tree: bool = False
+) -> None:
+    """Print what runs, waits, or was left: a row a run, with its place in line by its id."""
     depths = _depths(runs) if tree else {}
     if tree:
         runs = _in_tree_order(runs)
@@ -24,7 +28,7 @@ def show_open(runs: "list[Judged]", *, tree: bool = False) -> None:
         (
             str(run.id),
             "  " * depths.get(run.id, 0) + names(run.names),
-            state,
+            f"{state} #{places[run.id]}" if places.get(run.id) else state,
             str(pids[0]) if pids else "-",
             shown(user_name(run.uid)),
             _elapsed(run),

@@ -56,7 +56,7 @@ def _show_rich(
     for row in rows:
         table.add_row(
             *(
-                Text(cell, style=STYLES.get(cell, "") if column == styled else "")
+                Text(cell, style=STYLES.get(cell.partition(" ")[0], "") if column == styled else "")
                 for column, cell in zip(columns, row, strict=True)
             )
         )

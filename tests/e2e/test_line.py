@@ -1,0 +1,169 @@
+"""The waiting line: first come, first served, and nobody barges in."""
+
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE, blocked_on, eventually
+
+
+def tickets(cli, name="x"):
+    try:
+        return sorted(path.name for path in (cli.dir / "lines" / name).iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def stand_in_line(cli, number, witness, *options):
+    """Start a waiter that notes its number when its turn comes; return once it stands in line."""
+    before = len(tickets(cli))
+    script = f"echo {number} >> {witness}"
+    waiter = cli.start("-n", "x", *(options or ["-w"]), "sh", "-c", script, stderr=subprocess.PIPE)
+    eventually(lambda: len(tickets(cli)) > before or waiter.poll() is not None, "the ticket")
+    return waiter
+
+
+@pytest.mark.parametrize("share", [0, 1 / 3])
+def test_waiters_start_in_the_order_in_which_they_came(cli, tmp_path, share):
+    """A third of them are killed, interrupted or time out, and are passed over."""
+    witness, count = tmp_path / "witness", 24
+    chance = random.Random(7)
+    fates = {number: chance.choice(["kill", "interrupt", "time out"]) for number in range(count)
+             if chance.random() < share}  # fmt: skip
+    with cli.hold("-n", "x") as holding:
+        waiters = [
+            stand_in_line(
+                cli, number, witness,
+                *(["--wait-for", "3"] if fates.get(number) == "time out" else []),
+            )
+            for number in range(count)
+        ]  # fmt: skip
+        for number, fate in fates.items():
+            if fate == "kill":
+                waiters[number].kill()
+            elif fate == "interrupt":
+                waiters[number].send_signal(signal.SIGINT)
+            waiters[number].wait(PATIENCE)
+        assert len(tickets(cli)) <= count - sum(fate != "kill" for fate in fates.values())
+        holding.release()
+    for waiter in waiters:
+        assert waiter.communicate(timeout=PATIENCE)[1].count(b"\n") <= 1
+    came = [int(line) for line in witness.read_text().split()]
+    assert came == [number for number in range(count) if number not in fates]
+    assert tickets(cli) == [], "nothing is left behind"
+    assert cli.run("reap").returncode == 0
+    assert cli.json("ps") == []
+
+
+def test_nobody_barges_in_past_a_line(cli, tmp_path):
+    """A thief that tries in a loop, while the lock passes from waiter to waiter, never gets it."""
+    witness = tmp_path / "witness"
+    thief_ran = tmp_path / "thief"
+    with cli.hold("-n", "x") as holding:
+        waiters = [stand_in_line(cli, number, witness) for number in range(8)]
+        script = (
+            f"while [ $(wc -l < {witness}) -lt 8 ]; do"
+            f" {cli.binary} -q -n x sh -c '[ $(wc -l < {witness}) -ge 8 ] || echo >> {thief_ran}';"
+            " done 2>/dev/null; true"
+        )
+        witness.touch()
+        thieves = [subprocess.Popen(["sh", "-c", script], env=cli.env) for _ in range(3)]
+        eventually(lambda: len(cli.history("x")) > 12, "the thieves at work")
+        holding.release()
+        for waiter in waiters:
+            assert waiter.wait(PATIENCE) == 0
+            waiter.stderr.close()
+        for thief in thieves:
+            assert thief.wait(PATIENCE) == 0
+    assert [int(line) for line in witness.read_text().split()] == list(range(8))
+    assert not thief_ran.exists()
+
+
+def test_who_does_not_wait_is_refused_though_only_the_line_holds(cli, tmp_path):
+    """The lock is free for a moment, but somebody stands in line: stopped, before it takes it."""
+    with cli.hold("-n", "x") as holding:
+        waiter = stand_in_line(cli, 1, tmp_path / "witness")
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        os.kill(waiter.pid, signal.SIGSTOP)
+        holding.release()
+        try:
+            result = cli.run("-n", "x", "true")
+            assert result.returncode == 75
+            assert result.stderr.count("\n") == 1
+        finally:
+            os.kill(waiter.pid, signal.SIGCONT)
+        assert waiter.wait(PATIENCE) == 0
+    assert cli.run("-n", "x", "true").returncode == 0
+
+
+def test_readers_behind_a_writer_wait_for_it(cli, tmp_path):
+    with cli.hold("-s", "-n", "x") as reader:
+        writer = stand_in_line(cli, "writer", tmp_path / "w")
+        late = stand_in_line(cli, "reader", tmp_path / "w", "-w", "-s")
+        assert cli.run("-s", "-n", "x", "true").returncode == 75, "the writer came before"
+        reader.release()
+        assert writer.wait(PATIENCE) == late.wait(PATIENCE) == 0
+    assert (tmp_path / "w").read_text().split() == ["writer", "reader"]
+
+
+def test_who_waits_for_two_keeps_its_place_in_both(cli, tmp_path):
+    witness = tmp_path / "witness"
+    with cli.hold("-n", "a") as holding:
+        both = cli.start("-w", "-n", "a", "-n", "b", "sh", "-c", f"echo both >> {witness}")
+        eventually(lambda: tickets(cli, "b"), "the ticket")
+        later = cli.start("-w", "-n", "b", "sh", "-c", f"echo later >> {witness}")
+        eventually(lambda: len(tickets(cli, "b")) == 2, "the ticket")
+        assert cli.run("-n", "b", "true").returncode == 75
+        holding.release()
+        assert both.wait(PATIENCE) == later.wait(PATIENCE) == 0
+    assert witness.read_text().split() == ["both", "later"]
+
+
+def test_places_are_shown(cli, tmp_path):
+    with cli.hold("-n", "x"):
+        for number in range(3):
+            stand_in_line(cli, number, tmp_path / "w")
+        rows = cli.json("ps")
+        assert [row["place"] for row in rows] == [None, 1, 2, 3]
+        assert [row["state"] for row in rows] == ["running", *["waiting"] * 3]
+        table = cli.run("ps").stdout.splitlines()
+        assert "waiting #2" in table[3]
+
+
+def test_deleted_line_costs_the_order_and_no_more(cli, tmp_path):
+    witness = tmp_path / "witness"
+    with cli.hold("-n", "x") as holding:
+        waiters = [stand_in_line(cli, number, witness) for number in range(4)]
+        subprocess.run(["rm", "-rf", cli.dir / "lines"], check=True)
+        assert cli.run("-n", "x", "true").returncode == 75
+        holding.release()
+        for waiter in waiters:
+            assert waiter.wait(PATIENCE) == 0
+    assert sorted(witness.read_text().split()) == ["0", "1", "2", "3"]
+
+
+def test_lock_files_of_the_users_have_lines_too(cli, tmp_path):
+    path, witness = tmp_path / "chosen", tmp_path / "witness"
+    with cli.hold("--lock-file", str(path)) as holding:
+        waiters = []
+        for number in range(5):
+            script = f"echo {number} >> {witness}"
+            waiters.append(cli.start("--lock-file", str(path), "-w", "sh", "-c", script))
+            eventually(
+                lambda n=number: len(list((cli.dir / "lines").glob("*chosen*/*"))) > n, "the ticket"
+            )
+        holding.release()
+        assert [waiter.wait(PATIENCE) for waiter in waiters] == [0] * 5
+    assert witness.read_text().split() == list("01234")
+
+
+def test_a_front_waiter_sleeps_on_the_lock_and_the_others_on_tickets(cli, tmp_path):
+    with cli.hold("-n", "x"):
+        for number in range(3):
+            stand_in_line(cli, number, tmp_path / "w")
+        first = Path(cli.dir / "lines" / "x" / tickets(cli)[0])
+        eventually(lambda: blocked_on(cli.lock_path("x")) == 1, "one at the lock")
+        eventually(lambda: blocked_on(first) == 1, "one behind the first")
