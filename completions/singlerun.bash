@@ -1,0 +1,155 @@
+# bash completion for singlerun(1)
+#
+# It works with and without the package bash-completion. With it, the command is completed as if
+# singlerun did not stand before it; without it, its arguments are file names.
+
+# Put into "words" the words of the line, up to the cursor, as singlerun will see them: bash also
+# splits at "=" and ":". "raw" tells where in COMP_WORDS each of them begins, "typed" is what bash
+# will replace.
+_singlerun_split() {
+    local rest=${COMP_LINE-} word gap i
+    rest=${rest:0:${COMP_POINT:-${#rest}}}
+    words=() raw=()
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        gap=yes
+        if [[ -n ${COMP_LINE-} ]]; then
+            [[ -z $rest || $rest == [[:space:]]* ]] || gap=
+            rest=${rest#"${rest%%[![:space:]]*}"}
+            ((i < COMP_CWORD)) || word=$rest
+            rest=${rest#"$word"}
+        fi
+        if ((i > 1)) && [[ -z $gap ]]; then
+            words[${#words[@]} - 1]+=$word
+        else
+            words+=("$word")
+            raw+=("$i")
+        fi
+    done
+    typed=$word
+    [[ $typed != [=:]* ]] || typed=
+}
+
+# Offer those of compgen's words that begin with $1, the end of what was typed so far or all of it.
+_singlerun_offer() {
+    local begun=$1 line before= behind=
+    shift
+    case $begun in
+        *"$typed") before=${begun%"$typed"} ;;
+    esac
+    case $typed in
+        *"$begun") behind=${typed%"$begun"} ;;
+    esac
+    while IFS= read -r line; do
+        COMPREPLY+=("$behind${line#"$before"}")
+    done < <(compgen "$@" -- "$begun")
+}
+
+_singlerun_files() {
+    compopt -o filenames 2>/dev/null
+    _singlerun_offer "$1" -f
+}
+
+# Complete the value, begun with $2, of the option $1.
+_singlerun_value() {
+    case $1 in
+        --lock-file)
+            _singlerun_files "$2"
+            ;;
+        --dir)
+            compopt -o filenames 2>/dev/null
+            _singlerun_offer "$2" -d
+            ;;
+    esac
+}
+
+# Complete the command, whose name is word number $1, or its arguments.
+_singlerun_command() {
+    local begun=${words[${#words[@]} - 1]}
+    if declare -F _comp_command_offset >/dev/null; then
+        _comp_command_offset "${raw[$1]}"
+    elif declare -F _command_offset >/dev/null; then
+        _command_offset "${raw[$1]}"
+    elif (($1 < ${#words[@]} - 1)) || [[ $begun == */* ]]; then
+        _singlerun_files "$begun"
+    else
+        _singlerun_offer "$begun" -c
+    fi
+}
+
+_singlerun() {
+    local run_options="-n --name --lock-file -s --shared -w --wait --wait-for --skip
+        -E --conflict-exit-code --linger --require-record --dir -q --quiet -v --verbose -h --help"
+    local history_options="--limit --json --dir -h --help"
+    local is_running_options="-q --quiet --json --dir -h --help"
+    local ps_options="-a --all --tree --watch --json --dir -h --help"
+    local reap_options="--dry-run --kill-orphans -q --quiet --json --dir -h --help"
+    local subcommands="history is-running ps reap run"
+
+    COMPREPLY=()
+    local typed
+    local -a words raw
+    _singlerun_split
+    local last=$((${#words[@]} - 1))
+    local current=${words[last]}
+
+    # Go over the words before the cursor. "subcommand" is empty as long as one may still come, and
+    # "run" in the prefix form too once none can. "valued" is an option whose value comes next.
+    local subcommand= options=$run_options valued= word i
+    for ((i = 1; i < last; i++)); do
+        word=${words[i]}
+        valued=
+        case $word in
+            --)
+                [[ -n $subcommand && $subcommand != run ]] || _singlerun_command $((i + 1))
+                return
+                ;;
+            --dir | --limit)
+                valued=$word
+                ;;
+            --dir=*) ;;
+            --name | --lock-file | --wait-for | --conflict-exit-code)
+                : "${subcommand:=run}"
+                valued=$word
+                ;;
+            --*)
+                : "${subcommand:=run}"
+                ;;
+            -?*)
+                : "${subcommand:=run}"
+                # Flags may be joined. What takes a value ends that: -qwn NAME, or -qwnNAME.
+                if [[ $subcommand == run && $word =~ ^-[^nE]*[nE]$ ]]; then
+                    valued=$word
+                fi
+                ;;
+            *)
+                case $subcommand:$word in
+                    :history) subcommand=$word options=$history_options ;;
+                    :is-running) subcommand=$word options=$is_running_options ;;
+                    :ps) subcommand=$word options=$ps_options ;;
+                    :reap) subcommand=$word options=$reap_options ;;
+                    :run) subcommand=$word ;;
+                    :* | run:*)
+                        _singlerun_command "$i"
+                        return
+                        ;;
+                esac
+                ;;
+        esac
+        [[ -z $valued ]] || ((++i))
+    done
+
+    if ((i > last)); then
+        _singlerun_value "$valued" "$current"
+    elif [[ $current == --*=* ]]; then
+        _singlerun_value "${current%%=*}" "${current#*=}"
+    elif [[ $current == -* ]]; then
+        ((last > 1)) || options+=" --version"
+        _singlerun_offer "$current" -W "$options"
+    elif [[ -z $subcommand || $subcommand == run ]]; then
+        _singlerun_command "$last"
+        [[ -n $subcommand ]] || _singlerun_offer "$current" -W "$subcommands"
+    fi
+}
+
+complete -F _singlerun singlerun

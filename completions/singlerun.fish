@@ -1,0 +1,108 @@
+# fish completion for singlerun(1)
+
+# Print where the cursor stands: "first" if a subcommand may come, "run" if only the options and the
+# command of the prefix form may, the name of a subcommand behind that, and "command" from the command
+# on. What follows on further lines are the words of the command before the cursor.
+function __fish_singlerun_place
+    set -l words (commandline -opc)
+    while string match -qr '^\w+=' -- $words[1] # VARIABLE=value singlerun
+        set -e words[1]
+    end
+    set -e words[1]
+    set -l place first
+    while set -q words[1]
+        set -l word $words[1]
+        if contains -- $place first run
+            switch $word
+                case --
+                    set -e words[1]
+                    set place command
+                    break
+                case '-?*'
+                case '*'
+                    if not contains -- $place:$word first:{history,is-running,ps,reap,run}
+                        set place command
+                        break
+                    end
+            end
+        end
+        set -e words[1]
+        switch $word
+            case --
+                set place nothing
+                break
+            case --limit --dir
+                set -e words[1]
+            case '--dir=*'
+            case --name --lock-file --wait-for --conflict-exit-code
+                set place run
+                set -e words[1]
+            case '--*'
+                test $place = first; and set place run
+            case '-?*'
+                test $place = first; and set place run
+                # Flags may be joined. What takes a value ends that: -qwn NAME, or -qwnNAME.
+                test $place = run; and string match -qr '^-[^nE]*[nE]$' -- $word; and set -e words[1]
+            case history is-running ps reap run
+                test $place = first; and set place $word
+        end
+    end
+    printf '%s\n' $place $words
+end
+
+function __fish_singlerun_at
+    set -l place (__fish_singlerun_place)
+    contains -- $place[1] $argv
+end
+
+# Complete the command as if singlerun did not stand before it.
+function __fish_singlerun_command
+    set -l words (__fish_singlerun_place)
+    set -l current (commandline -ct | string collect -a)
+    set -q words[2]; or not string match -q -- '-*' $current; or return
+    complete -C (string join ' ' -- (string escape -- $words[2..-1]) $current)
+end
+
+set -l run -c singlerun -n '__fish_singlerun_at first run'
+complete -c singlerun -f
+complete $run -s n -l name -x -d 'What must be single'
+complete $run -l lock-file -r -F -d 'Lock this very file'
+complete $run -s s -l shared -d 'Take a shared lock'
+complete $run -s w -l wait -d 'If it is held, wait'
+complete $run -l wait-for -x -d 'If it is held, wait at most so long'
+complete $run -l skip -d 'If it is held, say nothing and exit 0'
+complete $run -s E -l conflict-exit-code -x -d 'If it is held, exit with this'
+complete $run -l linger -d 'Hold until the last child that inherited the lock is gone'
+complete $run -l require-record -d 'Refuse to run what cannot be recorded'
+complete $run -s q -l quiet -d 'Say nothing when it is held'
+complete $run -s v -l verbose -d 'Say what happens'
+complete -c singlerun -n __fish_is_first_arg -l version -d 'Show the version and exit'
+complete -c singlerun -n '__fish_singlerun_at first run command' -a '(__fish_singlerun_command)'
+
+set -l first -c singlerun -n '__fish_singlerun_at first'
+complete $first -a history -d 'Show the latest runs and how they ended'
+complete $first -a is-running -d 'Tell by the exit status whether a name is held'
+complete $first -a ps -d 'Show what runs and waits, and what was left behind'
+complete $first -a reap -d 'Close the records of runs whose processes are gone'
+complete $first -a run -d 'Run a command, also one that is named like a subcommand'
+
+set -l all -c singlerun -n 'not __fish_singlerun_at command nothing'
+complete $all -l dir -x -a '(__fish_complete_directories)' -d 'State directory'
+complete $all -s h -l help -d 'Show a summary of the options and exit'
+
+set -l looking -c singlerun -n '__fish_singlerun_at history is-running ps reap'
+complete $looking -l json -d 'Print JSON'
+
+complete -c singlerun -n '__fish_singlerun_at history' -l limit -x -d 'Show the latest N runs'
+
+complete -c singlerun -n '__fish_singlerun_at is-running' -s q -l quiet -d 'Only tell by the exit status'
+
+set -l ps -c singlerun -n '__fish_singlerun_at ps'
+complete $ps -s a -l all -d 'Show the latest 20 runs too, also if they have ended'
+complete $ps -l tree -d 'Show nested runs below those that started them'
+complete $ps -l watch -d 'Show it again every second'
+
+set -l reap -c singlerun -n '__fish_singlerun_at reap'
+complete $reap -l dry-run -d 'Only tell what would be done'
+complete $reap -l kill-orphans -d 'End what is left of orphans'
+complete $reap -s q -l quiet -d 'Print nothing of what was closed'

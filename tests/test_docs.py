@@ -1,0 +1,611 @@
+"""What is written about singlerun says what its code does: no more and no less."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from conftest import BINARY, need
+
+import singlerun
+from singlerun import child, commands, errors, options, paths, reaper
+from singlerun.commands import ps
+from singlerun.job import Job
+from singlerun.store import base, sqlite
+
+ROOT = Path(__file__).resolve().parent.parent
+MAN = ROOT / "man"
+COMPLETIONS = ROOT / "completions"
+SHELLS = ("bash", "zsh", "fish")
+PREFIX = ""
+"""Stands for the prefix form where the others are named like their subcommand."""
+FORMS = (PREFIX, *options.SUBCOMMANDS)
+
+
+# -- the options, as the code has them -------------------------------------------------------
+
+
+def _of_click(command):
+    """Give a command's options: spellings to metavar, None for a flag."""
+    context = click.Context(command, info_name="x", **command.context_settings)
+    return {
+        frozenset(option.opts): None if option.is_flag or option.is_eager else option.metavar
+        for option in command.get_params(context)
+        if isinstance(option, click.Option)
+    }
+
+
+def options_of(form):
+    if form != PREFIX:
+        return _of_click(commands.group.get_command(None, form))
+    run = {frozenset(option.flags): option.metavar for option in options.RUN_OPTIONS}
+    return run | _of_click(commands.group)
+
+
+def spellings(form):
+    return {flag for flags in options_of(form) for flag in flags}
+
+
+EVERY_SPELLING = {flag for form in FORMS for flag in spellings(form)}
+
+
+def test_run_is_the_prefix_form():
+    assert spellings("run") == spellings(PREFIX) - {"--version"}
+    assert {"-n", "--name", "--wait-for", "--help"} <= spellings("run"), "nothing is compared"
+
+
+# -- --help ----------------------------------------------------------------------------------
+
+
+def help_of(form):
+    arguments = [form, "--help"] if form else ["--help"]
+    result = subprocess.run([BINARY, *arguments], capture_output=True, text=True, check=True)
+    return {
+        title: text.splitlines()
+        for title, text in re.findall(r"^(\w+):\n((?:  .*\n|\n)*)", result.stdout, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_help_lists_the_options(form):
+    rows = [line for line in help_of(form)["Options"] if line.startswith("  -")]
+    listed = {}
+    for row in rows:
+        *flags, last = re.match(r"  (-.*?)(?:  |$)", row)[1].split(", ")
+        flag, _, metavar = last.partition(" ")
+        listed[frozenset([*flags, flag])] = metavar or None
+    assert listed == options_of(form)
+
+
+def test_help_lists_the_subcommands():
+    listed = [line.split()[0] for line in help_of(PREFIX)["Commands"] if line.strip()]
+    assert tuple(listed[: len(options.SUBCOMMANDS)]) == options.SUBCOMMANDS
+
+
+# -- command lines in the documents -----------------------------------------------------------
+
+
+def unknown_options(line):
+    """Give the options that a shell line gives to singlerun and that it doesn't have."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.commenters = ""
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:  # a quotation that goes on in the next line
+        words = line.split()
+    unknown = []
+    for at, word in enumerate(words):
+        is_ours = not word.startswith("-") and re.split("[/=]", word)[-1] == "singlerun"
+        if is_ours and "install" not in words[:at]:
+            unknown += _unknown(words[at + 1 :], PREFIX)
+    return unknown
+
+
+def _unknown(words, form):
+    known = {flag: metavar for flags, metavar in options_of(form).items() for flag in flags}
+    unknown = []
+    words = iter(words)
+    for word in words:
+        if word == "--" or set(word) & set("();<>|&#"):
+            break
+        if not word.startswith("-") or word == "-":
+            if form == PREFIX and word in options.SUBCOMMANDS:
+                return unknown + _unknown(words, word)
+            if form in {PREFIX, "run"}:
+                break  # the command: what follows is its own
+            continue
+        flag, joined, _ = word.partition("=")
+        if not word.startswith("--"):
+            letters = re.match("-[A-Za-z]*", word)[0][1:]
+            valued = [letter for letter in letters if known.get(f"-{letter}") is not None]
+            if valued:  # the rest of the word is its value, if there is one
+                letters, joined, value = letters.partition(valued[0])
+                joined = value or word[2 + len(letters) :]
+                letters += valued[0]
+            unknown += [f"-{letter}" for letter in letters if f"-{letter}" not in known]
+            flag = f"-{letters[-1:]}"
+        elif flag not in known:
+            unknown.append(flag)
+        if known.get(flag) is not None and not joined:
+            next(words, None)
+    return unknown
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ("singlerun --wait-for 5m --name=x -qwn y -E3 rsync --archive", []),
+        ("singlerun --wait-far 5m true", ["--wait-far"]),
+        ("singlerun -qXw true", ["-X"]),
+        ("singlerun -n --nothing true --nothing", []),
+        ("singlerun -nx --nothing true", ["--nothing"]),
+        ("singlerun -- --nothing", []),
+        ("singlerun --version", []),
+        ("singlerun run --version", ["--version"]),
+        ("singlerun ps x --wait", ["--wait"]),
+        ("singlerun ps -a --json | jq --raw-output .", []),
+        ("singlerun history --limit 5 --tree", ["--tree"]),
+        ("singlerun run --skip true --nothing", []),
+        ("singlerun run ps --nothing", []),
+        ("*/5 * * * *  /usr/bin/singlerun --nothing true", ["--nothing"]),
+        ("ExecStart=/usr/bin/singlerun --nothing true", ["--nothing"]),
+        ("singlerun true && singlerun --nothing true", ["--nothing"]),
+        ("singlerun --quiet sh -c 'it", []),
+        ("pip install singlerun --pre", []),
+    ],
+)
+def test_the_check_of_command_lines(line, unknown):
+    assert unknown_options(line) == unknown
+
+
+# -- README -----------------------------------------------------------------------------------
+
+
+def code_in(markdown):
+    """Give the lines of code blocks, and what stands in backticks."""
+    blocks = re.findall(r"^ *```[^\n]*\n(.*?)^ *```", markdown, re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^ *```.*?^ *```", "", markdown, flags=re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return lines + re.findall(r"`([^`]+)`", text)
+
+
+def test_code_is_found_in_markdown():
+    markdown = "a `b --c` d\n```sh\ne \\\n  f\ng\n```\nh\n  ```\n  i\n  ```\n"
+    assert [line.split() for line in code_in(markdown)] == [["e", "f"], ["g"], ["i"], ["b", "--c"]]
+
+
+def test_readme_gives_singlerun_no_option_that_it_lacks():
+    lines = code_in((ROOT / "README.md").read_text())
+    assert {line: unknown for line in lines if (unknown := unknown_options(line))} == {}
+
+
+# -- the manual pages -------------------------------------------------------------------------
+
+
+def page_of(form):
+    return f"singlerun-{form}" if form else "singlerun"
+
+
+def source(form):
+    return (MAN / f"{page_of(form)}.1").read_text()
+
+
+def section(form, title):
+    """Give the lines of a section."""
+    _, *sections = re.split(r"^\.Sh (.*)\n", source(form), flags=re.MULTILINE)
+    found = dict(zip(sections[::2], sections[1::2], strict=True))
+    return found[title].splitlines()
+
+
+def items(form, title):
+    return [line.removeprefix(".It ") for line in section(form, title) if line.startswith(".It ")]
+
+
+def flags_in(text):
+    return {f"-{name}" for name in re.findall(r"\bFl (-?[A-Za-z][\w-]*)", text)}
+
+
+def literals(form):
+    """Give the command lines of a page."""
+    text = source(form)
+    for escape, character in ((r"\-", "-"), (r"\(dq", '"'), (r"\(aq", "'"), (r"\(ti", "~")):
+        text = text.replace(escape, character)
+    text = text.replace(r"\e", "\\")
+    blocks = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.DOTALL | re.MULTILINE)
+    return "\n".join(blocks).splitlines() + re.findall(r"^\.(?:Dl|Ql) (.*)", text, re.MULTILINE)
+
+
+def test_each_subcommand_has_a_page():
+    assert {path.name for path in MAN.iterdir()} == {f"{page_of(form)}.1" for form in FORMS}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_page_is_called_like_its_subcommand(form):
+    assert f".Dt {page_of(form).upper()} 1\n" in source(form)
+    assert section(form, "NAME")[0] == f".Nm {page_of(form)}"
+    assert section(form, "SYNOPSIS")[0].split()[1:] == (["singlerun", form] if form else [])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_page_lists_the_options(form):
+    listed = {}
+    for item in items(form, "OPTIONS"):
+        spelled = [re.fullmatch(r"Fl (\S+)(?: Ar (\S+))?", one) for one in item.split(" , ")]
+        metavars = {one[2] for one in spelled}
+        assert len(metavars) == 1, item
+        listed[frozenset(f"-{one[1]}" for one in spelled)] = metavars.pop()
+    assert listed == options_of(form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_synopsis_has_each_option_once(form):
+    shown = flags_in("\n".join(section(form, "SYNOPSIS")))
+    assert shown <= spellings(form)
+    for flags in options_of(form):
+        if "--help" not in flags:
+            assert len(flags & shown) == 1, flags
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_page_names_no_option_that_there_is_not(form):
+    assert flags_in(source(form)) <= EVERY_SPELLING
+    assert [line for line in literals(form) if unknown_options(line)] == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_page_has_an_example(form):
+    named = f"singlerun {form}" if form else "singlerun"
+    text = "\n".join(section(form, "EXAMPLES")).replace(r"\-", "-")
+    assert re.search(rf"\b{named} ", text)
+
+
+def test_manual_lists_the_subcommands():
+    listed = [item.split()[1].replace(r"\-", "-") for item in items(PREFIX, "SUBCOMMANDS")]
+    assert tuple(listed) == options.SUBCOMMANDS
+    for title in ("SUBCOMMANDS", "SEE ALSO"):
+        text = "\n".join(section(PREFIX, title))
+        linked = re.findall(r"^\.Xr singlerun-(\S+) 1", text, re.MULTILINE)
+        assert tuple(linked) == options.SUBCOMMANDS, title
+
+
+def test_manual_lists_the_reserved_words():
+    pattern = r'^\.\\" reserved words\n(.*?)^\.Ed'
+    (listed,) = re.findall(pattern, source(PREFIX), re.DOTALL | re.MULTILINE)
+    assert tuple(re.split(r",\s+", listed.strip())) == options.RESERVED
+
+
+def exit_statuses():
+    """Give those that are singlerun's own."""
+    plain = {option.dest: option.default for option in options.RUN_OPTIONS}
+    kinds = [errors.SinglerunError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return {Job(["x"], plain).conflict_status, *(kind.exit_status for kind in kinds)}
+
+
+def test_manual_lists_the_exit_statuses():
+    assert exit_statuses() >= {75, 125, 126, 127}
+    listed = items(PREFIX, "EXIT STATUS")
+    assert set(listed) == {"128+n", *map(str, exit_statuses())}
+    assert len(set(listed)) == len(listed)
+    named = re.findall(r"\d{2,}", "\n".join(section("run", "EXIT STATUS")))
+    assert set(named) == {"128", *map(str, exit_statuses())}
+
+
+def test_manual_lists_the_exit_statuses_of_is_running(cli):
+    seen = {
+        cli.run(*arguments, env=cli.env | more).returncode
+        for arguments, more in [
+            (["-n", "x", BINARY, "is-running", "x"], {}),
+            (["is-running", "x"], {}),
+            (["is-running", "--nothing"], {}),
+            (["is-running", "x"], {"SINGLERUN_DIR": __file__}),
+        ]
+    }
+    assert set(items("is-running", "EXIT STATUS")) == {str(status) for status in seen}
+
+
+def test_manual_lists_the_variables():
+    code = "".join(path.read_text() for path in Path(singlerun.__file__).parent.rglob("*.py"))
+    text = "\n".join(section(PREFIX, "ENVIRONMENT"))
+    assert set(re.findall(r"^\.It Ev (SINGLERUN_\w+)", text, re.MULTILINE)) == set(
+        re.findall(r"SINGLERUN_[A-Z_]+", code)
+    )
+
+
+def test_manual_names_the_files():
+    named = [item.removeprefix("Pa ").replace(r"\(ti", "~") for item in items(PREFIX, "FILES")]
+    assert named[:2] == [paths.SYSTEM_DIR.decode(), f"~/{paths.HOME_DIR.decode()}"]
+    file = sqlite.FILE.decode()
+    assert {file, f"{file}.lock", "locks/"} <= set(named)
+
+
+def test_manual_names_the_signals():
+    text = "\n".join(section(PREFIX, "SIGNALS"))
+    passed_on = {signal.Signals(number).name for number in (*child.ENDING, *child.TELLING)}
+    named = set(re.findall(r"\bDv (SIG\w+)", text))
+    assert named - {"SIGKILL"} == passed_on
+    assert f"{child.KILL_AFTER:.0f} seconds later" in text
+    assert f"{reaper.GRACE:.0f} seconds later" in "\n".join(section("reap", "OPTIONS"))
+
+
+def test_manual_names_the_default_limits():
+    assert f"latest {ps.LATEST} runs" in "\n".join(section("ps", "OPTIONS"))
+    history = commands.group.get_command(None, "history")
+    (limit,) = [option.default for option in history.params if option.name == "limit"]
+    assert f"The default is {limit}." in section("history", "OPTIONS")
+
+
+def test_manual_lists_the_states():
+    listed = items("ps", "DESCRIPTION") + items("history", "DESCRIPTION")
+    assert sorted(listed) == sorted([*base.STATES, reaper.ORPHAN, reaper.ZOMBIE])
+
+
+def test_manual_lists_the_keys_of_json(cli):
+    cli.run("-n", "x", "true")
+    listed = [key for item in items("ps", "JSON") for key in re.findall(r"[a-z_]+", item[3:])]
+    assert sorted(listed) == sorted(cli.last())
+    document = json.loads(cli.run("is-running", "x", "--json").stdout)
+    more = re.findall(r"^\.Va (\w+)", "\n".join(section("is-running", "OPTIONS")), re.MULTILINE)
+    assert {"schema", "runs", *more} == set(document)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_page_is_clean(form):
+    need("mandoc")
+    result = subprocess.run(
+        ["mandoc", "-T", "lint", "-W", "warning", f"{page_of(form)}.1"],
+        capture_output=True, text=True, check=False, cwd=MAN,
+    )  # fmt: skip
+    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
+
+
+# -- the completions --------------------------------------------------------------------------
+
+BASH = r"""
+source "$1"
+shift
+for line; do
+    COMP_LINE=$line COMP_POINT=${#line} COMP_WORDS=()
+    rest=$line
+    while [[ $rest =~ ^\ *([=:]+|[^\ =:]+) ]]; do  # as bash splits a line
+        COMP_WORDS+=("${BASH_REMATCH[1]}")
+        rest=${rest:${#BASH_REMATCH}}
+    done
+    [[ -z $rest ]] || COMP_WORDS+=("")
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    COMPREPLY=()
+    "$(complete -p singlerun | sed 's/.*-F \([^ ]*\).*/\1/')"
+    printf '%s\0' "> $line" "${COMPREPLY[@]}"
+done
+"""
+
+FISH = r"""
+set -p fish_complete_path $argv[1]
+for line in $argv[2..-1]
+    string join0 -- "> $line" (complete -C $line | string replace -r '\t.*' '')
+end
+true
+"""
+
+# A pseudo-terminal with an interactive shell in it, which completes as soon as its prompt stands.
+# compadd(1) is what offers words; before it does, it is asked for them.
+ZSH = r"""
+zmodload zsh/zpty
+zpty worker "ZDOTDIR=${(q)ZDOTDIR} zsh -i"
+while zpty -r worker output; do :; done
+"""
+ZSHRC = r"""
+autoload -Uz compinit
+compinit -D -u
+compadd() {
+    if [[ ${@[1,(i)(-|--)]} != *-(O|A|D)\ * ]]; then
+        local -a offered
+        builtin compadd -O offered "$@"
+        (( $#offered == 0 )) || printf '%s\0' "${(@Q)offered}" >> $OFFERED
+    fi
+    builtin compadd "$@"
+}
+offer() {
+    _main_complete
+    compstate[list]='' compstate[insert]=''
+}
+zle -C offer complete-word offer
+zle-line-init() {
+    local line
+    for line in "${(@f)LINES_TO_COMPLETE}"; do
+        printf '%s\0' "> $line" >> $OFFERED
+        BUFFER=$line
+        CURSOR=$#BUFFER
+        zle offer
+    done
+    exit
+}
+zle -N zle-line-init
+"""
+
+
+def offers(shell, directory, *lines):
+    """Give what a shell offers at the ends of lines that begin with singlerun."""
+    need(shell)
+    for name in ("bin", "config", "work"):
+        (directory / name).mkdir(exist_ok=True)
+    # A completion must not run singlerun; there must be one, else fish completes nothing.
+    stand_in = directory / "bin" / "singlerun"
+    stand_in.write_text(f"#!/bin/sh\n: > {directory}/was-run\n")
+    stand_in.chmod(0o755)
+    env = {
+        "PATH": f"{stand_in.parent}:{os.environ['PATH']}",
+        "HOME": str(directory),
+        "XDG_CONFIG_HOME": str(directory / "config"),
+        "XDG_DATA_HOME": str(directory / "config"),
+        "ZDOTDIR": str(directory / "config"),
+        "TERM": "dumb",
+        "LC_ALL": "C.UTF-8",
+    }
+    if shell == "bash":
+        words = ["bash", "--norc", "--noprofile", "-c", BASH, "bash"]
+        words += [COMPLETIONS / "singlerun.bash", *lines]
+    elif shell == "fish":
+        words = ["fish", "-c", FISH, COMPLETIONS, *lines]
+    else:
+        words = ["zsh", "-f", "-c", ZSH]
+        (directory / "config" / ".zshrc").write_text(ZSHRC)
+        env |= {
+            "FPATH": f"{COMPLETIONS}:{zsh_function_path()}",
+            "LINES_TO_COMPLETE": "\n".join(lines),
+            "OFFERED": str(directory / "offered"),
+        }
+        (directory / "offered").write_bytes(b"")
+    result = subprocess.run(
+        words, capture_output=True, encoding="utf-8", errors="replace", check=True, env=env,
+        stdin=subprocess.DEVNULL, cwd=directory / "work", timeout=60,
+    )  # fmt: skip
+    assert result.stderr == ""
+    assert not (directory / "was-run").exists()
+    text = result.stdout
+    if shell == "zsh":
+        text = (directory / "offered").read_text("utf-8", "replace")
+    offered = {}
+    for word in text.split("\0")[:-1]:
+        if word.startswith("> "):
+            found = offered[word.removeprefix("> ")] = set()
+        else:
+            found.add(word.strip().removesuffix("/"))
+    assert tuple(offered) == lines
+    return offered
+
+
+def zsh_function_path():
+    show = ["zsh", "-f", "-c", "print -rn -- $FPATH"]
+    return subprocess.run(show, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "file"),
+    [("bash", "singlerun.bash"), ("zsh", "_singlerun"), ("fish", "singlerun.fish")],
+)
+def test_completion_has_no_syntax_error(shell, file):
+    need(shell)
+    subprocess.run([shell, "-n", COMPLETIONS / file], check=True)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_offers_exactly_the_options(shell, tmp_path):
+    lines = {form: " ".join(["singlerun", *filter(None, [form]), "-"]) for form in FORMS}
+    offered = offers(shell, tmp_path, *lines.values(), *(f"{line}-" for line in lines.values()))
+    for form, line in lines.items():
+        assert offered[line] | offered[f"{line}-"] == spellings(form), line
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_offers_what_begins_so(shell, tmp_path):
+    offered = offers(
+        shell, tmp_path, "singlerun --wa", "singlerun is-", "singlerun p", "singlerun "
+    )
+    assert offered["singlerun --wa"] == {"--wait", "--wait-for"}
+    assert "is-running" in offered["singlerun is-"]
+    assert {"ps", "printf"} <= offered["singlerun p"], "subcommands and commands"
+    assert set(options.SUBCOMMANDS) <= offered["singlerun "]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_offers_subcommands_only_where_they_may_stand(shell, tmp_path):
+    may = {
+        "singlerun is-": True,
+        "singlerun --dir x is-": True,
+        "singlerun --dir=x is-": True,
+        "singlerun -q is-": False,
+        "singlerun -n x is-": False,
+        "singlerun -- is-": False,
+        "singlerun --dir x -- is-": False,
+        "singlerun run is-": False,
+        "singlerun true is-": False,
+        "singlerun ps is-": False,
+    }
+    offered = offers(shell, tmp_path, *may)
+    assert {line: "is-running" in words for line, words in offered.items()} == may
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_which_options_take_a_value(shell, tmp_path):
+    """Behind a value come more options; behind what is none, but the command, come its own."""
+    valued = {
+        f"singlerun {flag} true --requ": metavar is not None
+        for flags, metavar in options_of("run").items()
+        for flag in flags
+        if "--help" not in flags
+    }
+    valued |= {
+        "singlerun -qw true --requ": False,
+        "singlerun -qwn true --requ": True,
+        "singlerun -nx true --requ": False,
+        "singlerun -E3 true --requ": False,
+        "singlerun -E3 --requ": True,
+        "singlerun --name=x true --requ": False,
+        "singlerun --name=x --requ": True,
+        "singlerun -n a:b=c --requ": True,
+        "singlerun -- true --requ": False,
+        "singlerun run -E true --requ": True,
+    }
+    offered = offers(shell, tmp_path, *valued)
+    assert {line: "--require-record" in words for line, words in offered.items()} == valued
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_offers_files_and_directories(shell, tmp_path):
+    (tmp_path / "work" / "qu-directory").mkdir(parents=True)
+    (tmp_path / "work" / "qu-file").write_bytes(b"")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "qu-command").write_bytes(b"")
+    (tmp_path / "bin" / "qu-command").chmod(0o755)
+    directory, both, nothing = {"qu-directory"}, {"qu-directory", "qu-file"}, set()
+    wanted = {
+        "singlerun --lock-file qu-": both,
+        "singlerun --lock-file=qu-": both,
+        "singlerun -q --dir qu-": directory,
+        "singlerun --dir=qu-": directory,
+        "singlerun ps --dir qu-": directory,
+        "singlerun ps qu-": nothing,
+        "singlerun -n qu-": nothing,
+        "singlerun --name qu-": nothing,
+        "singlerun --wait-for qu-": nothing,
+        "singlerun -E qu-": nothing,
+        "singlerun history --limit qu-": nothing,
+        "singlerun cat qu-": both,
+        "singlerun -- cat qu-": both,
+        "singlerun run -q cat qu-": both,
+    }
+    offered = offers(shell, tmp_path, "singlerun qu-", *wanted)
+    assert "qu-command" in offered.pop("singlerun qu-")
+    # Where a value is joined to its option, fish repeats that.
+    assert {
+        line: {word.rpartition("=")[2] for word in words} for line, words in offered.items()
+    } == wanted
+
+
+# -- what is installed ------------------------------------------------------------------------
+
+
+def test_pages_and_completions_are_installed():
+    installed = {
+        str(file).partition("/share/")[2]
+        for file in importlib.metadata.files("singlerun")
+        if "/share/" in str(file)
+    }
+    assert installed == {
+        *(f"man/man1/{path.name}" for path in MAN.iterdir()),
+        "bash-completion/completions/singlerun",
+        "zsh/site-functions/_singlerun",
+        "fish/vendor_completions.d/singlerun.fish",
+    }
+    share = Path(sys.prefix) / "share"
+    assert [name for name in installed if not (share / name).is_file()] == []
