@@ -60,6 +60,9 @@ _singlerun_value() {
             compopt -o filenames 2>/dev/null
             _singlerun_offer "$2" -d
             ;;
+        --restart)
+            _singlerun_offer "$2" -W "on-failure on-success always"
+            ;;
     esac
 }
 
@@ -79,7 +82,9 @@ _singlerun_command() {
 
 _singlerun() {
     local run_options="-n --name --lock-file -s --shared -w --wait --wait-for --skip
-        -E --conflict-exit-code --linger --require-record --dir -q --quiet -v --verbose -h --help"
+        -E --conflict-exit-code --coalesce --min-interval --max-starts -t --timeout -k --kill-after
+        --retries --retry-delay --restart --jitter --exec --linger --require-record --dir
+        -q --quiet -v --verbose -h --help"
     local history_options="--limit --json --dir -h --help"
     local is_running_options="-q --quiet --json --dir -h --help"
     local ps_options="-a --all --tree --watch --json --dir -h --help"
@@ -108,7 +113,9 @@ _singlerun() {
                 valued=$word
                 ;;
             --dir=*) ;;
-            --name | --lock-file | --wait-for | --conflict-exit-code)
+            --name | --lock-file | --wait-for | --conflict-exit-code | --min-interval | \
+                --max-starts | --timeout | --kill-after | --retries | --retry-delay | --restart | \
+                --jitter)
                 : "${subcommand:=run}"
                 valued=$word
                 ;;
@@ -118,7 +125,7 @@ _singlerun() {
             -?*)
                 : "${subcommand:=run}"
                 # Flags may be joined. What takes a value ends that: -qwn NAME, or -qwnNAME.
-                if [[ $subcommand == run && $word =~ ^-[^nE]*[nE]$ ]]; then
+                if [[ $subcommand == run && $word =~ ^-[^nEtk]*[nEtk]$ ]]; then
                     valued=$word
                 fi
                 ;;

@@ -34,7 +34,8 @@ function __fish_singlerun_place
             case --limit --dir
                 set -e words[1]
             case '--dir=*'
-            case --name --lock-file --wait-for --conflict-exit-code
+            case --name --lock-file --wait-for --conflict-exit-code --min-interval --max-starts \
+                    --timeout --kill-after --retries --retry-delay --restart --jitter
                 set place run
                 set -e words[1]
             case '--*'
@@ -42,7 +43,7 @@ function __fish_singlerun_place
             case '-?*'
                 test $place = first; and set place run
                 # Flags may be joined. What takes a value ends that: -qwn NAME, or -qwnNAME.
-                test $place = run; and string match -qr '^-[^nE]*[nE]$' -- $word; and set -e words[1]
+                test $place = run; and string match -qr '^-[^nEtk]*[nEtk]$' -- $word; and set -e words[1]
             case history is-running ps reap run
                 test $place = first; and set place $word
         end
@@ -72,6 +73,16 @@ complete $run -s w -l wait -d 'If it is held, wait'
 complete $run -l wait-for -x -d 'If it is held, wait at most so long'
 complete $run -l skip -d 'If it is held, say nothing and exit 0'
 complete $run -s E -l conflict-exit-code -x -d 'If it is held, exit with this'
+complete $run -l coalesce -d 'Wait, but exit 0 if somebody waits already'
+complete $run -l min-interval -x -d 'Refuse also if the last start is more recent'
+complete $run -l max-starts -x -d 'Refuse also after N starts in this time'
+complete $run -s t -l timeout -x -d 'End the command after so long'
+complete $run -s k -l kill-after -x -d 'The time from TERM to KILL'
+complete $run -l retries -x -d 'Run it again if it fails'
+complete $run -l retry-delay -x -d 'Wait so long before it is run again'
+complete $run -l restart -x -a 'on-failure on-success always' -d 'Run it again when it ends'
+complete $run -l jitter -x -d 'First wait up to so long'
+complete $run -l exec -d 'Become the command'
 complete $run -l linger -d 'Hold until the last child that inherited the lock is gone'
 complete $run -l require-record -d 'Refuse to run what cannot be recorded'
 complete $run -s q -l quiet -d 'Say nothing when it is held'

@@ -4,7 +4,10 @@
 It has no code of its own: a script is compiled at every start, a module only once.
 """
 
-from singlerun.fastpath import main
-
 if __name__ == "__main__":
-    main()
+    try:
+        from singlerun.fastpath import main
+
+        main()
+    except KeyboardInterrupt:  # before there was anything to interrupt
+        raise SystemExit(130) from None

@@ -21,16 +21,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Iterable, Mapping
-    from typing import Any
+    from typing import Any, NoReturn
+
+    from singlerun.family import Family
 else:
     import _signal
 
-KILL_AFTER = 10.0
-"""Seconds between a signal that asks to end and SIGKILL."""
-
 ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT)
 """They go to the command's whole group, and begin its end."""
-TELLING = (_signal.SIGUSR1, _signal.SIGUSR2)
+TELLING = (
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+    _signal.SIGALRM,
+    _signal.SIGVTALRM,
+    _signal.SIGPROF,
+    _signal.SIGIO,
+)
 """They go to the command alone."""
 STOPPING = {_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU}
 """What a terminal stops a whole group with. We stop when the command has, and not before: else we
@@ -59,10 +65,26 @@ class Signals:
             _signal.SIG_BLOCK, self.watched | self._stopping | {_signal.SIGCHLD}
         )
 
+    def pending(self) -> set[int]:
+        """Give the signals that ask to end and have come already."""
+        return {int(number) for number in self.ending_watched & _signal.sigpending()}
+
     def ending(self) -> int | None:
-        """Give the first signal that asks to end and has come already, None if none has."""
-        pending = _signal.sigpending()
-        return next((int(number) for number in self.ending_watched & pending), None)
+        """Give one signal that asks to end and has come already, None if none has."""
+        return min(self.pending(), default=None)
+
+    def sleep(self, seconds: float) -> int | None:
+        """Sleep, unless a signal asks to end: give its number then."""
+        deadline = time.monotonic() + seconds
+        self.admit_stops()
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                came = _signal.sigtimedwait(self.ending_watched, left)
+                if came is not None:
+                    return came.si_signo
+        finally:
+            self.defer_stops()
+        return self.ending()
 
     def restore(self) -> None:
         """Let signals in again as before."""
@@ -99,6 +121,7 @@ def environment() -> dict[bytes, bytes]:
     see that.
     """
     given = dict(os.environb)
+    given.pop(b"", None)  # an entry "=x" is none that could be handed on
     if given.get(b"LC_CTYPE", b"").upper().endswith(b"UTF-8"):
         try:
             with open("/proc/self/environ", "rb", buffering=0) as file:
@@ -119,6 +142,7 @@ class Child:
     Attributes:
         pid, started: its identity, as in owner.Owner.
         asked_to_end: whether a signal that asks to end came while it ran.
+        timed_out: whether it was ended because its time was over.
     """
 
     def __init__(
@@ -127,40 +151,61 @@ class Child:
         env: "Mapping[bytes, bytes]",
         inherited: "Iterable[int]",
         signals: Signals,
+        *,
+        marks: tuple[int | None, int],
+        kill_after: float,
+        adopt: bool = False,
     ) -> None:
         """Start the command; it inherits these descriptors under their numbers.
+
+        ``marks`` are the run's id and token, as its environment tells them; ``kill_after`` are the
+        seconds between a signal that asks to end and SIGKILL. With ``adopt`` the command's orphans
+        become our children, so that none of them can hide from its end.
 
         Raises:
             CommandNotFoundError: there is no such command.
             CommandNotExecutableError: it can't be executed.
         """
         self._signals = signals
+        self._adopts = adopt and _adopt_orphans()
         signals.admit_stops()  # a Ctrl-Z from before it can be stopped too
         signals.defer_stops()
         self._begun_ns = time.monotonic_ns()
         self.pid = _spawn(argv, env, inherited, signals)
+        # What came before it was there did not reach it, whoever sent it.
+        self._early = signals.pending()
         self.started = start_time(self.pid)
         self.asked_to_end = False
+        self.timed_out = False
         self._deadline: float | None = None
-        self._kin: set[int] = set()
+        self._kill_after = kill_after
+        self._run_id, self._token = marks
+        self._relatives: Family | None = None
         self._interrupted = False
 
-    def wait(self) -> Outcome:
+    def wait(self, timeout: float | None = None) -> Outcome:
         """Wait for the command's end, passing signals on meanwhile.
 
-        A signal that asks to end, sent by a process, gives the whole group KILL_AFTER seconds; then
-        it is killed, also what is left of it when the command itself has ended.
+        A signal that asks to end, sent by a process, and the end of ``timeout`` seconds give all
+        that the command has started ``kill_after`` seconds; then it is killed, also what is left of
+        it when the command itself has ended.
         """
         signals = {*self._signals.watched, _signal.SIGCHLD}
+        limit = None if timeout is None else time.monotonic() + timeout
         while True:
-            if self._deadline is None:
+            until = limit if self._deadline is None else self._deadline
+            if until is None:
                 came = _signal.sigwaitinfo(signals)
             else:
-                left = self._deadline - time.monotonic()
+                left = until - time.monotonic()
                 timed = _signal.sigtimedwait(signals, max(0, left))
                 if timed is None:
-                    self._send(_signal.SIGKILL)
-                    self._deadline = None
+                    if self._deadline is None:
+                        self.timed_out = True
+                        self._ask_to_end(_signal.SIGTERM)
+                    else:
+                        self._send(_signal.SIGKILL)
+                        self._deadline = time.monotonic() + 1  # and again, if it could fork
                     continue
                 came = timed
             if came.si_signo != _signal.SIGCHLD:
@@ -168,7 +213,7 @@ class Child:
             elif self._has_ended():
                 if self._deadline is not None:
                     # Not waited for yet, so its PID can't be given to a stranger's group.
-                    self._end_group(self._deadline)
+                    self._family().end(self._deadline)
                 return self._reap()
 
     def linger(self, pipe: int) -> None:
@@ -184,7 +229,7 @@ class Child:
                 deadline = None
             except wait.InterruptedWaitError as interrupted:
                 self._send(interrupted.args[0])
-                deadline = deadline or time.monotonic() + KILL_AFTER
+                deadline = deadline or time.monotonic() + self._kill_after
 
     def die_alike(self, outcome: Outcome) -> None:
         """Die of Ctrl-C as the command did, so that a shell's loop around us ends with it.
@@ -197,6 +242,8 @@ class Child:
             os.kill(os.getpid(), _signal.SIGINT)
 
     def _has_ended(self) -> bool:
+        if self._adopts:
+            self._reap_orphans()
         changed = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         if changed is None:
             return False
@@ -204,6 +251,14 @@ class Child:
             return True
         self._reap_stop(changed.si_status)
         return False
+
+    def _reap_orphans(self) -> None:
+        """Wait for adopted children that have ended, lest they stay in the process table."""
+        while True:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None or ended.si_pid == self.pid:
+                return
+            os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
 
     def _reap_stop(self, number: int) -> None:
         """Stop with the command, if a shell is there to notice and to continue us."""
@@ -220,43 +275,36 @@ class Child:
             os.kill(self.pid, number)
             return
         self.asked_to_end = True
-        if self._signals.terminal and came.si_code == _SI_KERNEL:
+        if number in self._early:
+            self._early.discard(number)
+        elif self._signals.terminal and came.si_code == _SI_KERNEL:
             self._interrupted = number == _signal.SIGINT
             # The terminal sent it to the whole group; only a hangup is told to the leader alone.
             if number == _signal.SIGHUP and os.getsid(0) == os.getpid():
                 self._send(number)
             return
+        self._ask_to_end(number)
+
+    def _ask_to_end(self, number: int) -> None:
         self._send(number)
         if self._deadline is None:
-            self._deadline = time.monotonic() + KILL_AFTER
+            self._deadline = time.monotonic() + self._kill_after
 
     def _send(self, number: int) -> None:
-        for pid in self._group() if self._signals.terminal else (-self.pid,):
-            try:
-                os.kill(pid, number)
-            except (ProcessLookupError, PermissionError):
-                pass
+        self._family().send(number)
 
-    def _group(self) -> list[int]:
-        """Give the live processes of the command's group; with a terminal it is ours too."""
-        from singlerun import processes  # noqa: PLC0415 - only when there is something to end
+    def _family(self) -> "Family":
+        if self._relatives is None:
+            from singlerun.family import Family  # noqa: PLC0415 - only when something is to end
 
-        if not self._signals.terminal:
-            return processes.group(self.pid)
-        # Whose parent has ended is nobody's descendant any more, but was seen before.
-        for pid in (self.pid, *self._kin):
-            self._kin.update(processes.descendants(pid))
-        self._kin.add(self.pid)
-        return [pid for pid in processes.group(os.getpgrp()) if pid in self._kin]
-
-    def _end_group(self, deadline: float) -> None:
-        from singlerun import processes  # noqa: PLC0415 - as above
-
-        while left := self._group():
-            if not processes.await_end(left, max(0, deadline - time.monotonic())):
-                self._send(_signal.SIGKILL)
-                processes.await_end(left, 1)
-                return
+            self._relatives = Family(
+                self.pid,
+                run_id=self._run_id,
+                token=self._token,
+                owns_group=not self._signals.terminal,
+                adopted=self._adopts,
+            )
+        return self._relatives
 
     def _reap(self) -> Outcome:
         _, status, usage = os.wait4(self.pid, 0)
@@ -269,7 +317,52 @@ class Child:
             user_us=round(usage.ru_utime * 1e6),
             system_us=round(usage.ru_stime * 1e6),
             max_rss_kb=usage.ru_maxrss,
+            timed_out=self.timed_out,
         )
+
+
+def _adopt_orphans() -> bool:
+    """Become the parent of orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER); tell whether.
+
+    Python has no call for it, and ctypes costs 5 ms: only for who must be able to end everything.
+    """
+    try:
+        import ctypes  # noqa: PLC0415
+
+        return bool(ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
+
+
+def become(
+    argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]", signals: Signals
+) -> "NoReturn":
+    """Replace this process by the command; it keeps these descriptors.
+
+    Raises:
+        CommandNotFoundError: there is no such command.
+        CommandNotExecutableError: it can't be executed.
+    """
+    for fd in inherited:
+        os.set_inheritable(fd, True)
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    signals.restore()
+    words = argv
+    try:
+        if not argv[0]:
+            raise CommandNotFoundError("''", "name a command")
+        try:
+            os.execvpe(words[0], words, env)
+        except OSError as error:
+            import errno  # noqa: PLC0415 - only when it failed
+
+            if error.errno != errno.ENOEXEC:
+                raise
+            words = ["/bin/sh", find(argv[0]) or argv[0], *argv[1:]]
+            os.execve(words[0], words, env)
+    except OSError as error:
+        raise _start_error(argv, error) from None
 
 
 def _spawn(
@@ -285,7 +378,7 @@ def _spawn(
     group: dict[str, Any] = {} if signals.terminal else {"setpgroup": 0}
     words = argv
     if not argv[0]:
-        raise CommandNotFoundError("''")
+        raise CommandNotFoundError("''", "name a command")
     try:
         while True:
             try:
@@ -325,10 +418,12 @@ def _start_error(
     if path is None and ("/" not in command or error.errno in {errno.ENOENT, errno.ENOTDIR}):
         # EACCES may also come from a directory in PATH that can't be searched.
         if not _stands_in_path(command):
-            return CommandNotFoundError(command)
+            return CommandNotFoundError(command, _hint(command))
     elif error.errno == errno.ENOENT:
         return CommandNotExecutableError(
-            command, "the interpreter in its first line is missing", f"look at: head -1 {path}"
+            command,
+            "the interpreter in its first line is missing",
+            f"look for a wrong path or a CR at its end: head -1 {path} | cat -A",
         )
     if error.errno == errno.E2BIG:
         return CommandNotExecutableError(
@@ -338,11 +433,19 @@ def _start_error(
         return CommandNotExecutableError(command, "it is a directory", "name a program in it")
     if error.errno == errno.EACCES:
         return CommandNotExecutableError(
-            command, "permission denied", f"make it executable: chmod +x {command}"
+            command, "permission denied", f"if it is a program: chmod +x {command}"
         )
     return CommandNotExecutableError(
         command, (error.strerror or str(error)).lower(), "see execve(2)"
     )
+
+
+def _hint(command: str) -> str:
+    if os.path.isfile(command) and "/" not in command:
+        return f"try ./{command}"
+    if set(command) & set(" |&;<>$"):
+        return "for a shell's syntax: sh -c '...'"
+    return "check its spelling and PATH"
 
 
 def _stands_in_path(command: str) -> bool:

@@ -5,16 +5,17 @@ its wrapper was killed and its command had closed the descriptor, or the lock fi
 it. The record knows those, so the lock alone is not enough to start.
 """
 
+import os
 import time
 
 from singlerun import reaper
 from singlerun.holder import find
-from singlerun.lock import wait
+from singlerun.lock import OccupiedError, wait
 from singlerun.owner import DEAD, life
 from singlerun.render import refusal
 from singlerun.render.line import say
 from singlerun.render.text import names
-from singlerun.store.base import REFUSED, SKIPPED, STOPPED, Run
+from singlerun.store.base import REFUSED, RUNNING, SKIPPED, STOPPED, Run, marks_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from singlerun.store.sqlite import SqliteStore
 
     Living = list[tuple[Run | None, list[int]]]
+
+
+DEEPEST = 100
+"""Runs within runs that are looked at for one that would wait for itself."""
+
+
+class _WouldWaitForItselfError(Exception):
+    """The run that holds what this one would wait for is the one that started it."""
 
 
 class Conflict:
@@ -52,11 +61,17 @@ class Conflict:
                 if not living:
                     return None
                 if not self._await(living):
+                    self._hold.forget_created()
                     self._hold.free()
                     return self._refuse(living)
             return self._refuse([])
         except wait.InterruptedWaitError as interrupted:
             return stop_run(self._run, self._recorder, interrupted.args[0])
+        except _WouldWaitForItselfError as error:
+            self._hold.free()
+            return self._refuse([(error.args[0], [error.args[0].wrapper_pid])], nested=True)
+        except OccupiedError:
+            return self._coalesce()
 
     def _take(self) -> bool:
         # Who only looks whether a lock is free (is-running, reap) takes it for a moment, and only
@@ -70,18 +85,27 @@ class Conflict:
             taken = self._hold.try_in_turn()
         if taken or not self._job.wait_for:
             return taken
-        taken = self._wait(self._hold.take)
+        only_one = self._job.coalesce
+        taken = self._wait(lambda: self._hold.take(unless_occupied=only_one))
         if self._hold.out_of_line:
             say(f"waited without a place in line: {self._hold.out_of_line}")
         return taken
 
     def _await(self, living: "Living") -> bool:
-        if not self._job.wait_for:
+        if not self._job.wait_for or not all(pids for _, pids in living):
             return False
+        run, pids = living[0]
+        if run is not None and life(run.wrapper) == DEAD and not self._job.quiet:
+            # Nobody is there who would end it: whoever waits should know.
+            by = refusal.holder(pids, run, None)
+            say(refusal.refusal(self._job.names, by, waited=None, orphan=True))
         return self._wait(lambda: reaper.await_ends(living))
 
     def _wait(self, block: "Callable[[], object]") -> bool:
         """Make a call that blocks; tell whether it ended before the deadline."""
+        ancestor = self._recorder.attempt(self._holding_ancestor, None)
+        if ancestor is not None:
+            raise _WouldWaitForItselfError(ancestor)
         if self._run.id is None:
             self._recorder.attempt(lambda store: store.wait_run(self._run), None)
             if self._job.verbose:
@@ -98,7 +122,33 @@ class Conflict:
             self._hold.abandon()
         return ended
 
-    def _refuse(self, living: "Living") -> int:
+    def _holding_ancestor(self, store: "SqliteStore") -> Run | None:
+        """Find the run inside which this one was started and which holds what it would wait for.
+
+        The marks in the environment may be stale, so a run counts only if the record has it as
+        open, with that token.
+        """
+        job, marks = self._job, marks_of(os.environb)
+        above = store.find(marks[0]) if marks else None
+        if above is None or marks is None or above.token != marks[1]:
+            return None
+        for _ in range(DEEPEST):
+            same = above.lock_file == job.lock_file and (
+                job.lock_file is not None or set(above.names) & set(job.names)
+            )
+            if above.state == RUNNING and same and not (above.shared and job.shared):
+                return above
+            above = store.find(above.parent_id) if above.parent_id is not None else None
+            if above is None:
+                return None
+        return None
+
+    def _coalesce(self) -> int:
+        self._run.detail = "somebody waited already"
+        self._recorder.attempt(lambda store: store.refuse_run(self._run, SKIPPED), None)
+        return 0
+
+    def _refuse(self, living: "Living", *, nested: bool = False) -> int:
         this, job = self._run, self._job
         if not living:
             former = self._recorder.attempt(
@@ -110,15 +160,18 @@ class Conflict:
         usual = None
         if holder is not None:
             held = tuple(name for name in this.names if name in holder.names) or this.names
-            name = held[0]
-            usual = self._recorder.attempt(lambda store: store.usual_ns(name), None)
+            name, argv = held[0], holder.argv
+            usual = self._recorder.attempt(lambda store: store.usual_ns(name, argv), None)
             this.conflict_id = holder.id
         by = refusal.holder(pids, holder, usual)
         this.detail = f"held by {by}"
         state = SKIPPED if job.skip else REFUSED
         self._recorder.attempt(lambda store: store.refuse_run(this, state), None)
-        if not (job.skip or job.quiet):
+        if job.verbose or not (job.skip or job.quiet):
             waited = time.monotonic() - self._begun if job.wait_for else None
+            if nested:
+                say(refusal.nested(held, by))
+                return job.conflict_status
             orphan = holder is not None and life(holder.wrapper) == DEAD
             say(refusal.refusal(held, by, waited=waited, orphan=orphan))
         return job.conflict_status
@@ -131,11 +184,11 @@ def living_owners(job: "Job", hold: "Hold", recorder: "Recorder") -> "Living":
     """
     former = recorder.attempt(lambda store: store.open_runs(job.names, job.lock_file), [])
     living: Living = []
+    created = hold.created
     if former:
         living += recorder.attempt(
-            lambda store: reaper.settle(store, former, shared=job.shared), []
+            lambda store: reaper.settle(store, former, shared=job.shared, proven=not created), []
         )
-    created = hold.created
     if created:
         # No lock file and a new store: the state directory may have been deleted under a holder.
         young = recorder.attempt(lambda store: store.is_young(), otherwise=True)

@@ -14,17 +14,21 @@ def parse(text: str) -> float:
         UsageError: it is empty, negative, too long, or not of that form.
     """
     total, number, unit_before = 0.0, "", 10 * UNITS["d"]
-    for character in text if text[-1:] in UNITS else text + "s":
+    if text and not set(text) & set(UNITS):
+        text, unwritten = text + "s", text
+    else:  # "1h30" is 90 minutes to some and 3,630 seconds to others
+        unwritten = text
+    for character in text or "?":
         if character in "0123456789." and character.isascii():
             number += character
             continue
         # Units fall from left to right, each at most once: "1h30m", but not "30m1h" or "1m1m".
         unit = UNITS.get(character, unit_before)
         if unit >= unit_before or number.count(".") > 1 or number in {"", "."}:
-            raise _bad(text)
+            raise _bad(unwritten)
         total, number, unit_before = total + float(number) * unit, "", unit
-    if total > LONGEST:
-        raise _bad(text)
+    if number or total > LONGEST:
+        raise _bad(unwritten)
     return total
 
 

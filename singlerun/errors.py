@@ -33,7 +33,7 @@ class RecordError(SinglerunError):
 
 
 class CommandNotFoundError(SinglerunError):
-    """{0}: command not found; check its spelling and PATH"""
+    """{0}: command not found; {1}"""
 
     exit_status = 127
 

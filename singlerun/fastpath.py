@@ -20,6 +20,9 @@ def main() -> "NoReturn":
         status = _dispatch(sys.argv[1:])
     except SinglerunError as error:
         status = _report(str(error), error.exit_status)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        status = _report(f"{what}{(error.strerror or str(error)).lower()}", 125)
     except Exception as error:
         if os.environ.get("SINGLERUN_DEBUG"):
             raise

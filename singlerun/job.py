@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 HASH_BYTES = 6
+KILL_AFTER = 10.0
+"""Seconds between a signal that asks to end and SIGKILL."""
+RETRY_DELAY = 1.0
+"""Seconds before the first retry."""
+LONGEST_DELAY = 86_400.0
+"""Seconds at which the delay stops doubling."""
 
 
 class Job:
@@ -24,8 +30,9 @@ class Job:
     """
 
     __slots__ = (
-        "argv", "conflict_status", "dir", "linger", "lock_file", "names", "quiet",
-        "require_record", "shared", "skip", "verbose", "wait_for",
+        "argv", "become", "coalesce", "conflict_status", "dir", "jitter", "kill_after", "linger",
+        "lock_file", "max_starts", "min_interval", "names", "quiet", "require_record", "restart",
+        "retries", "retry_delay", "shared", "skip", "timeout", "verbose", "wait_for",
     )  # fmt: skip
 
     def __init__(self, argv: list[str], options: "Mapping[str, Any]") -> None:
@@ -38,7 +45,7 @@ class Job:
             raise UsageError("no command was given")
         self.argv = argv
         self.lock_file: bytes | None = options["lock_file"]
-        self.names: tuple[bytes, ...] = options["name"]
+        self.names: tuple[bytes, ...] = tuple(dict.fromkeys(options["name"]))
         if self.lock_file is not None and len(self.names) > 1:
             raise UsageError("with --lock-file there can be only one --name")
         if not self.names:
@@ -48,13 +55,46 @@ class Job:
         self.wait_for: float = float("inf") if options["wait"] else 0.0
         if options["wait_for"] is not None:
             self.wait_for = options["wait_for"]
+        self.coalesce: bool = options["coalesce"]
+        if self.coalesce and options["wait_for"] is None:
+            self.wait_for = float("inf")
         self.skip: bool = options["skip"]
         status = options["conflict_exit_code"]
         self.conflict_status: int = (0 if self.skip else 75) if status is None else status
+        self.min_interval: float | None = options["min_interval"]
+        self.max_starts: tuple[int, float] | None = options["max_starts"]
+        self.jitter: float | None = options["jitter"]
+        self.timeout: float | None = options["timeout"]
+        self.kill_after: float = KILL_AFTER
+        if options["kill_after"] is not None:
+            self.kill_after = options["kill_after"]
+        self.restart: str | None = options["restart"]
+        self.retries: int = options["retries"] or 0
+        if self.restart is not None and options["retries"] is not None:
+            raise UsageError("--retries and --restart exclude each other")
+        delay = options["retry_delay"]
+        self.retry_delay: float = RETRY_DELAY if delay is None else delay
+        self.become: bool = options["exec"]
+        for other in ("timeout", "retries", "restart", "linger"):
+            if self.become and options[other]:
+                raise UsageError(f"--exec leaves nobody who could do what --{other} asks for")
         self.linger: bool = options["linger"]
         self.require_record: bool = options["require_record"]
         self.quiet: bool = options["quiet"]
         self.verbose: bool = options["verbose"]
+
+    def delay_before_next(self, exit_status: int, attempts: int) -> float | None:
+        """Give the seconds after which to run the command again, None to leave it at that.
+
+        ``attempts`` is how often it has run.
+        """
+        failed = exit_status != 0
+        if self.restart is not None:
+            wanted = {"always": True, "on-failure": failed, "on-success": not failed}
+            return self.retry_delay if wanted[self.restart] else None
+        if not failed or attempts > self.retries:
+            return None
+        return min(self.retry_delay * 2.0 ** min(attempts - 1, 64), LONGEST_DELAY)
 
 
 def derived_name(argv: list[str]) -> bytes:

@@ -66,7 +66,15 @@ def read_path(text: str) -> bytes:
     """Read a path, and make it absolute."""
     if not text:
         raise UsageError("a path must not be empty")
-    return os.path.abspath(os.fsencode(text))
+    try:
+        return os.path.abspath(os.fsencode(text))
+    except FileNotFoundError:
+        raise UsageError(f"{text} is relative to a directory that was deleted") from None
+
+
+def read_lock_file(text: str) -> bytes:
+    """Read the path of a file to lock: the file itself, whichever links lead to it."""
+    return os.path.realpath(read_path(text))
 
 
 def read_status(text: str) -> int:
@@ -76,12 +84,41 @@ def read_status(text: str) -> int:
     return int(text)
 
 
+def read_count(text: str) -> int:
+    """Read a number of times."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise UsageError(f"bad number {text!r}: write how often, as in 3")
+    return int(text)
+
+
+def read_rate(text: str) -> tuple[int, float]:
+    """Read a number of starts and the seconds in which they may be."""
+    count, slash, period = text.partition("/")
+    try:
+        rate = read_count(count), duration.parse(period)
+    except UsageError:
+        slash = ""
+    if not slash or rate[0] == 0 or rate[1] == 0:
+        raise UsageError(f"bad rate {text!r}: write N/DURATION, as in 3/1h")
+    return rate
+
+
+def read_restart(text: str) -> str:
+    """Read when to run a command again."""
+    if text not in {"on-failure", "on-success", "always"}:
+        raise UsageError(f"bad word {text!r}: write on-failure, on-success or always")
+    return text
+
+
 RUN_OPTIONS = (
     Option(
         "-n", "--name", metavar="NAME", read=read_name, many=True,
         help="What must be single; repeated: hold all or none. Default: from the command.",
     ),
-    Option("--lock-file", metavar="PATH", read=read_path, help="Lock this file, as flock(1) does."),
+    Option(
+        "--lock-file", metavar="PATH", read=read_lock_file,
+        help="Lock this file, as flock(1) does.",
+    ),
     Option("-s", "--shared", help="Take a shared (reader) lock."),
     Option("-w", "--wait", help="If it is held, wait."),
     Option(
@@ -93,6 +130,40 @@ RUN_OPTIONS = (
         "-E", "--conflict-exit-code", metavar="N", read=read_status,
         help="If it is held, exit with N instead of 75.",
     ),
+    Option("--coalesce", help="If it is held, wait; but if somebody waits already, exit 0."),
+    Option(
+        "--min-interval", metavar="DURATION", read=duration.parse,
+        help="Refuse also if the last start is more recent than this.",
+    ),
+    Option(
+        "--max-starts", metavar="N/DURATION", read=read_rate,
+        help="Refuse also if there were N starts in this time.",
+    ),
+    Option(
+        "-t", "--timeout", metavar="DURATION", read=duration.parse,
+        help="End the command after so long: TERM, later KILL; exit 124.",
+    ),
+    Option(
+        "-k", "--kill-after", metavar="DURATION", read=duration.parse,
+        help="From TERM to KILL; default: 10s.",
+    ),
+    Option(
+        "--retries", metavar="N", read=read_count,
+        help="If it fails, run it again, at most N times.",
+    ),
+    Option(
+        "--retry-delay", metavar="DURATION", read=duration.parse,
+        help="Before it is run again, doubling with each retry; default: 1s.",
+    ),
+    Option(
+        "--restart", metavar="WHEN", read=read_restart,
+        help="Run it again when it ends: on-failure, on-success or always.",
+    ),
+    Option(
+        "--jitter", metavar="DURATION", read=duration.parse,
+        help="First wait up to so long, the same for this host and name.",
+    ),
+    Option("--exec", help="Become the command, once the lock is held."),
     Option("--linger", help="Hold until the last child that inherited the lock is gone."),
     Option("--require-record", help="Refuse to run what cannot be recorded."),
     Option("--dir", metavar="DIR", read=read_path, help="The state directory."),

@@ -11,9 +11,12 @@ class Outcome:
         user_us, system_us: microseconds of CPU time, of the command and of the children it waited
             for (getrusage(2)).
         max_rss_kb: the largest resident set of any of them, in KiB.
+        timed_out: whether it was ended because its time was over.
     """
 
-    __slots__ = ("elapsed_ns", "exit_code", "max_rss_kb", "signal", "system_us", "user_us")
+    __slots__ = (
+        "elapsed_ns", "exit_code", "max_rss_kb", "signal", "system_us", "timed_out", "user_us",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -24,6 +27,7 @@ class Outcome:
         user_us: int = 0,
         system_us: int = 0,
         max_rss_kb: int = 0,
+        timed_out: bool = False,
     ) -> None:
         self.exit_code = exit_code
         self.signal = signal
@@ -31,10 +35,13 @@ class Outcome:
         self.user_us = user_us
         self.system_us = system_us
         self.max_rss_kb = max_rss_kb
+        self.timed_out = timed_out
 
     @property
     def exit_status(self) -> int:
-        """What a shell would show as ``$?``: the command's own, or 128+n for signal n."""
+        """The command's own, as a shell's ``$?``: 128+n for signal n; 124 if its time was over."""
+        if self.timed_out:
+            return 124
         if self.signal is not None:
             return 128 + self.signal
         return self.exit_code or 0
@@ -42,4 +49,6 @@ class Outcome:
     @property
     def state(self) -> str:
         """The state of a run that ended so."""
+        if self.timed_out:
+            return "timed-out"
         return "succeeded" if self.exit_status == 0 else "failed"

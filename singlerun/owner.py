@@ -44,10 +44,29 @@ def here() -> Place:
             with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
                 boot_id = file.read(64).strip().decode("ascii", "replace")
             pid_ns = os.stat("/proc/self/ns/pid").st_ino
+            pid_ns += _time_namespace() << 20
         except OSError:
             boot_id, pid_ns = "", 0
+        if _is_foreign_proc():
+            boot_id = ""
         _here = Place(os.uname().nodename, boot_id, pid_ns)
     return _here
+
+
+def _time_namespace() -> int:
+    # Start times are shifted in a time namespace (time_namespaces(7)), so it is another place.
+    try:
+        return os.stat("/proc/self/ns/time").st_ino
+    except OSError:
+        return 0
+
+
+def _is_foreign_proc() -> bool:
+    # unshare --pid without --mount-proc: /proc counts PIDs otherwise than we do.
+    try:
+        return os.readlink("/proc/self") != str(os.getpid())
+    except OSError:
+        return True
 
 
 def stat_fields(pid: int | str) -> list[bytes]:

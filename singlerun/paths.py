@@ -10,6 +10,7 @@ DIR/                 0700
 import fcntl
 import os
 import stat
+from errno import EROFS
 
 from singlerun.errors import StateDirError
 
@@ -102,6 +103,10 @@ class StateDir:
         """
         return _open_private(lock_file_name(name), self._locks_fd, self.locks)
 
+    def stat_lock(self, name: bytes) -> os.stat_result:
+        """Look at a lock's file."""
+        return os.stat(lock_file_name(name), dir_fd=self._locks_fd, follow_symlinks=False)
+
     def line_path(self, name: bytes) -> bytes:
         """Give the directory of a name's waiting line."""
         return os.path.join(self.lines, lock_file_name(name).removesuffix(b".lock"))
@@ -146,7 +151,7 @@ def _open_directory(path: bytes, *, create: bool) -> int:
                 shown, f"it is a symbolic link to {target}", "name the real directory"
             ) from None
         raise StateDirError(
-            shown, "it is not a directory", "remove it, or name another with --dir"
+            shown, "it is not a directory", "name another with --dir or SINGLERUN_DIR"
         ) from None
     except OSError as error:
         raise StateDirError(shown, reason(error), _remedy(error)) from error
@@ -209,6 +214,11 @@ def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, b
             except FileNotFoundError:
                 descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
                 created = True
+            except OSError as error:
+                if error.errno != EROFS:
+                    raise
+                # Nothing is ever written to a lock file, and flock(2) asks for no right to.
+                descriptor = os.open(name, flags & ~os.O_RDWR, dir_fd=directory)
         except FileExistsError:
             continue  # somebody created it between the two
         except OSError as error:

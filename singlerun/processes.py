@@ -25,13 +25,25 @@ def pids() -> "Iterator[int]":
             yield int(name)
 
 
-def marked(run_id: int, token: int) -> list[int]:
+def is_live(pid: int) -> bool:
+    """Tell whether there is such a process, and it is more than an entry in the process table."""
+    try:
+        return stat_fields(pid)[0] not in {b"Z", b"X"}
+    except (OSError, IndexError):
+        return False
+
+
+def marked(run_id: int | None, token: int) -> list[int]:
     """Give the PIDs of the processes that a run started, by its marks in their environment.
+
+    A run that could not be recorded has no id, only a token.
 
     It finds those that closed the lock's descriptor (sudo, Python's subprocess) or that left the
     process group. The environment of other users' processes can't be read, save by root.
     """
-    marks = (b"\0SINGLERUN_RUN_ID=%d\0" % run_id, b"\0SINGLERUN_TOKEN=%d\0" % token)
+    marks = [b"\0SINGLERUN_TOKEN=%d\0" % token]
+    if run_id is not None:
+        marks.append(b"\0SINGLERUN_RUN_ID=%d\0" % run_id)
     found = []
     for pid in pids():
         try:
@@ -51,7 +63,7 @@ def holding(path: bytes, *, deleted: bool = False) -> list[int]:
     process that has it through an inherited descriptor too. ``deleted``: only look for a file
     that stood at this path and was deleted since.
     """
-    wanted = path + b" (deleted)" if deleted else path
+    wanted = os.path.realpath(path) + (b" (deleted)" if deleted else b"")
     found = []
     for pid in pids():
         try:
@@ -64,7 +76,17 @@ def holding(path: bytes, *, deleted: bool = False) -> list[int]:
                         break
         except OSError:
             continue
-    return found
+    # Who works before who only watches: nobody's parent among them first.
+    parents = {parent_of(pid) for pid in found}
+    return sorted(found, key=lambda pid: pid in parents)
+
+
+def parent_of(pid: int) -> int:
+    """Give a process's parent, 0 if it is gone."""
+    try:
+        return int(stat_fields(pid)[1])
+    except (OSError, IndexError):
+        return 0
 
 
 def group(leader: int) -> list[int]:

@@ -8,6 +8,7 @@ Python's subprocess), or the lock file may have been deleted under its holder.
 import os
 
 from singlerun import owner, processes
+from singlerun.errors import RecordError
 from singlerun.store.base import LOST, STOPPED, WAITING
 
 TYPE_CHECKING = False
@@ -43,30 +44,37 @@ def state_of(run: "Run") -> tuple[str, list[int]]:
     A run whose owner can't be judged from here (another host or PID namespace) counts as recorded.
     """
     life = owner.life(run.wrapper)
-    if life != owner.DEAD:
-        command = run.command
-        alive = command is not None and owner.life(command) == owner.ALIVE
-        pid = command.pid if alive and command is not None else run.wrapper_pid
-        return run.state, [pid] if life == owner.ALIVE else []
+    if life == owner.UNKNOWN:
+        return run.state, []
+    if life == owner.ALIVE:
+        if run.command is None:
+            return run.state, [run.wrapper_pid]
+        if owner.life(run.command) == owner.ALIVE:
+            return run.state, [run.command.pid]
+        # It lingers: rather name what still works than who waits for it.
+        return run.state, [*survivors(run), run.wrapper_pid]
     if run.state == WAITING:
         return ZOMBIE, []
     left = survivors(run)
     return (ORPHAN, left) if left else (ZOMBIE, [])
 
 
-def settle(store: "Store", former: "list[Run]", *, shared: bool) -> "list[tuple[Run, list[int]]]":
+def settle(
+    store: "Store", former: "list[Run]", *, shared: bool, proven: bool
+) -> "list[tuple[Run, list[int]]]":
     """Close the former open runs of a lock that is ours now; give those that live, with their PIDs.
 
     To be called with the lock held: that its owner is gone is proven by the lock, and by it alone
-    where the owner can't be seen from here. A shared lock proves nothing of its other holders, so
-    there only what is seen to be dead is closed.
+    where the owner can't be seen from here. That needs the very file that the owner locked:
+    ``proven`` tells whether it is, or was made anew. A shared lock proves nothing of its other
+    holders, so there only what is seen to be dead is closed.
     """
     living = []
     for run in former:
         life = owner.life(run.wrapper)
         if run.state == WAITING:
             if life == owner.DEAD:
-                store.close_run(run, STOPPED, "died while it waited")
+                _try_to_close(store, run, STOPPED, "died while it waited")
             continue
         fellow = shared and run.shared
         if fellow and life != owner.DEAD:
@@ -75,11 +83,18 @@ def settle(store: "Store", former: "list[Run]", *, shared: bool) -> "list[tuple[
             living.append((run, [run.wrapper_pid]))
             continue
         left = survivors(run)
-        if not left:
-            store.close_run(run, LOST, "its processes are gone without a word")
+        if not left and (proven or life == owner.DEAD):
+            _try_to_close(store, run, LOST, "its processes are gone without a word")
         elif not fellow:
             living.append((run, left))
     return living
+
+
+def _try_to_close(store: "Store", run: "Run", state: str, detail: str) -> None:
+    try:
+        store.close_run(run, state, detail)
+    except RecordError:  # a full disk: it is closed another time, but who lives must be told now
+        pass
 
 
 def kill(run: "Run", pids: list[int]) -> bool:
@@ -89,33 +104,52 @@ def kill(run: "Run", pids: list[int]) -> bool:
     so none that has taken over a PID meanwhile can be hit.
     """
     import signal  # noqa: PLC0415 - rare
+    import time  # noqa: PLC0415
 
-    if run.command_pid is not None and run.command_pid in pids:
-        pids = [*pids, *(pid for pid in processes.group(run.command_pid) if pid not in pids)]
-    pidfds = []
-    for pid in pids:
-        try:
-            pidfds.append((pid, os.pidfd_open(pid)))
-        except ProcessLookupError:
-            continue
-    left = set(survivors(run))
-    if run.command_pid in left and run.command_pid is not None:
-        left.update(processes.group(run.command_pid))
-    targets = [(pid, pidfd) for pid, pidfd in pidfds if pid in left]
+    deadline = time.monotonic() + GRACE
+    number = signal.SIGTERM
+    while left := {*pids, *survivors(run)}:
+        if run.command_pid in left and run.command_pid is not None:
+            left.update(processes.group(run.command_pid))
+        if not _signal_all(run, left, number):
+            return False
+        # Who starts others when it gets TERM starts them anew: look, and send, until none is left.
+        if processes.await_end(left, 1):
+            pids = []
+        if time.monotonic() > deadline:
+            if number == signal.SIGKILL:
+                return False
+            number, deadline = signal.SIGKILL, deadline + GRACE
+        pids = [pid for pid in pids if processes.is_live(pid)]
+    return True
+
+
+def _signal_all(run: "Run", pids: set[int], number: int) -> bool:
+    """Send a signal to processes of a run; tell whether that is allowed."""
+    import signal  # noqa: PLC0415
+
+    pidfds = {}
     try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for _, pidfd in targets:
-                try:
-                    signal.pidfd_send_signal(pidfd, number)
-                except ProcessLookupError:
-                    continue
-                except PermissionError:
-                    return False
-            if processes.await_end([pid for pid, _ in targets], GRACE):
-                return True
-        return False
+        for pid in pids:
+            try:
+                pidfds[pid] = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+        still = set(survivors(run))
+        if run.command_pid in still and run.command_pid is not None:
+            still.update(processes.group(run.command_pid))
+        for pid, pidfd in pidfds.items():
+            if pid not in still:
+                continue
+            try:
+                signal.pidfd_send_signal(pidfd, number)
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                return False
+        return True
     finally:
-        for _, pidfd in pidfds:
+        for pidfd in pidfds.values():
             os.close(pidfd)
 
 
@@ -156,8 +190,12 @@ def reap(
     Raises:
         RecordError, StateDirError, LockFileError: a run can't be closed.
     """
-    for run in store.open_runs():
-        if names and not set(names) & set(run.names):
+    for seen in store.open_runs():
+        if names and not set(names) & set(seen.names):
+            continue
+        # Ending an orphan takes its time: look again at what is next.
+        run = store.find(seen.id or 0)
+        if run is None or run.ended_ns is not None:
             continue
         what, pids = state_of(run)
         if what == ORPHAN and kill_orphans:
@@ -180,6 +218,9 @@ def _end(
     if not kill(run, pids):
         return Reaped(ORPHAN, f"an orphan, PID {listed} could not be ended")
     _close(store, state, run, dry_run=False)  # unless whoever waited was faster, and did it
+    now = store.find(run.id or 0)
+    if now is not None and now.ended_ns is None:
+        return Reaped(ORPHAN, f"an orphan, ended PID {listed}, but something of it still lives")
     return Reaped(LOST, f"an orphan, ended PID {listed}, closed as lost")
 
 
@@ -205,7 +246,7 @@ def _close(store: "Store", state: "StateDir", run: "Run", *, dry_run: bool) -> R
                 return Reaped(ZOMBIE, f"a zombie whose lock is still held, by PID {listed}")
             if dry_run:
                 return Reaped(ZOMBIE, "a zombie, would close it as lost")
-            if settle(store, [run], shared=run.shared):
+            if settle(store, [run], shared=run.shared, proven=not hold.created):
                 return None  # it lives after all
             return Reaped(LOST, "a zombie, closed as lost")
         finally:

@@ -17,11 +17,15 @@ from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
-from singlerun.store.base import STOPPED, Run
+from singlerun.store.base import STOPPED, Run, marks_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.job import Job
+
+
+class _StoppedError(Exception):
+    """A signal came before the command was started: its number is the first argument."""
 
 
 def run(job: "Job") -> int:
@@ -40,6 +44,8 @@ def run(job: "Job") -> int:
         assert state is not None
         hold = lock.of_names(job.names, state, shared=job.shared)
     recorder.open(state)
+    if job.jitter and (number := signals.sleep(jitter_of(job))):
+        return 128 + number
     this = _asked(job)
     if not _take_at_once(job, hold, recorder):
         from singlerun.conflict import Conflict  # noqa: PLC0415 - unusual
@@ -62,6 +68,14 @@ def _state(job: "Job", recorder: Recorder) -> StateDir | None:
         return None
 
 
+def jitter_of(job: "Job") -> float:
+    """Give the seconds of this host and name: less than the jitter, and always the same."""
+    from hashlib import blake2b  # noqa: PLC0415 - rare
+
+    digest = blake2b(os.fsencode(owner.here().host) + b"\0" + job.names[0], digest_size=7).digest()
+    return (job.jitter or 0.0) * int.from_bytes(digest, "big") / 2**56
+
+
 def _asked(job: "Job") -> Run:
     try:
         cwd = os.getcwdb()
@@ -81,6 +95,8 @@ def _asked(job: "Job") -> Run:
 
 def _take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
     """Take a lock that nobody holds, of which no former run was left open."""
+    if len(hold.paths) > 1:
+        return False  # holds some of them for a moment: only where that is in nobody's way
     if not hold.try_in_turn() or hold.created:
         return False
     return not recorder.attempt(lambda store: store.open_runs(job.names, job.lock_file), [])
@@ -89,17 +105,65 @@ def _take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
 def _supervise(
     job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signals: child.Signals
 ) -> int:
-    if number := signals.ending():
-        from singlerun.conflict import stop_run  # noqa: PLC0415 - unusual
+    """Run the command, again if the job asks for it; all under one hold of the lock."""
+    number = signals.ending()
+    attempts = 0
+    while not number:
+        if job.min_interval or job.max_starts:
+            from singlerun.throttle import refuse_early  # noqa: PLC0415 - rare
 
-        return stop_run(this, recorder, number)
+            if attempts == 0 and refuse_early(job, this, recorder):
+                hold.free()
+                return job.conflict_status
+        try:
+            command, outcome = _attempt(job, this, hold, recorder, signals)
+        except _StoppedError as stopped:
+            number = stopped.args[0]
+            break
+        attempts += 1
+        delay = job.delay_before_next(outcome.exit_status, attempts)
+        if delay is None or command.asked_to_end:
+            hold.free()
+            command.die_alike(outcome)
+            return outcome.exit_status
+        if job.verbose:
+            _tell(job, f"exit status {outcome.exit_status}, again in {delay:g} s")
+        this = _asked(job)
+        _record_wait(this, recorder)
+        number = signals.sleep(delay)
+    from singlerun.conflict import stop_run  # noqa: PLC0415 - unusual
+
+    status = stop_run(this, recorder, number)
+    hold.free()
+    return status
+
+
+def _attempt(
+    job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signals: child.Signals
+) -> tuple[child.Child, Outcome]:
+    """Run the command once."""
     env = child.environment()
-    recorder.attempt(lambda store: store.start_run(this, _parent(env)), None)
-    _mark(env, this)
+    recorder.attempt(lambda store: store.start_run(this, marks_of(env)), None)
+    marks = _mark(env, this)
+    if number := signals.ending():  # recording may have taken its time
+        raise _StoppedError(number)
+    if job.become:
+        this.command_pid, this.command_started = this.wrapper_pid, this.wrapper_started
+        recorder.attempt(lambda store: store.name_command(this), None)
     # Whoever inherits the lock inherits this pipe too; it ends when the last of them has.
     pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if job.linger else []
     try:
-        command = child.Child(job.argv, env, [*hold.fds, *pipe[1:]], signals)
+        if job.become:  # the command keeps the lock as long as it or a child of it lives
+            child.become(job.argv, env, hold.fds, signals)
+        command = child.Child(
+            job.argv,
+            env,
+            [*hold.fds, *pipe[1:]],
+            signals,
+            marks=marks,
+            kill_after=job.kill_after,
+            adopt=job.timeout is not None,
+        )
     except (CommandNotFoundError, CommandNotExecutableError) as error:
         outcome = Outcome(error.exit_status)
         this.detail = str(error)
@@ -112,33 +176,30 @@ def _supervise(
     recorder.attempt(lambda store: store.name_command(this), None)
     if job.verbose:
         _tell(job, f"started PID {command.pid}, run {this.id}")
-    outcome = command.wait()
+    outcome = command.wait(job.timeout)
     if pipe:
         os.close(pipe[1])
         command.linger(pipe[0])
+        outcome.elapsed_ns = time.time_ns() - (this.started_ns or this.asked_ns)
+    if outcome.timed_out and not job.quiet:
+        _tell(job, f"ended after {job.timeout:g} s, its time was over")
     asked_to_end = command.asked_to_end and outcome.exit_status != 0
     _record_end(this, outcome, STOPPED if asked_to_end else outcome.state, recorder)
     if job.verbose:
         _tell(job, f"exit status {outcome.exit_status} after {outcome.elapsed_ns / 1e9:.3f} s")
-    hold.free()
-    command.die_alike(outcome)
-    return outcome.exit_status
+    return command, outcome
+
+
+def _record_wait(this: Run, recorder: Recorder) -> None:
+    recorder.attempt(lambda store: store.wait_run(this), None)
 
 
 def _record_end(this: Run, outcome: Outcome, state: str, recorder: Recorder) -> None:
     recorder.attempt(lambda store: store.finish_run(this, outcome, state), None)
 
 
-def _parent(env: "dict[bytes, bytes]") -> tuple[int, int] | None:
-    """Give id and token of the run that this one is started in, by its marks."""
-    try:
-        marks = int(env[b"SINGLERUN_RUN_ID"]), int(env[b"SINGLERUN_TOKEN"])
-    except (KeyError, ValueError):
-        return None
-    return marks if min(marks) > 0 and max(marks) < 2**63 else None
-
-
-def _mark(env: "dict[bytes, bytes]", this: Run) -> None:
+def _mark(env: "dict[bytes, bytes]", this: Run) -> tuple[int | None, int]:
+    """Mark the command's environment; give the run's id and token as it tells them."""
     env[b"SINGLERUN_NAME"] = this.names[0]
     token = time.time_ns() // 1_000_000 if this.token is None else this.token
     env[b"SINGLERUN_TOKEN"] = b"%d" % token
@@ -146,6 +207,7 @@ def _mark(env: "dict[bytes, bytes]", this: Run) -> None:
         env.pop(b"SINGLERUN_RUN_ID", None)
     else:
         env[b"SINGLERUN_RUN_ID"] = b"%d" % this.id
+    return this.id, token
 
 
 def _tell(job: "Job", what: str) -> None:

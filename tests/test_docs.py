@@ -15,9 +15,9 @@ import pytest
 from conftest import BINARY, need
 
 import singlerun
-from singlerun import child, commands, errors, options, paths, reaper
+from singlerun import child, commands, duration, errors, job, options, paths, reaper
 from singlerun.commands import ps
-from singlerun.job import Job
+from singlerun.outcome import Outcome
 from singlerun.store import base, sqlite
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +27,8 @@ SHELLS = ("bash", "zsh", "fish")
 PREFIX = ""
 """Stands for the prefix form where the others are named like their subcommand."""
 FORMS = (PREFIX, *options.SUBCOMMANDS)
+WHEN = {"on-failure", "on-success", "always"}
+"""The words that --restart takes."""
 
 
 # -- the options, as the code has them -------------------------------------------------------
@@ -59,6 +61,13 @@ EVERY_SPELLING = {flag for form in FORMS for flag in spellings(form)}
 def test_run_is_the_prefix_form():
     assert spellings("run") == spellings(PREFIX) - {"--version"}
     assert {"-n", "--name", "--wait-for", "--help"} <= spellings("run"), "nothing is compared"
+
+
+def test_words_of_restart():
+    assert {options.read_restart(word) for word in WHEN} == WHEN
+    with pytest.raises(errors.UsageError) as raised:
+        options.read_restart("x")
+    assert set(re.findall(r"on-\w+|always", str(raised.value))) == WHEN
 
 
 # -- --help ----------------------------------------------------------------------------------
@@ -145,6 +154,7 @@ def _unknown(words, form):
         ("singlerun --wait-for 5m --name=x -qwn y -E3 rsync --archive", []),
         ("singlerun --wait-far 5m true", ["--wait-far"]),
         ("singlerun -qXw true", ["-X"]),
+        ("singlerun -t 5m -qk1 --restart always --max-starts 3/1h -X true", ["-X"]),
         ("singlerun -n --nothing true --nothing", []),
         ("singlerun -nx --nothing true", ["--nothing"]),
         ("singlerun -- --nothing", []),
@@ -209,6 +219,13 @@ def items(form, title):
     return [line.removeprefix(".It ") for line in section(form, title) if line.startswith(".It ")]
 
 
+def about(form, flag):
+    """Give what a page says of an option."""
+    texts = "\n".join(section(form, "OPTIONS")).split(".It ")
+    (found,) = [text for text in texts if flag in flags_in(text.partition("\n")[0])]
+    return found
+
+
 def flags_in(text):
     return {f"-{name}" for name in re.findall(r"\bFl (-?[A-Za-z][\w-]*)", text)}
 
@@ -230,6 +247,7 @@ def test_each_subcommand_has_a_page():
 @pytest.mark.parametrize("form", FORMS)
 def test_page_is_called_like_its_subcommand(form):
     assert f".Dt {page_of(form).upper()} 1\n" in source(form)
+    assert ".Os singlerun\n" in source(form), "the footer names it"
     assert section(form, "NAME")[0] == f".Nm {page_of(form)}"
     assert section(form, "SYNOPSIS")[0].split()[1:] == (["singlerun", form] if form else [])
 
@@ -288,14 +306,21 @@ def exit_statuses():
     kinds = [errors.SinglerunError]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    return {Job(["x"], plain).conflict_status, *(kind.exit_status for kind in kinds)}
+    return {
+        job.Job(["x"], plain).conflict_status,
+        Outcome(0, timed_out=True).exit_status,
+        *(kind.exit_status for kind in kinds),
+    }
 
 
 def test_manual_lists_the_exit_statuses():
-    assert exit_statuses() >= {75, 125, 126, 127}
+    assert exit_statuses() >= {75, 124, 125, 126, 127}
     listed = items(PREFIX, "EXIT STATUS")
     assert set(listed) == {"128+n", *map(str, exit_statuses())}
     assert len(set(listed)) == len(listed)
+    listed.remove("128+n")
+    own = f"{', '.join(listed[:-1])} or {listed[-1]}"
+    assert f"A command may exit with {own} itself." in section(PREFIX, "EXIT STATUS")
     named = re.findall(r"\d{2,}", "\n".join(section("run", "EXIT STATUS")))
     assert set(named) == {"128", *map(str, exit_statuses())}
 
@@ -333,8 +358,34 @@ def test_manual_names_the_signals():
     passed_on = {signal.Signals(number).name for number in (*child.ENDING, *child.TELLING)}
     named = set(re.findall(r"\bDv (SIG\w+)", text))
     assert named - {"SIGKILL"} == passed_on
-    assert f"{child.KILL_AFTER:.0f} seconds later" in text
+    assert f"{job.KILL_AFTER:.0f} seconds later" in text
     assert f"{reaper.GRACE:.0f} seconds later" in "\n".join(section("reap", "OPTIONS"))
+
+
+@pytest.mark.parametrize("form", [PREFIX, "run"])
+def test_manual_names_the_defaults_of_the_run_options(form):
+    assert f"The default is {job.KILL_AFTER:.0f} seconds." in about(form, "--kill-after")
+    assert f"The default is {job.RETRY_DELAY:.0f} second." in about(form, "--retry-delay")
+
+
+def test_manual_names_the_longest_delay():
+    assert duration.parse("1d") == job.LONGEST_DELAY
+    assert "never more than a day" in about(PREFIX, "--retry-delay").replace("\n", " ")
+
+
+@pytest.mark.parametrize("form", [PREFIX, "run"])
+def test_manual_lists_when_to_restart(form):
+    assert set(re.findall(r"\.Cm (\S+)", about(form, "--restart"))) == WHEN
+
+
+def test_manual_writes_values_as_they_are_read():
+    *good, bad = re.findall(r"\.Ql (\S+)", about(PREFIX, "--wait-for"))
+    assert len(good) > 3
+    assert all(duration.parse(text) for text in good)
+    with pytest.raises(errors.UsageError):
+        duration.parse(bad)
+    (rate,) = re.findall(r"\.Ql (\S+)", about(PREFIX, "--max-starts"))
+    assert options.read_rate(rate)
 
 
 def test_manual_names_the_default_limits():
@@ -550,6 +601,11 @@ def test_completion_knows_which_options_take_a_value(shell, tmp_path):
         "singlerun -nx true --requ": False,
         "singlerun -E3 true --requ": False,
         "singlerun -E3 --requ": True,
+        "singlerun -wt true --requ": True,
+        "singlerun -t5m true --requ": False,
+        "singlerun -qk1 true --requ": False,
+        "singlerun run -qk 1 --requ": True,
+        "singlerun --max-starts=3/1h --requ": True,
         "singlerun --name=x true --requ": False,
         "singlerun --name=x --requ": True,
         "singlerun -n a:b=c --requ": True,
@@ -558,6 +614,21 @@ def test_completion_knows_which_options_take_a_value(shell, tmp_path):
     }
     offered = offers(shell, tmp_path, *valued)
     assert {line: "--require-record" in words for line, words in offered.items()} == valued
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_offers_when_to_restart(shell, tmp_path):
+    wanted = {
+        "singlerun --restart ": WHEN,
+        "singlerun --restart=": WHEN,
+        "singlerun run -q --restart on-": WHEN - {"always"},
+        "singlerun --restart=on-f": {"on-failure"},
+    }
+    offered = offers(shell, tmp_path, *wanted)
+    # Where a value is joined to its option, fish repeats that.
+    assert {
+        line: {word.rpartition("=")[2] for word in words} for line, words in offered.items()
+    } == wanted
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -579,6 +650,9 @@ def test_completion_offers_files_and_directories(shell, tmp_path):
         "singlerun --name qu-": nothing,
         "singlerun --wait-for qu-": nothing,
         "singlerun -E qu-": nothing,
+        "singlerun -t qu-": nothing,
+        "singlerun --max-starts qu-": nothing,
+        "singlerun --restart qu-": nothing,
         "singlerun history --limit qu-": nothing,
         "singlerun cat qu-": both,
         "singlerun -- cat qu-": both,

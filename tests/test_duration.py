@@ -9,7 +9,7 @@ from singlerun.errors import UsageError
 @pytest.mark.parametrize(
     "text, seconds",
     [("30", 30), ("0", 0), ("1.5s", 1.5), ("5m", 300), ("1h30m", 5400), ("2d", 172_800),
-     ("1h30", 3630), ("1d1h1m1s", 90_061), (".5", 0.5), ("2.", 2), ("36500d", 3_153_600_000)],
+     ("1d1h1m1s", 90_061), (".5", 0.5), ("2.", 2), ("36500d", 3_153_600_000)],
 )  # fmt: skip
 def test_durations_are_read(text, seconds):
     assert parse(text) == seconds
@@ -17,7 +17,8 @@ def test_durations_are_read(text, seconds):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "s", "m", ".", "1.2.3", "-1", "+1", "1x", "30m1h", "1m1m", "1 m", "nan", "inf", "1e3", "٣",
+    ["1h30", "0m1", "", "s", "m", ".", "1.2.3", "-1", "+1", "1x", "30m1h", "1m1m", "1 m", "nan",
+     "inf", "1e3", "٣",
      "40000d", "9" * 400],
 )  # fmt: skip
 def test_bad_durations_say_how_to_write_them(text):

@@ -9,7 +9,8 @@ from conftest import BINARY
 
 OURS = {
     "singlerun", "singlerun.child", "singlerun.duration", "singlerun.errors", "singlerun.fastpath",
-    "singlerun.job", "singlerun.lock", "singlerun.lock.flock", "singlerun.lock.line", "singlerun.options",
+    "singlerun.job", "singlerun.lock", "singlerun.lock.flock", "singlerun.lock.line",
+    "singlerun.options",
     "singlerun.outcome", "singlerun.owner", "singlerun.paths", "singlerun.recorder",
     "singlerun.render", "singlerun.render.line", "singlerun.render.text", "singlerun.runner",
     "singlerun.store", "singlerun.store.base", "singlerun.store.migrations",

@@ -7,19 +7,20 @@ import singlerun
 
 ROOT = Path(singlerun.__file__).parent
 FLOORS = [
-    {"errors", "outcome", "duration", "owner", "processes"},
+    {"errors", "outcome", "duration", "owner", "processes", "family"},
     {"paths", "job", "options"},
     {"child", "lock", "store"},
     {"render"},
     {"recorder", "reaper", "holder"},
-    {"conflict"},
+    {"conflict", "throttle"},
     {"runner"},
     {"fastpath", "commands"},
     {"__main__"},
 ]
 WITHIN = {
     # Who asks whom on one floor, where that is not a circle of modules at import time.
-    ("duration", "errors"), ("processes", "owner"), ("child", "lock"), ("holder", "reaper"),
+    ("duration", "errors"), ("processes", "owner"), ("family", "processes"), ("child", "lock"),
+    ("holder", "reaper"),
     ("reaper", "holder"), ("fastpath", "commands"), ("job", "options"),
 }  # fmt: skip
 

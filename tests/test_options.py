@@ -69,6 +69,8 @@ plain_values = {
     "DIR": st.sampled_from(["a", "/b/c"]),
     "DURATION": st.sampled_from(["0", "30", "1.5s", "5m", "1h30m", "2d"]),
     "N": st.integers(0, 255).map(str),
+    "N/DURATION": st.sampled_from(["3/1h", "1/30"]),
+    "WHEN": st.sampled_from(["always", "on-failure"]),
 }
 
 

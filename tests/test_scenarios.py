@@ -1,5 +1,6 @@
 """Systems that people built to run one job at a time, and what hurt in them, acted out."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -67,6 +68,11 @@ def waiting(cli):
     """Give the PIDs of the wrappers that wait: by the run-log, or by the kernel where none is."""
     if (cli.dir / "singlerun.db").is_file():
         return {run["wrapper_pid"] for run in cli.json("ps") if run["state"] == "waiting"}
+    return asleep_for_a_lock()
+
+
+def asleep_for_a_lock():
+    """Give the PIDs of those who sleep until somebody lets a flock go."""
     fields = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     return {int(field[5]) for field in fields if field[1:3] == ["->", "FLOCK"]}
 
@@ -387,6 +393,38 @@ def test_s20_busy_loops_started_together_never_overlap(cli, tmp_path, only_lock)
     times = sorted([int(time) for time in line.split("-")] for line in words(witness))
     assert len(times) == 3
     assert all(end <= begun for (_, end), (begun, _) in pairwise(times)), times
+
+
+def test_s21_the_one_that_waits_longest_is_next(cli, tmp_path):
+    """Who waited looked again and again; "the oldest first" was promised, and luck decided."""
+    witness = tmp_path / "witness"
+    waiters = []
+    with cli.hold("-n", "sentry"):
+        for number in range(8):
+            command = ["sh", "-c", f"echo {number} >> {witness}"]
+            waiters.append(cli.start("-w", "-n", "sentry", *command))
+            eventually(lambda: waiting(cli) == {waiter.pid for waiter in waiters}, "the waiting")
+            eventually(lambda: waiters[-1].pid in asleep_for_a_lock(), "its place in line")
+        for number in (0, 4, 1):
+            waiters[number].kill()
+            waiters[number].wait(PATIENCE)
+    assert [waiter.wait(PATIENCE) for waiter in waiters] == [-9, -9, 0, 0, -9, 0, 0, 0]
+    assert words(witness) == ["2", "3", "5", "6", "7"]
+
+
+def test_s21_who_has_the_lock_does_not_wait_behind_those_who_want_it(cli):
+    """The first two who wanted a new lock waited for each other."""
+    assert cli.run("-n", "other", "true").returncode == 0
+    lock = cli.lock_path("sentry")
+    with (cli.dir / "singlerun.db.lock").open() as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # nobody can write down anything now
+        first = cli.start("-w", "-n", "sentry", "true")
+        eventually(lambda: lock.exists() and holders(lock) == [first.pid], "the first's lock")
+        first.send_signal(signal.SIGSTOP)
+    second = cli.start("-w", "-n", "sentry", "true")
+    eventually(lambda: second.pid in asleep_for_a_lock(), "the waiting")
+    first.send_signal(signal.SIGCONT)
+    assert (first.wait(PATIENCE), second.wait(PATIENCE)) == (0, 0)
 
 
 ENDS = {

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from singlerun import __version__, options
+from singlerun.commands.common import dir_option
 from singlerun.errors import UsageError
 from singlerun.render.line import say
 
@@ -61,10 +62,10 @@ class _Group(click.Group):
     subcommand_metavar="[--] COMMAND [ARG]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--dir", "directory", metavar="DIR", help="The state directory.")
+@dir_option
 @click.version_option(__version__, prog_name="singlerun", message="%(prog)s %(version)s")
 @click.pass_context
-def group(ctx: click.Context, directory: str | None) -> None:
+def group(ctx: click.Context, directory: bytes | None) -> None:
     """Run COMMAND, unless another instance of it runs already.
 
     The first word that is no option is the command, unless it is a subcommand: to run a program
@@ -85,22 +86,32 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         click.echo(group.get_help(click.Context(group, info_name="singlerun")), err=True)
         return 125
-    arguments = _rewritten(arguments)
-    is_run = arguments[0] == "run"
     try:
-        status: Any = group.main(arguments, prog_name="singlerun", standalone_mode=False)
+        status: Any = group.main(
+            _rewritten(arguments), prog_name="singlerun", standalone_mode=False
+        )
+        sys.stdout.flush()
     except click.UsageError as error:
-        about = f"singlerun {arguments[0]}" if arguments[0] in options.SUBCOMMANDS else "singlerun"
-        say(f"{error.format_message().rstrip('.')}; see: {about} --help")
-        return 125 if is_run or arguments[0].startswith("-") else 2
+        of_run = error.ctx is None or error.ctx.info_name in {"run", "singlerun"}
+        about = "singlerun" if of_run or error.ctx is None else error.ctx.command_path
+        say(f"{error.format_message().rstrip('.?')}; see: {about} --help")
+        return 125 if of_run else 2
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:  # ps | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()
         return 141
+    except OSError as error:
+        _discard_output()
+        say(f"cannot write the output: {(error.strerror or str(error)).lower()}")
+        return 125
     return int(status or 0)
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _rewritten(arguments: list[str]) -> list[str]:

@@ -30,9 +30,26 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # older Clicks have no a
             self.fail(str(error.args[0]), param, ctx)
 
 
+class Directory(click.ParamType):  # type: ignore[type-arg]
+    """A state directory's path, as bytes."""
+
+    name = "DIR"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        """Read a path."""
+        try:
+            return read_path(value) if isinstance(value, str) else value
+        except UsageError as error:
+            self.fail(str(error.args[0]), param, ctx)
+
+
 def dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --dir to a subcommand."""
-    return click.option("--dir", "directory", metavar="DIR", help="The state directory.")(function)
+    return click.option(
+        "--dir", "directory", type=Directory(), metavar="DIR", help="The state directory."
+    )(function)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,16 +57,14 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def open_state(ctx: click.Context, directory: str | None) -> StateDir | None:
+def open_state(ctx: click.Context, directory: bytes | None) -> StateDir | None:
     """Open the state directory; None if nothing has run there yet.
 
     Raises:
         StateDirError: it can't be trusted or read.
     """
-    chosen = directory or ctx.obj
-    path = state_path(read_path(chosen) if chosen else None)
     try:
-        return StateDir(path, create=False)
+        return StateDir(state_path(directory or ctx.obj), create=False)
     except FileNotFoundError:
         return None
 

@@ -8,17 +8,21 @@ from singlerun.commands import common
 from singlerun.render import json, runs
 
 
-@click.command(cls=common.Command, epilog="Example: singlerun history sync --limit 5")
+@click.command(
+    cls=common.Command,
+    short_help="Show what ran, and how it ended.",
+    epilog="Example: singlerun history sync --limit 5",
+)
 @click.argument("name", required=False, type=common.Name(), metavar="[NAME]")
 @click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(1), metavar="N",
-    help="The latest N.",
+    "--limit", default=20, type=click.IntRange(1), metavar="N",
+    help="The latest N; default: 20.",
 )  # fmt: skip
 @common.json_option
 @common.dir_option
 @click.pass_context
 def command(
-    ctx: click.Context, name: bytes | None, limit: int, *, as_json: bool, directory: str | None
+    ctx: click.Context, name: bytes | None, limit: int, *, as_json: bool, directory: bytes | None
 ) -> None:
     """Show the latest runs, newest first: also those that were refused, skipped, or got lost."""
     store = common.open_store(common.open_state(ctx, directory))

@@ -10,7 +10,10 @@ from singlerun.render.text import shown
 
 
 @click.command(
-    "is-running", cls=common.Command, epilog="Example: singlerun is-running sync && echo wait"
+    "is-running",
+    cls=common.Command,
+    short_help="Tell by the exit status who holds a name.",
+    epilog="Example: singlerun is-running sync && echo wait",
 )
 @click.argument("name", type=common.Name())
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing, only tell by the exit status.")
@@ -18,7 +21,7 @@ from singlerun.render.text import shown
 @common.dir_option
 @click.pass_context
 def command(
-    ctx: click.Context, name: bytes, *, quiet: bool, as_json: bool, directory: str | None
+    ctx: click.Context, name: bytes, *, quiet: bool, as_json: bool, directory: bytes | None
 ) -> int:
     """Exit 0 and print the holder if NAME is held, else exit 1. Asks the lock, not the run-log."""
     state = common.open_state(ctx, directory)

@@ -12,7 +12,11 @@ from singlerun.store.base import WAITING, Run
 LATEST = 20
 
 
-@click.command(cls=common.Command, epilog="Example: singlerun ps sync --json")
+@click.command(
+    cls=common.Command,
+    short_help="Show what runs and waits.",
+    epilog="Example: singlerun ps sync --json",
+)
 @click.argument("names", nargs=-1, type=common.Name(), metavar="[NAME]...")
 @click.option("-a", "--all", "ended", is_flag=True, help=f"Also the latest {LATEST} that ended.")
 @click.option("--tree", is_flag=True, help="Show nested runs below those that started them.")
@@ -28,7 +32,7 @@ def command(
     tree: bool,
     watch: bool,
     as_json: bool,
-    directory: str | None,
+    directory: bytes | None,
 ) -> None:
     """Show what runs and waits, and what was left behind: in 80 columns on a terminal.
 
@@ -41,8 +45,10 @@ def command(
     while True:
         found: list[Run] = []
         if store is not None:
-            latest = store.runs(limit=LATEST) if ended else []
-            known = {run.id: run for run in (*latest, *store.open_runs())}
+            still = store.open_runs()
+            latest = store.runs(limit=LATEST + len(still)) if ended else []
+            over = [run for run in latest if run.ended_ns is not None][:LATEST]
+            known = {run.id: run for run in (*over, *still)}
             found = [known[run_id] for run_id in sorted(known, key=lambda key: key or 0)]
             common.tell_notices(store)
         if names:

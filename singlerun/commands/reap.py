@@ -6,16 +6,23 @@ from singlerun import reaper
 from singlerun.commands import common
 from singlerun.render import json
 from singlerun.render.text import names as shown_names
+from singlerun.store.base import LOST, STOPPED
 
 
-@click.command(cls=common.Command, epilog="Example: @reboot singlerun reap")
+@click.command(
+    cls=common.Command,
+    short_help="Close what dead owners left open.",
+    epilog="Example: @reboot singlerun reap",
+)
 @click.argument("names", nargs=-1, type=common.Name(), metavar="[NAME]...")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option(
     "--kill-orphans", is_flag=True,
     help=f"End what orphans left: TERM, {reaper.GRACE:.0f} seconds later KILL.",
 )  # fmt: skip
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing of what was closed.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Print nothing of what was closed, only of what was not."
+)
 @common.json_option
 @common.dir_option
 @click.pass_context
@@ -27,7 +34,7 @@ def command(
     kill_orphans: bool,
     quiet: bool,
     as_json: bool,
-    directory: str | None,
+    directory: bytes | None,
 ) -> None:
     """Close the records of runs whose processes are gone; prints a line for each.
 
@@ -43,6 +50,8 @@ def command(
         common.tell_notices(store)
     if as_json:
         json.show((run, what.state) for run, what in found)
-    elif not quiet:
+    else:
         for run, what in found:
+            if quiet and what.state in {LOST, STOPPED}:
+                continue
             click.echo(f"{run.id} {shown_names(run.names)}: {what.message}")

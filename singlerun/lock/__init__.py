@@ -6,7 +6,9 @@ two jobs can each hold what the other waits for.
 
 from singlerun.errors import StateDirError
 from singlerun.lock.flock import ChosenFile, FlockFile, NamedLock
-from singlerun.lock.line import Line, Place, join
+from singlerun.lock.line import Line, OccupiedError, Place, join
+
+__all__ = ["Hold", "OccupiedError", "of_file", "of_names"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,12 +22,13 @@ class Hold:
         out_of_line: why the job waited without a place in line, None if it had one.
     """
 
-    __slots__ = ("_files", "_lines", "_place", "out_of_line")
+    __slots__ = ("_abandoned", "_files", "_lines", "_place", "out_of_line")
 
     def __init__(self, files: list[FlockFile], lines: list[Line]) -> None:
         self._files = sorted(files, key=lambda file: file.path)
         self._lines = sorted(lines, key=lambda line: line.path)
         self._place: Place | None = None
+        self._abandoned = False
         self.out_of_line: str | None = None
 
     @property
@@ -69,14 +72,15 @@ class Hold:
                 for file in taken:
                     file.free()
 
-    def take(self) -> None:
+    def take(self, *, unless_occupied: bool = False) -> None:
         """Take all locks in turn, asleep in the kernel until nobody is before us.
 
         Raises:
+            OccupiedError: somebody waits already, and ``unless_occupied`` is true.
             LockFileError, StateDirError: a lock file can't be opened or locked.
         """
         try:
-            self._place = join(self._lines)
+            self._place = join(self._lines, unless_occupied=unless_occupied)
         except StateDirError as error:  # a full disk must not keep a job from its lock
             self.out_of_line = str(error)
         if self._place is not None:
@@ -85,11 +89,34 @@ class Hold:
             file.take()
         if self._place is not None:
             self._place.leave()
+        if self._abandoned:
+            self.unlock()
 
     def abandon(self) -> None:
-        """Leave no trace of a wait that did not end well; the process ends after this."""
+        """Leave no trace of a wait that did not end well; the process ends after this.
+
+        ``take`` may still sleep in another thread, or have just taken the locks. Whichever of the
+        two comes second frees them.
+        """
+        self._abandoned = True
+        self.unlock()
         if self._place is not None:
             self._place.abandon()
+
+    def unlock(self) -> None:
+        """Free all locks and leave the files open."""
+        for file in self._files:
+            file.unlock()
+
+    def forget_created(self) -> None:
+        """Delete the lock files that were made by this attempt, which hold nothing.
+
+        That a lock file is missing is a trace of what was deleted under a holder; the next attempt
+        must find it too. To be called with the locks held: whoever opened a file before it was
+        deleted finds that it isn't the current one, and begins anew.
+        """
+        for file in self._files:
+            file.forget_created()
 
     def free(self) -> None:
         """Free all locks, for the command's children too; the last thing to do."""

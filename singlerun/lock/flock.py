@@ -51,9 +51,21 @@ class FlockFile:
 
     def free(self) -> None:
         """Free the lock, for all who inherited it too, and close the file."""
+        self.unlock()
+        self.close()
+
+    def unlock(self) -> None:
+        """Free the lock, for all who inherited it too."""
         if self.fd >= 0:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
-            self.close()
+
+    def forget_created(self) -> None:
+        """Delete the file if opening it made it; only with the lock held."""
+        if self.created and self.fd >= 0 and self._is_current():
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                pass
 
     def close(self) -> None:
         """Close the file; who inherited the lock keeps it."""
@@ -84,10 +96,13 @@ class FlockFile:
         """Tell whether the open file is still the one at its path."""
         mine = os.fstat(self.fd)
         try:
-            there = os.stat(self.path)
+            there = self._stat()
         except OSError:
             return False
         return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+    def _stat(self) -> os.stat_result:
+        return os.stat(self.path)
 
     def _open(self) -> tuple[int, bool]:
         raise NotImplementedError
@@ -102,6 +117,10 @@ class NamedLock(FlockFile):
         super().__init__(os.path.join(state.locks, lock_file_name(name)), shared=shared)
         self._name = name
         self._state = state
+
+    def _stat(self) -> os.stat_result:
+        # In the directory that was opened, also if somebody moves it meanwhile.
+        return self._state.stat_lock(self._name)
 
     def _open(self) -> tuple[int, bool]:
         return self._state.open_lock(self._name)

@@ -198,15 +198,26 @@ class Place:
             ticket.abandon()
 
 
-def join(lines: list[Line]) -> Place:
-    """Join these lines at one moment. They must be given in an order that is the same for all."""
+class OccupiedError(Exception):
+    """Somebody stands in line already."""
+
+
+def join(lines: list[Line], *, unless_occupied: bool = False) -> Place:
+    """Join these lines at one moment. They must be given in an order that is the same for all.
+
+    Raises:
+        OccupiedError: somebody stands in one of them, and ``unless_occupied`` is true.
+        StateDirError: a line or a ticket can't be made.
+    """
     shut: list[Line] = []
     try:
         for line in lines:
             line.shut()
             shut.append(line)
-        for line in lines:
-            line.tickets()  # clears the dead away, so that numbers can begin anew
+        # This clears the dead away, too, so that numbers can begin anew.
+        waiting = [line.tickets() for line in lines]
+        if unless_occupied and any(waiting):
+            raise OccupiedError
         return Place([line.issue() for line in lines])
     finally:
         for line in shut:

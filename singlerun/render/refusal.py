@@ -43,13 +43,18 @@ def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
     elif run is not None:
         parts.append(f"run {run.id} on {shown(run.host)}, user {shown(user_name(run.uid))}")
     else:
-        parts.append("an unknown process")
+        parts.append("a process that can't be seen from here")
     if run is not None and run.started_ns is not None:
         elapsed = duration.brief((time.time_ns() - run.started_ns) / 1e9)
         parts.append(f"since {clock(run.started_ns)} ({elapsed})")
     if usual_ns is not None:
         parts.append(f"usually takes {duration.brief(usual_ns / 1e9)}")
     return ", ".join(parts)
+
+
+def nested(held: tuple[bytes, ...], by: str) -> str:
+    """Say that a run would wait for the one that it is a part of."""
+    return f"{cut(names(held), 100)} is held by the run that this one is a part of, {by}"
 
 
 def refusal(held: tuple[bytes, ...], by: str, *, waited: float | None, orphan: bool) -> str:

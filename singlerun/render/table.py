@@ -7,9 +7,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GAP = 2
+PADDED = 40
+"""Cells are padded to this at most where there is no terminal to fit."""
 STYLES = {
     "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
-    "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red",
+    "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red", "timed-out": "red",
     "refused": "yellow", "skipped": "dim",
 }  # fmt: skip
 
@@ -33,8 +35,8 @@ def show(
 
 def _show_plain(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-    for row in (columns, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+    for row in (columns, *rows):  # nothing is cut, but one long cell doesn't push all others away
+        cells = (cell.ljust(min(width, PADDED)) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
 
 
@@ -60,6 +62,8 @@ def _show_rich(
                 for column, cell in zip(columns, row, strict=True)
             )
         )
+    # What doesn't shrink is not cut either: rather let a narrow terminal wrap.
+    console.width = max(console.width, sum(widths) + GAP * len(widths))
     console.print(table)
 
 

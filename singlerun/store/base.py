@@ -8,7 +8,7 @@ refuse_run                        the lock was held, so nothing was started
 close_run                         a former owner is gone: its run ends as lost or stopped
 
 open_runs, runs, find             what is open, what there was, one run
-usual_ns                          how long it usually takes
+usual_ns, starts                  how long it usually takes, when it was started
 exclusively                       nobody else writes meanwhile
 """
 
@@ -16,14 +16,15 @@ from singlerun.owner import Owner, Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from singlerun.outcome import Outcome
 
 WAITING, RUNNING = "waiting", "running"
 SUCCEEDED, FAILED, STOPPED = "succeeded", "failed", "stopped"
-REFUSED, SKIPPED, LOST = "refused", "skipped", "lost"
-STATES = (WAITING, RUNNING, SUCCEEDED, FAILED, STOPPED, REFUSED, SKIPPED, LOST)
+REFUSED, SKIPPED, LOST, TIMED_OUT = "refused", "skipped", "lost", "timed-out"
+STATES = (WAITING, RUNNING, SUCCEEDED, FAILED, TIMED_OUT, STOPPED, REFUSED, SKIPPED, LOST)
 
 
 class Run:
@@ -106,6 +107,15 @@ class Run:
         return Place(self.host, self.boot_id, self.pid_ns)
 
 
+def marks_of(env: "Mapping[bytes, bytes]") -> tuple[int, int] | None:
+    """Give id and token of the run that an environment is marked with, None if it is not."""
+    try:
+        marks = int(env[b"SINGLERUN_RUN_ID"]), int(env[b"SINGLERUN_TOKEN"])
+    except (KeyError, ValueError):
+        return None
+    return marks if min(marks) > 0 and max(marks) < 2**63 else None
+
+
 class Store:
     """A run-log. Each verb raises RecordError when it can't be carried out."""
 
@@ -153,8 +163,15 @@ class Store:
         """Give one run."""
         raise NotImplementedError
 
-    def usual_ns(self, name: bytes) -> int | None:
-        """Give the median duration of the latest successful runs of a name."""
+    def usual_ns(self, name: bytes, argv: tuple[bytes, ...]) -> int | None:
+        """Give the median duration of the latest successful runs of a command under a name.
+
+        Where that command has not succeeded yet, of all commands under that name.
+        """
+        raise NotImplementedError
+
+    def starts(self, name: bytes, *, limit: int) -> list[int]:
+        """Give the times of the latest starts of a name, newest first."""
         raise NotImplementedError
 
     def is_young(self) -> bool:

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
     from types import ModuleType
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from singlerun.outcome import Outcome
     from singlerun.paths import StateDir
@@ -224,9 +224,11 @@ class SqliteStore(Store):
         self._do(refuse)
 
     def close_run(self, run: Run, state: str, detail: str) -> bool:
+        # Only what was judged: a run that waited may have started since.
+        still = f"ended_ns IS NULL AND state = '{run.state}'"
         run.state, run.detail, run.ended_ns = state, detail, time.time_ns()
         columns = ("state", "detail", "ended_ns")
-        return self._do(lambda database: self._update(database, run, columns))
+        return self._do(lambda database: self._update(database, run, columns, still))
 
     # -- the verbs that read -----------------------------------------------------------------
 
@@ -254,20 +256,29 @@ class SqliteStore(Store):
     def find(self, run_id: int) -> Run | None:
         return next(iter(self._select("WHERE id = ?", (run_id,))), None)
 
-    def usual_ns(self, name: bytes) -> int | None:
+    def usual_ns(self, name: bytes, argv: tuple[bytes, ...]) -> int | None:
+        for same_command in (" AND argv = ?", ""):
+            query = (
+                "SELECT elapsed_ns FROM run_names JOIN runs ON id = run_id WHERE name = ?"  # noqa: S608
+                f"{same_command} AND state = 'succeeded' AND elapsed_ns IS NOT NULL"
+                " ORDER BY run_id DESC LIMIT 20"
+            )
+            values = [name, b"\0".join(argv)] if same_command else [name]
+            lengths: list[int] = sorted(row[0] for row in self._fetch(query, values))
+            if lengths:
+                return lengths[len(lengths) // 2]
+        return None
+
+    def starts(self, name: bytes, *, limit: int) -> list[int]:
         query = (
-            "SELECT elapsed_ns FROM run_names JOIN runs ON id = run_id WHERE name = ?"
-            " AND state = 'succeeded' AND elapsed_ns IS NOT NULL ORDER BY run_id DESC LIMIT 20"
+            "SELECT started_ns FROM run_names JOIN runs ON id = run_id WHERE name = ?"
+            " AND started_ns IS NOT NULL ORDER BY run_id DESC LIMIT ?"
         )
-        lengths = sorted(
-            row[0] for row in self._do(lambda database: database.execute(query, (name,)).fetchall())
-        )
-        return lengths[len(lengths) // 2] if lengths else None
+        return [row[0] for row in self._fetch(query, (name, limit))]
 
     def is_young(self) -> bool:
-        query = "SELECT boot_id FROM origin"
-        row = self._do(lambda database: database.execute(query).fetchone())
-        return row is None or row[0] == here().boot_id
+        rows = self._fetch("SELECT boot_id FROM origin", ())
+        return not rows or rows[0][0] == here().boot_id
 
     def close(self) -> None:
         if self._open is not None:
@@ -276,6 +287,9 @@ class SqliteStore(Store):
             self._open = None
 
     # -- how ---------------------------------------------------------------------------------
+
+    def _fetch(self, query: str, values: "Sequence[object]") -> "list[Any]":
+        return self._do(lambda database: database.execute(query, values).fetchall())
 
     def _select(self, clauses: str, values: "Sequence[object]" = ()) -> list[Run]:
         def select(database: "sqlite3.Connection") -> list[Run]:

@@ -66,9 +66,16 @@ def test_wrong_use_of_another_subcommand_is_2(cli, arguments):
     one_line(cli.run(*arguments), 2, "--help")
 
 
-def test_unknown_command_is_127_and_recorded(cli):
-    one_line(cli.run("no-such-program"), 127, "no-such-program", "not found")
-    run = cli.last()
+def with_a_script_in(directory):
+    (directory / "here").write_text("")
+    return directory
+
+
+def test_unknown_command_is_127_and_recorded(cli, tmp_path):
+    one_line(cli.run("no-such-program"), 127, "no-such-program", "not found", "PATH")
+    one_line(cli.run("echo hi | cat"), 127, "sh -c")
+    one_line(cli.run("here", cwd=with_a_script_in(tmp_path)), 127, "./here")
+    run = cli.history()[-1]
     assert (run["state"], run["exit_code"]) == ("failed", 127)
     assert "not found" in run["detail"]
     one_line(cli.run("./no/such"), 127)
@@ -438,6 +445,14 @@ def test_closed_pipe_is_no_traceback(cli):
     result = subprocess.run(["sh", "-c", script], env=cli.env, capture_output=True, check=False)
     assert result.stdout == b"end\n"
     assert b"Traceback" not in result.stderr
+
+
+def test_full_output_is_one_sentence(cli):
+    cli.run("true")
+    with open("/dev/full", "w") as full:
+        result = cli.run("ps", "-a", stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert result.returncode == 125
+    assert result.stderr == "singlerun: cannot write the output: no space left on device\n"
 
 
 def test_deleted_working_directory(cli, tmp_path):

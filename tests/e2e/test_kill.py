@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from conftest import PATIENCE, eventually, is_alive
+from conftest import PATIENCE, demand_or_skip, eventually, is_alive
 
 KILLS = 300
 ABREAST = 4
@@ -191,6 +191,7 @@ def test_deleted_state_directory_still_refuses(cli):
         assert refused.returncode == 75
         assert str(holding.wrapper.pid) in refused.stderr or str(holding.pid) in refused.stderr
         assert cli.run("-n", "y", "true").returncode == 0
+        assert cli.run("-n", "x", "true").returncode == 75, "and again, though it made the files"
         assert holding.release() == 0
     assert cli.run("-n", "x", "true").returncode == 0
     assert {run["name"] for run in cli.history()} >= {"x", "y"}
@@ -303,3 +304,149 @@ def test_orphan_is_ended_only_when_asked(cli):
         assert said == f"1 x: an orphan, ended PID {holding.pid}, closed as lost\n"
         assert not is_alive(holding.pid)
     assert cli.run("-n", "x", "true").returncode == 0
+
+
+def test_state_directory_reached_through_a_link_and_deleted(cli, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    cli.dir = tmp_path / "link" / "state"
+    cli.env["SINGLERUN_DIR"] = str(cli.dir)
+    with cli.hold("-n", "x"):
+        subprocess.run(["rm", "-rf", tmp_path / "real" / "state"], check=True)
+        assert cli.run("-n", "x", "true").returncode == 75
+
+
+def test_an_orphan_is_not_forgotten_because_the_disk_is_full(cli, tmp_path):
+    """Closing the dead waiter's record fails; that must not hide who lives."""
+    if os.geteuid() != 0:
+        demand_or_skip("only root can mount a file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", disk], check=True)
+    try:
+        cli.dir = disk / "state"
+        cli.env["SINGLERUN_DIR"] = str(cli.dir)
+        wrapper, pid = hold_without_descriptor(cli, "x")
+        waiter = cli.start("-w", "-n", "x", "true")
+        eventually(lambda: [r for r in cli.json("ps") if r["state"] == "waiting"], "the waiting")
+        kill([waiter.pid, wrapper.pid])
+        wrapper.wait()
+        with open(disk / "filler", "ab", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        assert cli.run("-n", "x", "echo", "second").returncode == 75
+        kill([pid])
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_reap_looks_again_at_each_run(cli):
+    """Ending one orphan takes time; meanwhile a run ends well, and leaves a daemon on purpose."""
+    stubborn = "trap '' TERM; echo $$; exec cat"
+    orphan = cli.start(
+        "-n", "o", "sh", "-c", stubborn, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    orphan.stdout.readline()
+    eventually(lambda: cli.command_is_recorded(orphan.pid), "the record of the command")
+    leaver = "setsid sleep 60 >/dev/null 2>&1 <&- & echo $!; exec cat"
+    other = cli.start("-n", "n", "sh", "-c", leaver, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    daemon = int(other.stdout.readline())
+    eventually(lambda: cli.command_is_recorded(other.pid), "the record of the command")
+    kill([orphan.pid])
+    orphan.wait()
+    reap = cli.start("reap", "--kill-orphans", stdout=subprocess.PIPE)
+    eventually(lambda: len(children(reap.pid)) == 0 and reap.poll() is None, "the reaping")
+    other.stdin.close()
+    assert other.wait(PATIENCE) == 0
+    assert reap.wait(PATIENCE) == 0
+    assert is_alive(daemon), "it is no orphan: its run ended well"
+    kill([daemon])
+    assert cli.last("n")["state"] == "succeeded"
+
+
+def test_reap_ends_what_is_started_anew_while_it_ends_the_rest(cli):
+    script = "trap : TERM; echo $$; while :; do sleep 777; done"
+    wrapper = cli.start("-n", "x", "bash", "-c", script, stdout=subprocess.PIPE)
+    pid = int(wrapper.stdout.readline())
+    eventually(lambda: cli.command_is_recorded(wrapper.pid), "the record of the command")
+    wrapper.kill()
+    wrapper.wait()
+    result = cli.run("reap", "--kill-orphans")
+    assert "closed as lost" in result.stdout
+    assert not is_alive(pid)
+    assert cli.json("ps") == []
+    assert cli.run("-n", "x", "true").returncode == 0
+
+
+def test_one_file_is_one_lock_whichever_link_leads_to_it(cli, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    command = close_descriptors("echo $$; exec cat")
+    wrapper = cli.start(
+        "--lock-file", str(tmp_path / "file"), *command, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    wrapper.stdout.readline()
+    eventually(lambda: cli.command_is_recorded(wrapper.pid), "the record of the command")
+    wrapper.kill()
+    wrapper.wait()
+    assert cli.run("--lock-file", str(tmp_path / "link"), "true").returncode == 75
+
+
+def test_a_waiter_whose_time_is_over_does_not_take_the_lock_afterwards(cli):
+    """It hangs in telling so, because nobody reads what it says."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    with cli.hold("-n", "x") as holding:
+        late = cli.start("--wait-for", "0.2", "-n", "x", "true", stderr=writing)
+        eventually(lambda: cli.last("x")["wrapper_pid"] == late.pid, "the refusal")
+        eventually(lambda: cli.last("x")["state"] == "refused", "the refusal")
+        holding.release()
+        assert late.poll() is None
+        assert cli.run("-n", "x", "true").returncode == 0
+    os.close(reading)
+    os.close(writing)
+    late.wait(PATIENCE)
+
+
+def test_who_is_refused_two_names_never_keeps_anybody_from_one(cli):
+    with cli.hold("-n", "b"):
+        script = f"while :; do {cli.binary} -q -n a -n b true; done"
+        loops = [
+            subprocess.Popen(["sh", "-c", script], env=cli.env, start_new_session=True)
+            for _ in range(2)
+        ]
+        try:
+            for _ in range(60):
+                assert cli.run("-n", "a", "true").returncode == 0
+        finally:
+            for loop in loops:
+                os.killpg(loop.pid, signal.SIGKILL)
+                loop.wait()
+
+
+def test_a_read_only_file_system_does_not_keep_a_job_from_its_lock(cli, tmp_path):
+    if os.geteuid() != 0:
+        demand_or_skip("only root can mount a file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", disk], check=True)
+    try:
+        cli.dir = disk / "state"
+        cli.env["SINGLERUN_DIR"] = str(cli.dir)
+        cli.run("-n", "x", "true")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        inner = f"{cli.binary} -q -n x true; echo inner $?"
+        result = cli.run("-n", "x", "sh", "-c", inner)
+        assert (result.returncode, result.stdout) == (0, "inner 75\n")
+        assert "without a record" in result.stderr
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)

@@ -130,12 +130,24 @@ class StoreContract:
         assert [run.id for run in store.runs(b"x", limit=2)] == [made[5], made[3]]
 
     def test_usual_duration_is_the_median_of_successes(self, store):
-        assert store.usual_ns(b"x") is None
+        assert store.usual_ns(b"x", (b"true",)) is None
         for elapsed, state in ((1, SUCCEEDED), (100, SUCCEEDED), (7, SUCCEEDED), (9999, FAILED)):
             run = self.started(store)
             store.finish_run(run, Outcome(0, elapsed_ns=elapsed), state)
-        assert store.usual_ns(b"x") == 7
-        assert store.usual_ns(b"y") is None
+        assert store.usual_ns(b"x", (b"true",)) == 7
+        other = self.started(store, b"x", argv=(b"other",))
+        assert store.usual_ns(b"x", (b"other",)) == 7, "of any command, if it never ran"
+        store.finish_run(other, Outcome(0, elapsed_ns=50), SUCCEEDED)
+        assert store.usual_ns(b"x", (b"other",)) == 50
+        assert store.usual_ns(b"x", (b"true",)) == 7
+        assert store.usual_ns(b"y", (b"true",)) is None
+
+    def test_starts_newest_first(self, store):
+        assert store.starts(b"x", limit=3) == []
+        runs = [self.started(store) for _ in range(4)]
+        store.refuse_run(a_run(), REFUSED)
+        self.started(store, b"y")
+        assert store.starts(b"x", limit=3) == [run.started_ns for run in runs[:0:-1]]
 
     def test_parent_counts_only_with_its_token(self, store):
         outer = self.started(store, b"outer")

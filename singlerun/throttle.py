@@ -1,0 +1,46 @@
+"""Refusing a start that comes too soon after others, though the lock is free.
+
+Judged with the lock held, so two starts can't both be the last that is allowed. Intervals are
+differences of epoch time: no time zone moves them. A start that lies in the future, because the
+clock was set back, counts for nothing.
+"""
+
+import time
+
+from singlerun.duration import brief
+from singlerun.render.line import say
+from singlerun.render.text import names
+from singlerun.store.base import REFUSED, SKIPPED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from singlerun.job import Job
+    from singlerun.recorder import Recorder
+    from singlerun.store.base import Run
+
+
+def refuse_early(job: "Job", this: "Run", recorder: "Recorder") -> bool:
+    """Refuse a job whose time has not come: tell so and record it."""
+    wait = max((_seconds_to_wait(job, name, recorder) for name in job.names), default=0.0)
+    if wait <= 0:
+        return False
+    this.detail = f"too soon, by {brief(wait)}"
+    state = SKIPPED if job.skip else REFUSED
+    recorder.attempt(lambda store: store.refuse_run(this, state), None)
+    if not (job.skip or job.quiet):
+        say(f"{names(job.names)} was started too recently; it may be again in {brief(wait)}")
+    return True
+
+
+def _seconds_to_wait(job: "Job", name: bytes, recorder: "Recorder") -> float:
+    count, period = job.max_starts or (0, 0.0)
+    starts: list[int] = []
+    starts += recorder.attempt(lambda store: store.starts(name, limit=max(count, 1)), [])
+    now = time.time_ns()
+    ages = [age for start in starts if (age := (now - start) / 1e9) >= 0]
+    waits = [0.0]
+    if job.min_interval and ages:
+        waits.append(job.min_interval - ages[0])
+    if count and len(ages) >= count:
+        waits.append(period - ages[count - 1])
+    return max(waits)

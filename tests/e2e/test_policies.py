@@ -1,0 +1,105 @@
+"""Policies: coalesce, min-interval, max-starts, jitter, and runs inside runs."""
+
+import time
+
+import pytest
+from conftest import BINARY, PATIENCE, blocked_on, eventually
+
+
+def test_coalesce_waits_unless_somebody_waits(cli, tmp_path):
+    witness = tmp_path / "witness"
+    with cli.hold("-n", "x") as holding:
+        first = cli.start("--coalesce", "-n", "x", "sh", "-c", f"echo first >> {witness}")
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        for _ in range(3):
+            result = cli.run("--coalesce", "-n", "x", "sh", "-c", f"echo more >> {witness}")
+            assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+            assert cli.last("x")["state"] == "skipped"
+        holding.release()
+        assert first.wait(PATIENCE) == 0
+    assert witness.read_text() == "first\n"
+    assert cli.run("--coalesce", "-n", "x", "echo", "free").stdout == "free\n"
+    assert cli.json("ps") == []
+
+
+def test_min_interval_refuses_what_comes_too_soon(cli):
+    assert cli.run("-n", "x", "--min-interval", "1h", "true").returncode == 0
+    result = cli.run("-n", "x", "--min-interval", "1h", "true")
+    assert result.returncode == 75
+    assert "again in 59m" in result.stderr or "again in 1h" in result.stderr
+    assert cli.last("x")["state"] == "refused"
+    assert cli.run("-n", "x", "--min-interval", "1h", "--skip", "true").stderr == ""
+    assert cli.run("-n", "other", "--min-interval", "1h", "true").returncode == 0
+    assert cli.run("-n", "x", "--min-interval", "0.001", "true").returncode == 0
+
+
+def test_interval_counts_from_the_start_and_refusals_do_not_count(cli):
+    cli.run("-n", "x", "true")
+    begun = time.monotonic()
+    refused = 0
+    while cli.run("-n", "x", "--min-interval", "0.5", "true").returncode == 75:
+        refused += 1
+        assert time.monotonic() - begun < PATIENCE
+    assert refused
+    assert time.monotonic() - begun < 5
+
+
+def test_max_starts_in_a_period(cli):
+    statuses = [cli.run("-n", "x", "--max-starts", "3/1h", "true").returncode for _ in range(5)]
+    assert statuses == [0, 0, 0, 75, 75]
+    assert cli.run("-n", "x", "--max-starts", "4/1h", "true").returncode == 0
+
+
+@pytest.mark.parametrize("rate", ["3", "3/", "/1h", "0/1h", "3/0", "x/1h", "3/1x"])
+def test_bad_rates_say_how_to_write_them(cli, rate):
+    result = cli.run("-n", "x", "--max-starts", rate, "true")
+    assert result.returncode == 125
+    assert "3/1h" in result.stderr
+
+
+def test_jitter_is_the_same_for_one_name_and_less_than_asked():
+    from singlerun.job import Job
+    from singlerun.options import split
+    from singlerun.runner import jitter_of
+
+    def jitter(name, text="100"):
+        words = split(["-n", name, "--jitter", text, "true"])
+        return jitter_of(Job(words.command, words.values))
+
+    waits = [jitter(str(number)) for number in range(200)]
+    assert waits == [jitter(str(number)) for number in range(200)]
+    assert all(0 <= wait < 100 for wait in waits)
+    assert len({round(wait / 10) for wait in waits}) == 11, "they are spread"
+
+
+def test_jitter_waits_before_the_lock_is_taken(cli):
+    with cli.hold("-n", "x") as holding:
+        late = cli.start("-n", "x", "--jitter", "0.001", "true")
+        assert late.wait(PATIENCE) == 75
+        assert holding.release() == 0
+    waiting = cli.start("-n", "x", "--jitter", "100d", "true")
+    assert cli.run("-n", "x", "true").returncode == 0
+    waiting.terminate()
+    assert waiting.wait(PATIENCE) in {143, -15}
+
+
+@pytest.mark.parametrize("between", [[], ["-n", "y"]])
+def test_a_run_inside_itself_is_refused_at_once_though_it_would_wait(cli, between):
+    inner = f"{BINARY} -w -n x echo inner"
+    if between:
+        inner = f"{BINARY} {' '.join(between)} sh -c '{inner}'"
+    result = cli.run("-n", "x", "sh", "-c", inner)
+    assert (result.returncode, result.stdout) == (75, "")
+    assert result.stderr.count("\n") == 1
+    assert "part of" in result.stderr
+    assert cli.run("-n", "x", "sh", "-c", f"{BINARY} -w -n z echo inner").stdout == "inner\n"
+
+
+def test_a_stale_mark_does_not_keep_from_waiting(cli):
+    mark = cli.run("-n", "x", "sh", "-c", "echo $SINGLERUN_RUN_ID $SINGLERUN_TOKEN").stdout.split()
+    marked = cli.env | {"SINGLERUN_RUN_ID": mark[0], "SINGLERUN_TOKEN": mark[1]}
+    with cli.hold("-n", "x") as holding:
+        waiter = cli.start("-w", "-n", "x", "true", env=marked)
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        holding.release()
+        assert waiter.wait(PATIENCE) == 0
