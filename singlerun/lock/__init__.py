@@ -22,13 +22,14 @@ class Hold:
         out_of_line: why the job waited without a place in line, None if it had one.
     """
 
-    __slots__ = ("_abandoned", "_files", "_lines", "_place", "out_of_line")
+    __slots__ = ("_abandoned", "_files", "_is_held", "_lines", "_place", "out_of_line")
 
     def __init__(self, files: list[FlockFile], lines: list[Line]) -> None:
         self._files = sorted(files, key=lambda file: file.path)
         self._lines = sorted(lines, key=lambda line: line.path)
         self._place: Place | None = None
         self._abandoned = False
+        self._is_held = False
         self.out_of_line: str | None = None
 
     @property
@@ -52,7 +53,8 @@ class Hold:
         Raises:
             LockFileError, StateDirError: a lock file can't be opened or locked.
         """
-        return all(line.is_empty() for line in self._lines) and self.try_take()
+        # Whoever has come since the locks were taken stands in line behind us, not before us.
+        return self._is_held or (all(line.is_empty() for line in self._lines) and self.try_take())
 
     def try_take(self) -> bool:
         """Take all locks, or none if somebody holds one of them; tell which. Past any line.
@@ -66,6 +68,7 @@ class Hold:
                 if not file.try_take():
                     return False
                 taken.append(file)
+            self._is_held = True
             return True
         finally:
             if len(taken) < len(self._files):
@@ -87,6 +90,7 @@ class Hold:
             self._place.wait()
         for file in self._files:
             file.take()
+        self._is_held = True
         if self._place is not None:
             self._place.leave()
         if self._abandoned:
@@ -120,6 +124,7 @@ class Hold:
 
     def free(self) -> None:
         """Free all locks, for the command's children too; the last thing to do."""
+        self._is_held = False
         for file in self._files:
             file.free()
 
