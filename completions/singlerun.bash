@@ -86,7 +86,7 @@ _singlerun() {
         --retries --retry-delay --restart --jitter --exec --linger --require-record --dir
         -q --quiet -v --verbose -h --help"
     local history_options="--limit --json --dir -h --help"
-    local is_running_options="-q --quiet --json --dir -h --help"
+    local is_running_options="--lock-file -q --quiet --json --dir -h --help"
     local ps_options="-a --all --tree --watch --json --dir -h --help"
     local reap_options="--dry-run --kill-orphans -q --quiet --json --dir -h --help"
     local subcommands="history is-running ps reap run"

@@ -106,6 +106,7 @@ complete $looking -l json -d 'Print JSON'
 
 complete -c singlerun -n '__fish_singlerun_at history' -l limit -x -d 'Show the latest N runs'
 
+complete -c singlerun -n '__fish_singlerun_at is-running' -l lock-file -r -F -d 'Ask for a locked file'
 complete -c singlerun -n '__fish_singlerun_at is-running' -s q -l quiet -d 'Only tell by the exit status'
 
 set -l ps -c singlerun -n '__fish_singlerun_at ps'

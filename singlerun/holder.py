@@ -35,10 +35,27 @@ def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int
     return None, []
 
 
+def find_all(former: "list[Run]", paths: list[bytes]) -> "list[tuple[Run | None, list[int]]]":
+    """Name all holders of a lock, of which there are several if it is shared."""
+    found: list[tuple[Run | None, list[int]]] = []
+    for run in former:
+        holder, pids = find([run], [])
+        if holder is not None:
+            found.append((holder, pids))
+    return found or [holding for holding in [find([], paths)] if holding[1]]
+
+
+def of_file(path: bytes, store: "SqliteStore | None") -> "list[tuple[Run | None, list[int]]]":
+    """Tell who holds a file that users chose to lock; as of_name does."""
+    former = [] if store is None else store.open_runs(lock_file=path)
+    held = [path] if os.path.exists(path) and _is_held(path, store) else []
+    return find_all(former, held) or ([(None, [])] if held else [])
+
+
 def of_name(
     name: bytes, state: "StateDir", store: "SqliteStore | None"
-) -> "tuple[Run | None, list[int]] | None":
-    """Tell who holds a name, None if nobody does.
+) -> "list[tuple[Run | None, list[int]]]":
+    """Tell who holds a name: nobody, one, or several who share it.
 
     The lock is taken for a moment, and only while the store is kept to ourselves: who fails to get
     it because of that tries again under the same guard, and is not refused (conflict.py).
@@ -55,8 +72,7 @@ def of_name(
         latest = store.runs(name, limit=1)
         paths += {run.lock_file for run in (*former, *latest) if run.lock_file is not None}
     held = [path for path in paths if os.path.exists(path) and _is_held(path, store)]
-    run, pids = find(former, held)
-    return (run, pids) if held or pids else None
+    return find_all(former, held) or ([(None, [])] if held else [])
 
 
 def _is_held(path: bytes, store: "SqliteStore | None") -> bool:

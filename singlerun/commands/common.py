@@ -8,47 +8,38 @@ import click
 
 from singlerun import reaper
 from singlerun.errors import SinglerunError, UsageError
-from singlerun.options import read_name, read_path
+from singlerun.options import read_lock_file, read_name, read_path
 from singlerun.paths import StateDir, state_path
 from singlerun.render.line import say
 from singlerun.store.base import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 
 
-class Name(click.ParamType):  # type: ignore[type-arg]  # older Clicks have no argument
-    """A lock's name, as bytes."""
+class Read(click.ParamType):  # type: ignore[type-arg]  # older Clicks have no argument
+    """A value that is read as the run options' values are."""
 
-    name = "NAME"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        """Read a name."""
-        try:
-            return read_name(value) if isinstance(value, str) else value
-        except UsageError as error:
-            self.fail(str(error.args[0]), param, ctx)
-
-
-class Directory(click.ParamType):  # type: ignore[type-arg]
-    """A state directory's path, as bytes."""
-
-    name = "DIR"
+    def __init__(self, name: str, read: Callable[[str], object]) -> None:
+        self.name = name
+        self._read = read
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        """Read a path."""
         try:
-            return read_path(value) if isinstance(value, str) else value
+            return self._read(value) if isinstance(value, str) else value
         except UsageError as error:
             self.fail(str(error.args[0]), param, ctx)
+
+
+NAME = Read("NAME", read_name)
+LOCK_FILE = Read("PATH", read_lock_file)
+DIRECTORY = Read("DIR", read_path)
 
 
 def dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --dir to a subcommand."""
     return click.option(
-        "--dir", "directory", type=Directory(), metavar="DIR", help="The state directory."
+        "--dir", "directory", type=DIRECTORY, metavar="DIR", help="The state directory."
     )(function)
 
 

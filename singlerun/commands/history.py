@@ -13,7 +13,7 @@ from singlerun.render import json, runs
     short_help="Show what ran, and how it ended.",
     epilog="Example: singlerun history sync --limit 5",
 )
-@click.argument("name", required=False, type=common.Name(), metavar="[NAME]")
+@click.argument("name", required=False, type=common.NAME, metavar="[NAME]")
 @click.option(
     "--limit", default=20, type=click.IntRange(1), metavar="N",
     help="The latest N; default: 20.",

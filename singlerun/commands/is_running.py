@@ -4,9 +4,11 @@ import click
 
 from singlerun import holder
 from singlerun.commands import common
+from singlerun.owner import DEAD, life
 from singlerun.render import json
 from singlerun.render.refusal import holder as shown_holder
 from singlerun.render.text import shown
+from singlerun.store.base import Run
 
 
 @click.command(
@@ -15,29 +17,43 @@ from singlerun.render.text import shown
     short_help="Tell by the exit status who holds a name.",
     epilog="Example: singlerun is-running sync && echo wait",
 )
-@click.argument("name", type=common.Name())
+@click.argument("name", required=False, type=common.NAME)
+@click.option("--lock-file", type=common.LOCK_FILE, metavar="PATH", help="Ask for a locked file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing, only tell by the exit status.")
 @common.json_option
 @common.dir_option
 @click.pass_context
 def command(
-    ctx: click.Context, name: bytes, *, quiet: bool, as_json: bool, directory: bytes | None
+    ctx: click.Context,
+    name: bytes | None,
+    lock_file: bytes | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+    directory: bytes | None,
 ) -> int:
     """Exit 0 and print the holder if NAME is held, else exit 1. Asks the lock, not the run-log."""
+    if (name is None) == (lock_file is None):
+        raise click.UsageError("give a NAME, or a file with --lock-file")
     state = common.open_state(ctx, directory)
     store = common.open_store(state)
-    held = None if state is None else holder.of_name(name, state, store)
+    held: list[tuple[Run | None, list[int]]] = []
+    if lock_file is not None:
+        held = holder.of_file(lock_file, store)
+    elif name is not None and state is not None:
+        held = holder.of_name(name, state, store)
     if store is not None:
         common.tell_notices(store)
-    run = held[0] if held else None
     if as_json:
-        judged = common.judged([run]) if run else []
+        judged = common.judged([run for run, _ in held if run is not None])
         json.show(
             ((run, state) for run, state, _ in judged),
-            held=held is not None,
-            pids=held[1] if held else [],
+            held=bool(held),
+            pids=[pid for _, pids in held for pid in pids],
         )
     elif held and not quiet:
-        by = shown_holder(held[1], run, None)
-        click.echo(f"{shown(name)} is held by {by}")
+        what = shown(name or lock_file or b"")
+        for run, pids in held:
+            orphan = ", an orphan" if run is not None and life(run.wrapper) == DEAD else ""
+            click.echo(f"{what} is held by {shown_holder(pids, run, None)}{orphan}")
     return 0 if held else 1

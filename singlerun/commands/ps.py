@@ -17,7 +17,7 @@ LATEST = 20
     short_help="Show what runs and waits.",
     epilog="Example: singlerun ps sync --json",
 )
-@click.argument("names", nargs=-1, type=common.Name(), metavar="[NAME]...")
+@click.argument("names", nargs=-1, type=common.NAME, metavar="[NAME]...")
 @click.option("-a", "--all", "ended", is_flag=True, help=f"Also the latest {LATEST} that ended.")
 @click.option("--tree", is_flag=True, help="Show nested runs below those that started them.")
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")

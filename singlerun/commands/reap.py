@@ -14,7 +14,7 @@ from singlerun.store.base import LOST, STOPPED
     short_help="Close what dead owners left open.",
     epilog="Example: @reboot singlerun reap",
 )
-@click.argument("names", nargs=-1, type=common.Name(), metavar="[NAME]...")
+@click.argument("names", nargs=-1, type=common.NAME, metavar="[NAME]...")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @click.option(
     "--kill-orphans", is_flag=True,

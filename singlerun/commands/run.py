@@ -5,27 +5,9 @@ from typing import Any
 import click
 
 from singlerun import runner
-from singlerun.errors import UsageError
+from singlerun.commands.common import Read
 from singlerun.job import Job
 from singlerun.options import RUN_OPTIONS, Option
-
-
-class _Value(click.ParamType):  # type: ignore[type-arg]  # as in common.py
-    """The type of an option in the table."""
-
-    def __init__(self, option: Option) -> None:
-        self.name = option.metavar or ""
-        self._read = option.read
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._read(value)
-        except UsageError as error:
-            self.fail(str(error.args[0]), param, ctx)
 
 
 def _click_option(option: Option) -> click.Option:
@@ -33,7 +15,7 @@ def _click_option(option: Option) -> click.Option:
         return click.Option([*option.flags, option.dest], is_flag=True, help=option.help)
     return click.Option(
         [*option.flags, option.dest],
-        type=_Value(option),
+        type=Read(option.metavar, option.read),
         metavar=option.metavar,
         multiple=option.many,
         help=option.help,

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 from conftest import need
@@ -114,8 +115,6 @@ def test_is_running_asks_the_lock_and_not_the_record(cli):
     need("flock")
     cli.run("-n", "x", "true")
     assert cli.run("is-running", "x").returncode == 1
-    import subprocess
-
     with subprocess.Popen(
         ["flock", cli.lock_path("x"), "sh", "-c", "echo held; exec cat"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -157,3 +156,30 @@ def test_version(cli):
     from singlerun import __version__
 
     assert cli.run("--version").stdout == f"singlerun {__version__}\n"
+
+
+def test_is_running_names_all_who_share(cli):
+    with cli.hold("-s", "-n", "x") as one, cli.hold("-s", "-n", "x") as other:
+        document = json.loads(cli.run("is-running", "x", "--json").stdout)
+        assert document["pids"] == [one.pid, other.pid]
+        assert len(document["runs"]) == 2
+        assert cli.run("is-running", "x").stdout.count("\n") == 2
+
+
+def test_is_running_of_a_lock_file(cli, tmp_path):
+    path = str(tmp_path / "chosen")
+    assert cli.run("is-running", "--lock-file", path).returncode == 1
+    with cli.hold("--lock-file", path) as holding:
+        result = cli.run("is-running", "--lock-file", path)
+        assert result.returncode == 0
+        assert f"PID {holding.pid} " in result.stdout
+    assert cli.run("is-running", "--lock-file", path).returncode == 1
+    with subprocess.Popen(
+        ["flock", path, "sh", "-c", "echo held; exec cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
+        other.stdout.readline()
+        assert cli.run("is-running", "--lock-file", path).returncode == 0
+        other.stdin.close()
+    assert cli.run("is-running").returncode == 2
+    assert cli.run("is-running", "x", "--lock-file", path).returncode == 2
