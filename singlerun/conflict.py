@@ -61,8 +61,7 @@ class Conflict:
                 if not living:
                     return None
                 if not self._await(living):
-                    self._hold.forget_created()
-                    self._hold.free()
+                    self._hold.abandon()
                     return self._refuse(living)
             return self._refuse([])
         except wait.InterruptedWaitError as interrupted:
@@ -119,7 +118,7 @@ class Conflict:
         finally:
             self._signals.defer_stops()
         if not ended:
-            self._hold.abandon()
+            self._hold.abandon()  # before anything is said: that may take its time
         return ended
 
     def _holding_ancestor(self, store: "SqliteStore") -> Run | None:

@@ -4,11 +4,15 @@ import click
 
 from singlerun import holder
 from singlerun.commands import common
+from singlerun.errors import RecordError
 from singlerun.owner import DEAD, life
+from singlerun.paths import StateDir
 from singlerun.render import json
+from singlerun.render.line import say
 from singlerun.render.refusal import holder as shown_holder
 from singlerun.render.text import shown
 from singlerun.store.base import Run
+from singlerun.store.sqlite import SqliteStore
 
 
 @click.command(
@@ -37,11 +41,11 @@ def command(
         raise click.UsageError("give a NAME, or a file with --lock-file")
     state = common.open_state(ctx, directory)
     store = common.open_store(state)
-    held: list[tuple[Run | None, list[int]]] = []
-    if lock_file is not None:
-        held = holder.of_file(lock_file, store)
-    elif name is not None and state is not None:
-        held = holder.of_name(name, state, store)
+    try:
+        held = _holders(name, lock_file, state, store)
+    except RecordError as error:  # the lock is the truth, the record only knows more about it
+        say(str(error))
+        held = _holders(name, lock_file, state, None)
     if store is not None:
         common.tell_notices(store)
     if as_json:
@@ -57,3 +61,13 @@ def command(
             orphan = ", an orphan" if run is not None and life(run.wrapper) == DEAD else ""
             click.echo(f"{what} is held by {shown_holder(pids, run, None)}{orphan}")
     return 0 if held else 1
+
+
+def _holders(
+    name: bytes | None, lock_file: bytes | None, state: StateDir | None, store: SqliteStore | None
+) -> list[tuple[Run | None, list[int]]]:
+    if lock_file is not None:
+        return holder.of_file(lock_file, store)
+    if name is None or state is None:
+        return []
+    return holder.of_name(name, state, store)

@@ -103,6 +103,8 @@ class Hold:
         two comes second frees them.
         """
         self._abandoned = True
+        if self._is_held:
+            self.forget_created()
         self.unlock()
         if self._place is not None:
             self._place.abandon()

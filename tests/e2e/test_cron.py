@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, demand_or_skip, eventually, need
+from conftest import PATIENCE, demand_or_skip, eventually, is_alive, need
 
 PROJECT = Path(__file__).parents[2]
 SENDMAIL = "/usr/sbin/sendmail"  # cron knows no other way to send mail
@@ -81,7 +81,7 @@ class User:
 
     def owns(self, process):
         try:
-            return process.stat().st_uid == self.uid
+            return process.stat().st_uid == self.uid and is_alive(process.name)
         except OSError:
             return False
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import blocked_on, eventually, is_alive, need
@@ -64,6 +65,19 @@ def terminal(cli, tmp_path):
     window.close()
 
 
+def children(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def await_resumption(pid):
+    """Wait until fg has continued a process: only then are the terminal's modes set for it."""
+
+    def resumed():
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+
+    eventually(resumed, "the resumption")
+
+
 def test_interrupt_ends_the_command_and_gives_130(cli, terminal):
     terminal.type("singlerun -n x sleep 60; echo status $?\n")
     eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
@@ -115,12 +129,12 @@ def test_interrupt_is_delivered_once(cli, terminal, tmp_path):
 
 def test_stop_and_continue(cli, terminal):
     terminal.type("singlerun -n x cat\n")
-    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    (run,) = eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
     for round_ in range(5):
         terminal.key("C-z")
         terminal.expect(r"Stopped +singlerun -n x cat\n+ready>$")
         terminal.type("clear; fg\n")
-        terminal.expect(r"^singlerun -n x cat$")
+        await_resumption(run["pid"])
         terminal.type(f"hello {round_}\n")
         terminal.expect(f"^hello {round_}\nhello {round_}$")
     terminal.key("C-d")
@@ -140,9 +154,11 @@ def test_background_job_that_reads_the_terminal_stops(cli, terminal):
     terminal.type("set -b; singlerun -n x cat &\n")
     terminal.expect(r"Stopped.* +singlerun -n x cat")
     # It did not stop with the run-log locked: this would take ten seconds and fail.
-    assert [run["state"] for run in cli.json("ps")] == ["running"]
+    (run,) = cli.json("ps")
+    assert run["state"] == "running"
+    (pid,) = children(run["wrapper_pid"])
     terminal.type("clear; fg\n")
-    terminal.expect("^singlerun -n x cat$")
+    await_resumption(pid)
     terminal.type("word\n")
     terminal.expect("^word\nword$")
     terminal.key("C-d")
