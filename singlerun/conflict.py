@@ -21,10 +21,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from singlerun.child import Signals
     from singlerun.job import Job
     from singlerun.lock import Hold
     from singlerun.recorder import Recorder
+    from singlerun.signals import Signals
     from singlerun.store.sqlite import SqliteStore
 
     Living = list[tuple[Run | None, list[int]]]

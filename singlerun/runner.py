@@ -11,12 +11,14 @@ kills this process frees nothing while the command lives.
 import os
 import time
 
-from singlerun import child, lock, owner
+from singlerun import lock, owner, program
+from singlerun.child import Child
 from singlerun.errors import CommandNotExecutableError, CommandNotFoundError, StateDirError
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
+from singlerun.signals import Signals
 from singlerun.store.base import STOPPED, Run, marks_of
 
 TYPE_CHECKING = False
@@ -35,7 +37,7 @@ def run(job: "Job") -> int:
         SinglerunError: the lock can't be had at all, the command can't be started, or a required
             record can't be kept.
     """
-    signals = child.Signals()
+    signals = Signals()
     recorder = Recorder(required=job.require_record)
     state = _state(job, recorder)
     if job.lock_file is not None:
@@ -102,9 +104,7 @@ def _take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
     return not recorder.attempt(lambda store: store.open_runs(job.names, job.lock_file), [])
 
 
-def _supervise(
-    job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signals: child.Signals
-) -> int:
+def _supervise(job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signals: Signals) -> int:
     """Run the command, again if the job asks for it; all under one hold of the lock."""
     number = signals.ending()
     attempts = 0
@@ -139,10 +139,10 @@ def _supervise(
 
 
 def _attempt(
-    job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signals: child.Signals
-) -> tuple[child.Child, Outcome]:
+    job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signals: Signals
+) -> tuple[Child, Outcome]:
     """Run the command once."""
-    env = child.environment()
+    env = program.environment()
     recorder.attempt(lambda store: store.start_run(this, marks_of(env)), None)
     marks = _mark(env, this)
     if number := signals.ending():  # recording may have taken its time
@@ -154,8 +154,8 @@ def _attempt(
     pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if job.linger else []
     try:
         if job.become:  # the command keeps the lock as long as it or a child of it lives
-            child.become(job.argv, env, hold.fds, signals)
-        command = child.Child(
+            program.become(job.argv, env, hold.fds, signals)
+        command = Child(
             job.argv,
             env,
             [*hold.fds, *pipe[1:]],

@@ -15,7 +15,7 @@ import pytest
 from conftest import BINARY, need
 
 import singlerun
-from singlerun import child, commands, duration, errors, job, options, paths, reaper
+from singlerun import commands, duration, errors, job, options, paths, reaper, signals
 from singlerun.commands import ps
 from singlerun.outcome import Outcome
 from singlerun.store import base, sqlite
@@ -355,7 +355,7 @@ def test_manual_names_the_files():
 
 def test_manual_names_the_signals():
     text = "\n".join(section(PREFIX, "SIGNALS"))
-    passed_on = {signal.Signals(number).name for number in (*child.ENDING, *child.TELLING)}
+    passed_on = {signal.Signals(number).name for number in (*signals.ENDING, *signals.TELLING)}
     named = set(re.findall(r"\bDv (SIG\w+)", text))
     assert named - {"SIGKILL"} == passed_on
     assert f"{job.KILL_AFTER:.0f} seconds later" in text

@@ -12,6 +12,7 @@ OURS = {
     "singlerun.job", "singlerun.lock", "singlerun.lock.flock", "singlerun.lock.line",
     "singlerun.options",
     "singlerun.outcome", "singlerun.owner", "singlerun.paths", "singlerun.recorder",
+    "singlerun.program", "singlerun.signals",
     "singlerun.render", "singlerun.render.line", "singlerun.render.text", "singlerun.runner",
     "singlerun.store", "singlerun.store.base", "singlerun.store.migrations",
     "singlerun.store.sqlite",

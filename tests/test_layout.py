@@ -8,7 +8,8 @@ import singlerun
 ROOT = Path(singlerun.__file__).parent
 FLOORS = [
     {"errors", "outcome", "duration", "owner", "processes", "family"},
-    {"paths", "job", "options"},
+    {"paths", "job", "options", "signals"},
+    {"program"},
     {"child", "lock", "store"},
     {"render"},
     {"recorder", "reaper", "holder"},

@@ -259,8 +259,8 @@ def test_tables_fit_eighty_columns_in_colour(cli, tmp_path):
             assert len(rows) == 3, screen
             assert all(len(line) <= 80 for line in screen.splitlines())
             assert "\x1b[32m" in terminal.screen("-e"), "running is green"
-            terminal.type("clear; export NO_COLOR=1; singlerun ps; echo end\n")
-            terminal.expect("^end$")
+            terminal.type("clear; export NO_COLOR=1; singlerun ps; echo colourless\n")
+            terminal.expect("^colourless$")
             assert "\x1b[32m" not in terminal.screen("-e")
     finally:
         terminal.close()

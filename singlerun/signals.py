@@ -1,0 +1,100 @@
+"""The signals of this process while it runs a command.
+
+They are not caught but blocked, and taken one by one with sigwaitinfo(2): there is no moment in
+which one can be missed, or interrupt what must not be interrupted.
+"""
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    import _signal
+
+ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT)
+"""They go to the command's whole group, and begin its end."""
+TELLING = (
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+    _signal.SIGALRM,
+    _signal.SIGVTALRM,
+    _signal.SIGPROF,
+    _signal.SIGIO,
+)
+"""They go to the command alone."""
+STOPPING = {_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU}
+"""What a terminal stops a whole group with. We stop when the command has, and not before: else we
+could do so with the run-log locked, and everybody else would wait for us."""
+
+SI_KERNEL = 0x80
+"""siginfo's code for what the kernel sent by itself, as a terminal does (sigaction(2))."""
+
+
+class Signals:
+    """The signals of this process while it runs a command: blocked from ``block`` on."""
+
+    def __init__(self) -> None:
+        self.terminal = _has_terminal()
+        # An ignored signal (nohup) stays ignored, here and in the command.
+        watched = [*ENDING, *TELLING, *((_signal.SIGCONT,) if self.terminal else ())]
+        self.watched = {
+            number for number in watched if _signal.getsignal(number) is not _signal.SIG_IGN
+        }
+        if _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_IGN:
+            # Else the kernel throws our child's status away (wait(2), notes).
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        self.ending_watched = self.watched & set(ENDING)
+        self._stopping = STOPPING if self.terminal else set()
+        self.inherited = _signal.pthread_sigmask(
+            _signal.SIG_BLOCK, self.watched | self._stopping | {_signal.SIGCHLD}
+        )
+
+    def pending(self) -> set[int]:
+        """Give the signals that ask to end and have come already."""
+        return {int(number) for number in self.ending_watched & _signal.sigpending()}
+
+    def ending(self) -> int | None:
+        """Give one signal that asks to end and has come already, None if none has."""
+        return min(self.pending(), default=None)
+
+    def sleep(self, seconds: float) -> int | None:
+        """Sleep, unless a signal asks to end: give its number then."""
+        deadline = time.monotonic() + seconds
+        self.admit_stops()
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                came = _signal.sigtimedwait(self.ending_watched, left)
+                if came is not None:
+                    return came.si_signo
+        finally:
+            self.defer_stops()
+        return self.ending()
+
+    def restore(self) -> None:
+        """Let signals in again as before."""
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.inherited)
+
+    def admit_stops(self) -> None:
+        """Let Ctrl-Z stop this process, while there is no command that would stop with it."""
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._stopping)
+
+    def defer_stops(self) -> None:
+        """Stop only when the command does; ends what admit_stops began."""
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, self._stopping)
+
+    def stop(self, number: int) -> None:
+        """Stop this process with the signal that stopped the command, until it is continued."""
+        os.kill(os.getpid(), number)
+        if number in self._stopping:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, {number})
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
