@@ -108,19 +108,20 @@ def kill(run: "Run", pids: list[int]) -> bool:
 
     deadline = time.monotonic() + GRACE
     number = signal.SIGTERM
+    told: set[int] = set()
     while left := {*pids, *survivors(run)}:
         if run.command_pid in left and run.command_pid is not None:
             left.update(processes.group(run.command_pid))
-        if not _signal_all(run, left, number):
+        if not _signal_all(run, left - told, number):
             return False
-        # Who starts others when it gets TERM starts them anew: look, and send, until none is left.
-        if processes.await_end(left, 1):
-            pids = []
+        told |= left
+        processes.await_end(left, 1)
+        # Who is asked to end may start others instead: look, and send, until none is left.
+        pids = [pid for pid in left if processes.is_live(pid)]
         if time.monotonic() > deadline:
             if number == signal.SIGKILL:
-                return False
-            number, deadline = signal.SIGKILL, deadline + GRACE
-        pids = [pid for pid in pids if processes.is_live(pid)]
+                return not pids
+            number, told, deadline = signal.SIGKILL, set(), deadline + GRACE
     return True
 
 

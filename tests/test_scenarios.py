@@ -64,17 +64,10 @@ def holders(path):
     return [int(line.split()[4]) for line in lines if f":{inode} " in line and "->" not in line]
 
 
-def waiting(cli):
-    """Give the PIDs of the wrappers that wait: by the run-log, or by the kernel where none is."""
-    if (cli.dir / "singlerun.db").is_file():
-        return {run["wrapper_pid"] for run in cli.json("ps") if run["state"] == "waiting"}
-    return asleep_for_a_lock()
-
-
-def asleep_for_a_lock():
-    """Give the PIDs of those who sleep until somebody lets a flock go."""
+def waits(process):
+    """Tell whether a wrapper sleeps until somebody lets a flock go."""
     fields = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return {int(field[5]) for field in fields if field[1:3] == ["->", "FLOCK"]}
+    return any(field[1:3] == ["->", "FLOCK"] and int(field[5]) == process.pid for field in fields)
 
 
 def kill_all(holding):
@@ -261,7 +254,7 @@ def test_s13_transfers_between_accounts_neither_deadlock_nor_lose_money(cli, tmp
             )
             for giver, taker in [("anna", "bernd"), ("bernd", "anna")] * 4 + [("anna", "bernd")]
         ]  # fmt: skip
-        eventually(lambda: len(waiting(cli)) == len(transfers), "the waiting of all")
+        eventually(lambda: all(map(waits, transfers)), "the waiting of all")
         both.release()
         assert [transfer.wait(PATIENCE) for transfer in transfers] == [0] * len(transfers)
     assert {name: int(path.read_text()) for name, path in accounts.items()} == {
@@ -305,7 +298,7 @@ def test_s15_every_run_leaves_a_record_of_start_and_end(cli, tmp_path):
         ends(75, "refused", "true", options=["--wait-for", "0.01"])
         waiter = cli.start("-n", "job", "-w", "true")
         wanted.append(("true", "stopped"))
-        eventually(lambda: waiting(cli) == {waiter.pid}, "the waiting")
+        eventually(lambda: waits(waiter), "the waiting")
         waiter.terminate()
         assert waiter.wait(PATIENCE) == 143
         holding.wrapper.terminate()
@@ -343,7 +336,7 @@ def test_s16_the_end_is_recorded_before_the_lock_is_free(cli):
         waiter = cli.start(
             "-w", "-n", "job", BINARY, "history", "job", "--json", stdout=subprocess.PIPE
         )
-        eventually(lambda: waiting(cli) == {waiter.pid}, "the waiting")
+        eventually(lambda: waits(waiter), "the waiting")
         database.execute("BEGIN IMMEDIATE")
         holding.wrapper.stdin.close()
         eventually(
@@ -403,8 +396,7 @@ def test_s21_the_one_that_waits_longest_is_next(cli, tmp_path):
         for number in range(8):
             command = ["sh", "-c", f"echo {number} >> {witness}"]
             waiters.append(cli.start("-w", "-n", "sentry", *command))
-            eventually(lambda: waiting(cli) == {waiter.pid for waiter in waiters}, "the waiting")
-            eventually(lambda: waiters[-1].pid in asleep_for_a_lock(), "its place in line")
+            eventually(lambda: waits(waiters[-1]), "its place in line")
         for number in (0, 4, 1):
             waiters[number].kill()
             waiters[number].wait(PATIENCE)
@@ -422,7 +414,7 @@ def test_s21_who_has_the_lock_does_not_wait_behind_those_who_want_it(cli):
         eventually(lambda: lock.exists() and holders(lock) == [first.pid], "the first's lock")
         first.send_signal(signal.SIGSTOP)
     second = cli.start("-w", "-n", "sentry", "true")
-    eventually(lambda: second.pid in asleep_for_a_lock(), "the waiting")
+    eventually(lambda: waits(second), "the waiting")
     first.send_signal(signal.SIGCONT)
     assert (first.wait(PATIENCE), second.wait(PATIENCE)) == (0, 0)
 
@@ -487,7 +479,7 @@ def test_s23_jobs_on_different_records_do_not_wait_for_each_other(cli):
     patient = ["--wait-for", "20"]
     with cli.hold("-n", "invoice:42") as first, cli.hold(*patient, "-n", "invoice:43"):
         third = cli.start(*patient, "-n", "invoice:42", "true")
-        eventually(lambda: waiting(cli) == {third.pid}, "the waiting")
+        eventually(lambda: waits(third), "the waiting")
         first.release()
         assert third.wait(PATIENCE) == 0
         assert [run["name"] for run in cli.json("ps")] == ["invoice:43"], "still at work"
@@ -531,9 +523,8 @@ def import_all(cli, tmp_path, prefix):
         has_looked = {source for source in SOURCES if words(outputs[source])}
         if not has_looked - looked:
             return None
-        waits = waiting(cli)
-        waits = {source for source in SOURCES if importers[source].pid in waits}
-        return has_looked - looked if len(has_looked | waits) == len(SOURCES) else None
+        wait = {source for source in SOURCES if waits(importers[source])}
+        return has_looked - looked if len(has_looked | wait) == len(SOURCES) else None
 
     while len(looked) < len(SOURCES):
         for source in eventually(all_have_looked_or_wait, "the look of an importer"):

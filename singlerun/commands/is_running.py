@@ -1,5 +1,7 @@
 """``singlerun is-running``: for scripts and buttons."""
 
+import sys
+
 import click
 
 from singlerun import holder
@@ -7,7 +9,7 @@ from singlerun.commands import common
 from singlerun.errors import RecordError
 from singlerun.owner import DEAD, life
 from singlerun.paths import StateDir
-from singlerun.render import json
+from singlerun.render import json, runs
 from singlerun.render.line import say
 from singlerun.render.refusal import holder as shown_holder
 from singlerun.render.text import shown
@@ -48,14 +50,18 @@ def command(
         held = _holders(name, lock_file, state, None)
     if store is not None:
         common.tell_notices(store)
+    judged = common.judged([run for run, _ in held if run is not None])
     if as_json:
-        judged = common.judged([run for run, _ in held if run is not None])
         json.show(
             ((run, state) for run, state, _ in judged),
             held=bool(held),
             pids=[pid for _, pids in held for pid in pids],
         )
-    elif held and not quiet:
+    elif quiet:
+        pass
+    elif judged and sys.stdout.isatty():
+        runs.show_open(judged, {})
+    else:
         what = shown(name or lock_file or b"")
         for run, pids in held:
             orphan = ", an orphan" if run is not None and life(run.wrapper) == DEAD else ""

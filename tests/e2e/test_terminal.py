@@ -251,12 +251,13 @@ def test_tables_fit_eighty_columns_in_colour(cli, tmp_path):
         with cli.hold("-n", "a-rather-long-name-" * 4):
             terminal.type("clear; singlerun ps; singlerun history; singlerun --help | cat\n")
             terminal.expect("singlerun ps\n")
-            terminal.type("clear; singlerun ps; singlerun ps -a; singlerun history; echo end\n")
+            looks = ["ps", "ps -a", "history", f"is-running {'a-rather-long-name-' * 4}"]
+            terminal.type(f"clear; {'; '.join('singlerun ' + look for look in looks)}; echo end\n")
             terminal.expect("^end$")
             screen = terminal.screen()
             assert "…" in screen
             rows = [line for line in screen.splitlines() if "running" in line]
-            assert len(rows) == 3, screen
+            assert len(rows) == 4, screen
             assert all(len(line) <= 80 for line in screen.splitlines())
             assert "\x1b[32m" in terminal.screen("-e"), "running is green"
             terminal.type("clear; export NO_COLOR=1; singlerun ps; echo colourless\n")
