@@ -123,7 +123,7 @@ def is_alive(pid):
 def signals_in(status):
     """Read the signal masks of a /proc/PID/status, as numbers by name.
 
-    Without 32 and 33: glibc keeps them for itself, and its posix_spawn(3) ignores them in the child.
+    Without 32 and 33, which are glibc's own: its posix_spawn(3) ignores them in the child.
     """
     lines = (line.split() for line in status.splitlines())
     return {name: int(mask, 16) & ~(3 << 31) for name, mask in lines}
