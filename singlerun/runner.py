@@ -19,11 +19,15 @@ from singlerun.paths import StateDir, lift, state_path
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.signals import Signals
-from singlerun.store.base import STOPPED, Run, marks_of
+from singlerun.store.base import REFUSED, STOPPED, Run, marks_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.job import Job
+
+
+class _LockLostError(Exception):
+    """The lock file was deleted before the start was recorded: another may hold a new one."""
 
 
 class _StoppedError(Exception):
@@ -48,14 +52,18 @@ def run(job: "Job") -> int:
     recorder.open(state)
     if job.jitter and (number := signals.sleep(jitter_of(job))):
         return 128 + number
-    this = _asked(job)
-    if not _take_at_once(job, hold, recorder):
-        from singlerun.conflict import Conflict  # noqa: PLC0415 - unusual
+    while True:
+        this = _asked(job)
+        if not _take_at_once(job, hold, recorder):
+            from singlerun.conflict import Conflict  # noqa: PLC0415 - unusual
 
-        status = Conflict(job, this, hold, recorder, signals).meet()
-        if status is not None:
-            return status
-    return _supervise(job, this, hold, recorder, signals)
+            status = Conflict(job, this, hold, recorder, signals).meet()
+            if status is not None:
+                return status
+        try:
+            return _supervise(job, this, hold, recorder, signals)
+        except _LockLostError:
+            hold.free()
 
 
 def _state(job: "Job", recorder: Recorder) -> StateDir | None:
@@ -145,6 +153,12 @@ def _attempt(
     env = program.environment()
     recorder.attempt(lambda store: store.start_run(this, marks_of(env)), None)
     marks = _mark(env, this)
+    if not hold.is_current():
+        # Who takes a lock looks for open runs after it, and we look at the lock after our run is
+        # recorded. So of two whose lock files differ, because one was deleted, one sees the other.
+        this.detail = "the lock file was deleted in the moment of the start"
+        recorder.attempt(lambda store: store.refuse_run(this, REFUSED), None)
+        raise _LockLostError
     if number := signals.ending():  # recording may have taken its time
         raise _StoppedError(number)
     if job.become:

@@ -96,6 +96,10 @@ class Hold:
         if self._abandoned:
             self.unlock()
 
+    def is_current(self) -> bool:
+        """Tell whether the files that were locked are still those at their paths."""
+        return all(file.is_current() for file in self._files)
+
     def abandon(self) -> None:
         """Leave no trace of a wait that did not end well; the process ends after this.
 

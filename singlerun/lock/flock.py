@@ -61,7 +61,7 @@ class FlockFile:
 
     def forget_created(self) -> None:
         """Delete the file if opening it made it; only with the lock held."""
-        if self.created and self.fd >= 0 and self._is_current():
+        if self.created and self.fd >= 0 and self.is_current():
             try:
                 os.unlink(self.path)
             except FileNotFoundError:
@@ -80,7 +80,7 @@ class FlockFile:
             try:
                 fcntl.flock(self.fd, operation)
             except BlockingIOError:
-                if self._is_current():
+                if self.is_current():
                     return False
             except OSError as error:
                 self.close()
@@ -88,11 +88,11 @@ class FlockFile:
                     os.fsdecode(self.path), reason(error), "put it on a local file system"
                 ) from error
             else:
-                if self._is_current():
+                if self.is_current():
                     return True
             self.close()
 
-    def _is_current(self) -> bool:
+    def is_current(self) -> bool:
         """Tell whether the open file is still the one at its path."""
         mine = os.fstat(self.fd)
         try:

@@ -2,13 +2,14 @@
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
 import time
 from pathlib import Path
 
-from conftest import PATIENCE, demand_or_skip, eventually, is_alive
+from conftest import PATIENCE, demand_or_skip, eventually, is_alive, need
 
 KILLS = 300
 ABREAST = 4
@@ -209,7 +210,7 @@ def test_thousands_of_cycles_with_deletions_never_show_two(cli, tmp_path):
     """Eight at it at once, while somebody keeps deleting the lock file."""
     witness = tmp_path / "witness"
     script = (
-        f'for i in $(seq 25); do {cli.binary} -q -n x sh -c "'
+        f'for i in $(seq 40); do {cli.binary} -q -n x sh -c "'
         f"mkdir {tmp_path}/busy || echo overlap >> {witness}; rmdir {tmp_path}/busy; "
         f'echo ran >> {witness}"; done'
     )
@@ -450,3 +451,26 @@ def test_a_read_only_file_system_does_not_keep_a_job_from_its_lock(cli, tmp_path
         assert "without a record" in result.stderr
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_lock_file_deleted_between_the_lock_and_the_record_of_the_start(cli):
+    """One is late: it has its lock, has seen no open run, and is not in the record itself yet.
+
+    Meanwhile its lock file is replaced, and another locks the new one.
+    """
+    need("strace")
+    cli.run("-n", "x", "true")
+    # The fourth flock(2) is that around the record of the start; the first is the lock itself.
+    late = ["strace", "-f", "-qq", "-e", "trace=flock", "-o", "/dev/null"]
+    late += ["-e", "inject=flock:delay_enter=3000000:when=4"]
+    with subprocess.Popen(
+        [*late, cli.binary, "-q", "-n", "x", "cat"], env=cli.env, stdin=subprocess.PIPE
+    ) as one:
+        inode = cli.lock_path("x").stat().st_ino
+        held = re.compile(rf"FLOCK +ADVISORY +WRITE \d+ \S+:{inode} ")
+        eventually(lambda: held.search(Path("/proc/locks").read_text()), "the lock")
+        cli.lock_path("x").unlink()
+        cli.lock_path("x").touch(0o600)
+        with cli.hold("-n", "x"):
+            assert one.wait(PATIENCE) == 75
+            assert [run["state"] for run in cli.json("ps")] == ["running"]

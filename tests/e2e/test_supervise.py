@@ -44,7 +44,7 @@ def test_the_whole_tree_dies_who_ignores_and_who_left_too(cli, leader):
     """A leader that stays, and one that ends at the signal, before its children."""
     stay = leader if leader != "exit 0" else "trap 'exit 0' TERM; while :; do sleep 0.02; done"
     wrapper = cli.start(
-        "-n", "x", "-t", "1", "-k", "0.3", "sh", "-c", TREE + stay,
+        "-n", "x", "-t", "3", "-k", "0.3", "sh", "-c", TREE + stay,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     pids = [int(wrapper.stdout.readline()) for _ in range(5)]
