@@ -78,13 +78,13 @@ def disorder(directory, env, waiters, chance):
         if chance.random() < 1 / 3:
             fates[number] = chance.choice(["kill", "time out"])
             policy = ["--wait-for", "0.5"] if fates[number] == "time out" else ["-w"]
-        before = len(list(line.glob("*"))) if line.exists() else 0
         command = ["sh", "-c", NOTE, str(number), str(witness)]
         process = subprocess.Popen([SINGLERUN, "-q", "-n", "x", *policy, *command], env=env)
         started.append(process)
+        ticket = f"*-{process.pid}"
         wait_for(
-            lambda before=before, process=process: (
-                process.poll() is not None or len(list(line.glob("*"))) != before
+            lambda process=process, ticket=ticket: (
+                process.poll() is not None or any(line.glob(ticket))
             )
         )
     for number, fate in fates.items():
