@@ -9,6 +9,7 @@ import signal
 import time
 
 from singlerun import processes
+from singlerun.signals import ENDING
 
 
 class Family:
@@ -36,8 +37,8 @@ class Family:
         self._known.update(processes.marked(*self._marks))
         if self._owns_group:
             self._known.update(processes.group(self.leader))
-        for pid in (*self._known, *((os.getpid(),) if self._adopted else ())):
-            self._known.update(processes.descendants(pid))
+        ours = (os.getpid(),) if self._adopted else ()
+        self._known.update(processes.descendants((*self._known, *ours)))
         return [pid for pid in self._known if processes.is_live(pid)]
 
     def send(self, number: int) -> None:
@@ -50,7 +51,7 @@ class Family:
         for pid in live:
             if not (self._owns_group and _group_of(pid) == self.leader):
                 _kill(pid, number)
-            if number in {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}:
+            if number in ENDING:
                 _kill(pid, signal.SIGCONT)
 
     def end(self, deadline: float) -> None:

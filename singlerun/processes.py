@@ -89,33 +89,32 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def _live() -> "Iterator[tuple[int, list[bytes]]]":
+    """Give the live processes, each with its fields in /proc/PID/stat."""
+    for pid in pids():
+        try:
+            fields = stat_fields(pid)
+        except OSError:
+            continue
+        if len(fields) > 2 and fields[0] not in {b"Z", b"X"}:
+            yield pid, fields
+
+
 def group(leader: int) -> list[int]:
     """Give the PIDs of the live processes whose process group is ``leader``."""
-    found = []
-    for pid in pids():
-        try:
-            fields = stat_fields(pid)
-            if int(fields[2]) == leader and fields[0] not in {b"Z", b"X"}:
-                found.append(pid)
-        except (OSError, IndexError):
-            continue
-    return found
+    return [pid for pid, fields in _live() if int(fields[2]) == leader]
 
 
-def descendants(ancestor: int) -> list[int]:
-    """Give the PIDs of the live children of ``ancestor``, their children, and so on."""
+def descendants(ancestors: "Iterable[int]") -> list[int]:
+    """Give the PIDs of the live children of these processes, their children, and so on."""
     children: dict[int, list[int]] = {}
-    for pid in pids():
-        try:
-            fields = stat_fields(pid)
-            if fields[0] not in {b"Z", b"X"}:
-                children.setdefault(int(fields[1]), []).append(pid)
-        except (OSError, IndexError):
-            continue
+    for pid, fields in _live():
+        children.setdefault(int(fields[1]), []).append(pid)
     found: list[int] = []
-    parents = [ancestor]
+    parents = list(ancestors)
     while parents:
-        born = children.get(parents.pop(), [])
+        # Taken out, so that nobody is gone over twice who is both an ancestor and a descendant.
+        born = children.pop(parents.pop(), [])
         found += born
         parents += born
     return found

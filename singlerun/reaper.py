@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from singlerun.paths import StateDir
     from singlerun.store.base import Run, Store
 
-RUNNING, ORPHAN, ZOMBIE = "running", "orphan", "zombie"
+ORPHAN, ZOMBIE = "orphan", "zombie"
 GRACE = 10.0
 """Seconds between TERM and KILL for an orphan."""
 

@@ -152,6 +152,30 @@ def demand_or_skip(why):
     pytest.skip(why)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of one megabyte, which is easily full."""
+    if os.geteuid() != 0:
+        demand_or_skip("only root can mount a file system")
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", path]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        demand_or_skip(f"no file system can be mounted: {mounted.stderr}")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def fill(disk):
+    with open(disk / "filler", "ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+
 def pytest_sessionfinish(session):
     """Where nothing may be skipped, no skip goes unnoticed, however it was asked for."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")

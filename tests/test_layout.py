@@ -7,9 +7,9 @@ import singlerun
 
 ROOT = Path(singlerun.__file__).parent
 FLOORS = [
-    {"errors", "outcome", "duration", "owner", "processes", "family"},
+    {"errors", "outcome", "duration", "owner", "processes"},
     {"paths", "job", "options", "signals"},
-    {"program"},
+    {"program", "family"},
     {"child", "lock", "store"},
     {"render"},
     {"recorder", "reaper", "holder"},
@@ -20,7 +20,7 @@ FLOORS = [
 ]
 WITHIN = {
     # Who asks whom on one floor, where that is not a circle of modules at import time.
-    ("duration", "errors"), ("processes", "owner"), ("family", "processes"), ("child", "lock"),
+    ("duration", "errors"), ("processes", "owner"), ("child", "lock"),
     ("holder", "reaper"),
     ("reaper", "holder"), ("fastpath", "commands"), ("job", "options"),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import demand_or_skip, need
+from conftest import demand_or_skip, fill, need
 
 ROOT = os.geteuid() == 0
 
@@ -133,54 +133,41 @@ def test_state_directory_of_another_user(cli):
     one_line(cli.run("true"), 125, "user 12345", "SINGLERUN_DIR")
 
 
-def test_user_after_root_is_told_whose_it_is(cli, tmp_path):
+def as_another_user(directory, *arguments, env):
+    """Run a copy of the package as a user who has no entry in the password database.
+
+    Not the installed script: its interpreter may stand where that user can't go.
+    """
     if not ROOT:
         demand_or_skip("only root can become another user")
     need("setpriv")
     python = shutil.which("python3", path="/usr/bin")
     if python is None:
         demand_or_skip("no interpreter that another user may execute")
-    cli.run("-n", "x", "true")
-    # Not through the installed script: its interpreter may stand where that user can't go.
-    code = tmp_path / "code"
     import singlerun
 
+    code = directory / "code"
     shutil.copytree(os.path.dirname(singlerun.__file__), code / "singlerun")
     subprocess.run(["chmod", "-R", "a+rX", code], check=True)
-    for directory in (tmp_path, *tmp_path.parents):
-        if str(directory).startswith("/tmp/"):
-            directory.chmod(0o755)
-    result = subprocess.run(
-        ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups",
-         python, "-m", "singlerun", "-n", "x", "true"],
-        env=cli.env | {"PYTHONPATH": str(code)}, capture_output=True, text=True, check=False,
-        cwd=code,
+    for above in (directory, *directory.parents):
+        if str(above).startswith("/tmp/"):
+            above.chmod(0o755)
+    who = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+    return subprocess.run(
+        [*who, python, "-m", "singlerun", *arguments],
+        env=env | {"PYTHONPATH": str(code)}, capture_output=True, text=True, check=False, cwd=code,
     )  # fmt: skip
+
+
+def test_user_after_root_is_told_whose_it_is(cli, tmp_path):
+    cli.run("-n", "x", "true")
+    result = as_another_user(tmp_path, "-n", "x", "true", env=cli.env)
     one_line(result, 125, "SINGLERUN_DIR")
     assert "permission denied" in result.stderr or "belongs to user 0" in result.stderr
 
 
-def test_user_without_a_home_is_told_what_to_do(tmp_path, cli):
-    if not ROOT:
-        demand_or_skip("only root can become another user")
-    need("setpriv")
-    python = shutil.which("python3", path="/usr/bin")
-    if python is None:
-        demand_or_skip("no interpreter that another user may execute")
-    import singlerun
-
-    code = tmp_path / "code"
-    shutil.copytree(os.path.dirname(singlerun.__file__), code / "singlerun")
-    subprocess.run(["chmod", "-R", "a+rX", code], check=True)
-    for directory in (tmp_path, *tmp_path.parents):
-        if str(directory).startswith("/tmp/"):
-            directory.chmod(0o755)
-    result = subprocess.run(
-        ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups",
-         python, "-m", "singlerun", "true"],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(code)}, capture_output=True, text=True,
-        check=False, cwd=code,
-    )  # fmt: skip
+def test_user_without_a_home_is_told_what_to_do(tmp_path):
+    result = as_another_user(tmp_path, "true", env={"PATH": "/usr/bin:/bin"})
     one_line(result, 125, "12345", "password database", "SINGLERUN_DIR")
 
 
@@ -312,30 +299,6 @@ def test_database_that_another_process_keeps_locked(cli):
         assert "locked" in look.stderr
     finally:
         database.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of one megabyte, which is easily full."""
-    if not ROOT:
-        demand_or_skip("only root can mount a file system")
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", path]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        demand_or_skip(f"no file system can be mounted: {mounted.stderr}")
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
-
-
-def fill(disk):
-    with open(disk / "filler", "ab", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
 
 
 @pytest.mark.parametrize("begun", [False, True])

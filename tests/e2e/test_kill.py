@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from conftest import PATIENCE, demand_or_skip, eventually, is_alive, need
+from conftest import PATIENCE, eventually, fill, is_alive, need
 
 KILLS = 300
 ABREAST = 4
@@ -317,31 +317,18 @@ def test_state_directory_reached_through_a_link_and_deleted(cli, tmp_path):
         assert cli.run("-n", "x", "true").returncode == 75
 
 
-def test_an_orphan_is_not_forgotten_because_the_disk_is_full(cli, tmp_path):
+def test_an_orphan_is_not_forgotten_because_the_disk_is_full(cli, small_disk):
     """Closing the dead waiter's record fails; that must not hide who lives."""
-    if os.geteuid() != 0:
-        demand_or_skip("only root can mount a file system")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", disk], check=True)
-    try:
-        cli.dir = disk / "state"
-        cli.env["SINGLERUN_DIR"] = str(cli.dir)
-        wrapper, pid = hold_without_descriptor(cli, "x")
-        waiter = cli.start("-w", "-n", "x", "true")
-        eventually(lambda: [r for r in cli.json("ps") if r["state"] == "waiting"], "the waiting")
-        kill([waiter.pid, wrapper.pid])
-        wrapper.wait()
-        with open(disk / "filler", "ab", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
-        assert cli.run("-n", "x", "echo", "second").returncode == 75
-        kill([pid])
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+    cli.dir = small_disk / "state"
+    cli.env["SINGLERUN_DIR"] = str(cli.dir)
+    wrapper, pid = hold_without_descriptor(cli, "x")
+    waiter = cli.start("-w", "-n", "x", "true")
+    eventually(lambda: [r for r in cli.json("ps") if r["state"] == "waiting"], "the waiting")
+    kill([waiter.pid, wrapper.pid])
+    wrapper.wait()
+    fill(small_disk)
+    assert cli.run("-n", "x", "echo", "second").returncode == 75
+    kill([pid])
 
 
 def test_reap_looks_again_at_each_run(cli):
@@ -434,23 +421,15 @@ def test_who_is_refused_two_names_never_keeps_anybody_from_one(cli):
                 loop.wait()
 
 
-def test_a_read_only_file_system_does_not_keep_a_job_from_its_lock(cli, tmp_path):
-    if os.geteuid() != 0:
-        demand_or_skip("only root can mount a file system")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", disk], check=True)
-    try:
-        cli.dir = disk / "state"
-        cli.env["SINGLERUN_DIR"] = str(cli.dir)
-        cli.run("-n", "x", "true")
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        inner = f"{cli.binary} -q -n x true; echo inner $?"
-        result = cli.run("-n", "x", "sh", "-c", inner)
-        assert (result.returncode, result.stdout) == (0, "inner 75\n")
-        assert "without a record" in result.stderr
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+def test_a_read_only_file_system_does_not_keep_a_job_from_its_lock(cli, small_disk):
+    cli.dir = small_disk / "state"
+    cli.env["SINGLERUN_DIR"] = str(cli.dir)
+    cli.run("-n", "x", "true")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    inner = f"{cli.binary} -q -n x true; echo inner $?"
+    result = cli.run("-n", "x", "sh", "-c", inner)
+    assert (result.returncode, result.stdout) == (0, "inner 75\n")
+    assert "without a record" in result.stderr
 
 
 def test_lock_file_deleted_between_the_lock_and_the_record_of_the_start(cli):
