@@ -1,8 +1,11 @@
-"""What a job does when its lock is held: wait, refuse, or skip.
+"""What a job does when its lock is held: wait, refuse, skip, or replace who holds it.
 
 Two things can hold a name. One is the kernel lock. The other is a run whose lock was taken from it:
 its wrapper was killed and its command had closed the descriptor, or the lock file was deleted under
 it. The record knows those, so the lock alone is not enough to start.
+
+Who replaces stands in line like all others, and ends nobody before it is at the front: so each is
+replaced by the next, and none that came later gets in before one that came first.
 """
 
 import os
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from singlerun.job import Job
     from singlerun.lock import Hold
     from singlerun.recorder import Recorder
+    from singlerun.render.waiting import WaitingLine
+    from singlerun.replacement import Replacement
     from singlerun.signals import Signals
     from singlerun.store.sqlite import SqliteStore
 
@@ -60,7 +65,7 @@ class Conflict:
                 living = living_owners(self._job, self._hold, self._recorder)
                 if not living:
                     return None
-                if not self._await(living):
+                if not self._outlive(living):
                     self._hold.abandon()
                     return self._refuse(living)
             return self._refuse([])
@@ -84,13 +89,27 @@ class Conflict:
             taken = self._hold.try_in_turn()
         if taken or not self._job.wait_for:
             return taken
-        only_one = self._job.coalesce
-        taken = self._wait(lambda: self._hold.take(unless_occupied=only_one))
+        if self._job.replace:
+            taken = self._wait(self._hold.stand_in_line) and self._replacement().take()
+        else:
+            only_one = self._job.coalesce
+            taken = self._wait(lambda: self._hold.take(unless_occupied=only_one))
         if self._hold.out_of_line:
             say(f"waited without a place in line: {self._hold.out_of_line}")
         return taken
 
-    def _await(self, living: "Living") -> bool:
+    def _replacement(self) -> "Replacement":
+        from singlerun.replacement import Replacement  # noqa: PLC0415 - unusual
+
+        return Replacement(
+            self._job, self._run, self._hold, self._recorder,
+            signals=self._signals, wait=self._wait,
+        )  # fmt: skip
+
+    def _outlive(self, living: "Living") -> bool:
+        """Wait for the end of those who own our lock, or bring it about; tell whether it came."""
+        if self._job.replace:
+            return self._replacement().end(living)
         if not self._job.wait_for or not all(pids for _, pids in living):
             return False
         run, pids = living[0]
@@ -98,6 +117,8 @@ class Conflict:
             # Nobody is there who would end it: whoever waits should know.
             by = refusal.holder(pids, run, None)
             say(refusal.refusal(self._job.names, by, waited=None, orphan=True))
+        if self._job.slots:
+            return self._wait(lambda: reaper.await_one(living))
         return self._wait(lambda: reaper.await_ends(living))
 
     def _wait(self, block: "Callable[[], object]") -> bool:
@@ -110,16 +131,40 @@ class Conflict:
             if self._job.verbose:
                 say(f"waiting for {names(self._job.names)}")
         self._signals.admit_stops()
+        line = None if self._job.quiet else self._waiting_line()
+        tick = None if line is None else lambda: self._draw(line)
         try:
-            ended = wait.call(block, self._signals.ending_watched, self._deadline)
+            ended = wait.call(block, self._signals.ending_watched, self._deadline, tick)
         except wait.InterruptedWaitError:
             self._hold.abandon()
             raise
         finally:
+            if line is not None:
+                line.erase()
             self._signals.defer_stops()
         if not ended:
             self._hold.abandon()  # before anything is said: that may take its time
         return ended
+
+    def _waiting_line(self) -> "WaitingLine | None":
+        if not os.isatty(2):
+            return None
+        from singlerun.render.waiting import WaitingLine  # noqa: PLC0415 - for people only
+
+        return WaitingLine(self._job.names)
+
+    def _draw(self, line: "WaitingLine") -> None:
+        job, hold = self._job, self._hold
+
+        def look(store: "SqliteStore") -> "tuple[Run | None, list[int], int | None]":
+            run, pids = find(store.open_runs(job.names, job.lock_file), hold.paths)
+            if run is None:
+                return None, pids, None
+            name = next((name for name in job.names if name in run.names), run.names[0])
+            return run, pids, store.usual_ns(name, run.argv)
+
+        run, pids, usual_ns = self._recorder.attempt(look, (None, [], None))
+        line.draw(pids, run, usual_ns, hold.place)
 
     def _holding_ancestor(self, store: "SqliteStore") -> Run | None:
         """Find the run inside which this one was started and which holds what it would wait for.
@@ -135,7 +180,8 @@ class Conflict:
             same = above.lock_file == job.lock_file and (
                 job.lock_file is not None or set(above.names) & set(job.names)
             )
-            if above.state == RUNNING and same and not (above.shared and job.shared):
+            # Also one that shares it: somebody else may be before us, and wait for that one.
+            if above.state == RUNNING and same:
                 return above
             above = store.find(above.parent_id) if above.parent_id is not None else None
             if above is None:
@@ -144,7 +190,7 @@ class Conflict:
 
     def _coalesce(self) -> int:
         self._run.detail = "somebody waited already"
-        self._recorder.attempt(lambda store: store.refuse_run(self._run, SKIPPED), None)
+        self._recorder.refuse(self._run, SKIPPED)
         return 0
 
     def _refuse(self, living: "Living", *, nested: bool = False) -> int:
@@ -165,14 +211,17 @@ class Conflict:
         by = refusal.holder(pids, holder, usual)
         this.detail = f"held by {by}"
         state = SKIPPED if job.skip else REFUSED
-        self._recorder.attempt(lambda store: store.refuse_run(this, state), None)
+        self._recorder.refuse(this, state)
         if job.verbose or not (job.skip or job.quiet):
             waited = time.monotonic() - self._begun if job.wait_for else None
             if nested:
                 say(refusal.nested(held, by))
                 return job.conflict_status
+            if job.replace:
+                say(refusal.irreplaceable(held, by, stranger=holder is None))
+                return job.conflict_status
             orphan = holder is not None and life(holder.wrapper) == DEAD
-            say(refusal.refusal(held, by, waited=waited, orphan=orphan))
+            say(refusal.refusal(held, by, waited=waited, orphan=orphan, slots=job.slots))
         return job.conflict_status
 
 
@@ -186,7 +235,14 @@ def living_owners(job: "Job", hold: "Hold", recorder: "Recorder") -> "Living":
     created = hold.created
     if former:
         living += recorder.attempt(
-            lambda store: reaper.settle(store, former, shared=job.shared, proven=not created), []
+            lambda store: reaper.settle(
+                store,
+                former,
+                shared=job.shared or bool(job.slots),
+                proven=not created,
+                slots=job.slots,
+            ),
+            [],
         )
     if created:
         # No lock file and a new store: the state directory may have been deleted under a holder.
@@ -199,5 +255,5 @@ def stop_run(this: Run, recorder: "Recorder", number: int) -> int:
     """Record that a signal came before the command was started; give the exit status."""
     this.signal = number
     this.detail = "stopped before it started"
-    recorder.attempt(lambda store: store.refuse_run(this, STOPPED), None)
+    recorder.refuse(this, STOPPED)
     return 128 + number

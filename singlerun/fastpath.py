@@ -34,7 +34,7 @@ def main() -> "NoReturn":
                 stream.flush()
     except OSError:
         pass
-    # Skips what Python does at its end, 1 ms, and SQLite's closing (store/sqlite.py).
+    # Skips what Python does at its end, 1 ms, and SQLite's closing (store/database.py).
     os._exit(status)
 
 

@@ -17,6 +17,11 @@ RETRY_DELAY = 1.0
 LONGEST_DELAY = 86_400.0
 """Seconds at which the delay stops doubling."""
 
+UNABLE_AFTER_EXEC = (
+    "timeout", "retries", "restart", "linger", "on_success", "on_failure", "on_finish",
+)  # fmt: skip
+"""Options for which somebody must be there when the command ends."""
+
 
 class Job:
     """A command and its policy.
@@ -26,13 +31,15 @@ class Job:
         names: what it holds, at least one.
         lock_file: the file that the user chose to lock instead, or None.
         wait_for: seconds to wait at most; infinity to wait without end, 0 not to wait.
+        hooks: shell commands, by the event that they are run at.
         conflict_status: what to exit with if the lock is held.
     """
 
     __slots__ = (
-        "argv", "become", "coalesce", "conflict_status", "dir", "jitter", "kill_after", "linger",
-        "lock_file", "max_starts", "min_interval", "names", "quiet", "require_record", "restart",
-        "retries", "retry_delay", "shared", "skip", "timeout", "verbose", "wait_for",
+        "argv", "become", "coalesce", "conflict_status", "dir", "hooks", "jitter", "kill_after",
+        "linger", "lock_file", "max_starts", "min_interval", "names", "quiet", "replace",
+        "require_record", "restart", "retries", "retry_delay", "shared", "skip", "slots", "timeout",
+        "verbose", "wait_for",
     )  # fmt: skip
 
     def __init__(self, argv: list[str], options: "Mapping[str, Any]") -> None:
@@ -52,13 +59,20 @@ class Job:
             self.names = (self.lock_file or derived_name(argv),)
         self.dir: bytes | None = options["dir"]
         self.shared: bool = options["shared"]
+        self.slots: int | None = options["slots"]
+        if self.shared and self.slots is not None:
+            raise UsageError("--shared and --slots exclude each other")
         self.wait_for: float = float("inf") if options["wait"] else 0.0
         if options["wait_for"] is not None:
             self.wait_for = options["wait_for"]
         self.coalesce: bool = options["coalesce"]
-        if self.coalesce and options["wait_for"] is None:
+        self.replace: bool = options["replace"]
+        if (self.coalesce or self.replace) and options["wait_for"] is None:
             self.wait_for = float("inf")
         self.skip: bool = options["skip"]
+        for other in ("coalesce", "skip"):
+            if self.replace and options[other]:
+                raise UsageError(f"--replace and --{other} exclude each other")
         status = options["conflict_exit_code"]
         self.conflict_status: int = (0 if self.skip else 75) if status is None else status
         self.min_interval: float | None = options["min_interval"]
@@ -75,9 +89,24 @@ class Job:
         delay = options["retry_delay"]
         self.retry_delay: float = RETRY_DELAY if delay is None else delay
         self.become: bool = options["exec"]
-        for other in ("timeout", "retries", "restart", "linger"):
+        self.hooks: dict[str, str] = {
+            event: script
+            for event in ("success", "failure", "conflict", "finish")
+            if (script := options[f"on_{event}"]) is not None
+        }
+        unable = (
+            "timeout",
+            "retries",
+            "restart",
+            "linger",
+            "on_success",
+            "on_failure",
+            "on_finish",
+        )
+        for other in unable:
             if self.become and options[other]:
-                raise UsageError(f"--exec leaves nobody who could do what --{other} asks for")
+                flag = other.replace("_", "-")
+                raise UsageError(f"--exec leaves nobody who could do what --{flag} asks for")
         self.linger: bool = options["linger"]
         self.require_record: bool = options["require_record"]
         self.quiet: bool = options["quiet"]

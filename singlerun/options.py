@@ -91,6 +91,13 @@ def read_count(text: str) -> int:
     return int(text)
 
 
+def read_slots(text: str) -> int:
+    """Read how many may run at once."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text)):
+        raise UsageError(f"bad number of slots {text!r}: write 1 to 999")
+    return int(text)
+
+
 def read_rate(text: str) -> tuple[int, float]:
     """Read a number of starts and the seconds in which they may be."""
     count, slash, period = text.partition("/")
@@ -120,6 +127,10 @@ RUN_OPTIONS = (
         help="Lock this file, as flock(1) does.",
     ),
     Option("-s", "--shared", help="Take a shared (reader) lock."),
+    Option(
+        "-j", "--slots", metavar="N", read=read_slots,
+        help="Let N of them run at once instead of one.",
+    ),
     Option("-w", "--wait", help="If it is held, wait."),
     Option(
         "--wait-for", metavar="DURATION", read=duration.parse,
@@ -130,6 +141,7 @@ RUN_OPTIONS = (
         "-E", "--conflict-exit-code", metavar="N", read=read_status,
         help="If it is held, exit with N instead of 75.",
     ),
+    Option("--replace", help="If it is held, end the holder and take its place."),
     Option("--coalesce", help="If it is held, wait; but if somebody waits already, exit 0."),
     Option(
         "--min-interval", metavar="DURATION", read=duration.parse,
@@ -165,17 +177,21 @@ RUN_OPTIONS = (
     ),
     Option("--exec", help="Become the command, once the lock is held."),
     Option("--linger", help="Hold until the last child that inherited the lock is gone."),
+    Option("--on-success", metavar="CMD", help="Then run this shell command if it succeeded."),
+    Option("--on-failure", metavar="CMD", help="Then run this shell command if it failed."),
+    Option("--on-conflict", metavar="CMD", help="Run this shell command if it is held."),
+    Option("--on-finish", metavar="CMD", help="Then run this shell command, however it ended."),
     Option("--require-record", help="Refuse to run what cannot be recorded."),
     Option("--dir", metavar="DIR", read=read_path, help="The state directory."),
     Option("-q", "--quiet", help="Say nothing when it is held."),
     Option("-v", "--verbose", help="Say what happens."),
 )  # fmt: skip
 
-SUBCOMMANDS = ("history", "is-running", "ps", "reap", "run")
+SUBCOMMANDS = ("history", "is-running", "ps", "reap", "run", "stop", "wait")
 
 RESERVED = (
     "add", "cancel", "completion", "config", "doctor", "logs", "metrics", "move", "pause",
-    "prune", "queue", "resume", "retry", "stats", "stop", "timeline", "wait", "why", "worker",
+    "prune", "queue", "resume", "retry", "stats", "timeline", "why", "worker",
 )  # fmt: skip
 """Words that will be subcommands: to run a program of that name, write ``--`` before it."""
 

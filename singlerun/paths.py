@@ -72,6 +72,11 @@ def lock_file_name(name: bytes) -> bytes:
     return escaped + b".lock"
 
 
+def slot_file_name(lock_file: bytes, slot: int) -> bytes:
+    """Give the file name for one of the slots of a lock, whose own file name is given."""
+    return b"%%%%%d-%s" % (slot, lock_file)  # no escaped name begins like this
+
+
 class StateDir:
     """The opened state directory.
 
@@ -95,17 +100,17 @@ class StateDir:
         self._fd = _open_directory(self.path, create=create)
         self._locks_fd = _open_directory(self.locks, create=create)
 
-    def open_lock(self, name: bytes) -> tuple[int, bool]:
+    def open_lock(self, file: bytes) -> tuple[int, bool]:
         """Open a lock's file; give its descriptor and whether this call created it.
 
         Raises:
             StateDirError: it can't be made, or was planted.
         """
-        return _open_private(lock_file_name(name), self._locks_fd, self.locks)
+        return _open_private(file, self._locks_fd, self.locks)
 
-    def stat_lock(self, name: bytes) -> os.stat_result:
+    def stat_lock(self, file: bytes) -> os.stat_result:
         """Look at a lock's file."""
-        return os.stat(lock_file_name(name), dir_fd=self._locks_fd, follow_symlinks=False)
+        return os.stat(file, dir_fd=self._locks_fd, follow_symlinks=False)
 
     def line_path(self, name: bytes) -> bytes:
         """Give the directory of a name's waiting line."""

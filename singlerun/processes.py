@@ -141,6 +141,25 @@ def user_of(pid: int) -> int | None:
         return None
 
 
+def await_one(waited: "Iterable[int]") -> None:
+    """Sleep until one of these processes has ended."""
+    import select  # noqa: PLC0415 - as below
+
+    poll = select.poll()
+    pidfds = []
+    try:
+        for pid in waited:
+            try:
+                pidfds.append(os.pidfd_open(pid))
+            except ProcessLookupError:
+                return
+            poll.register(pidfds[-1], select.POLLIN)
+        poll.poll()
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
 def await_end(waited: "Iterable[int]", timeout: float | None) -> bool:
     """Sleep until all these processes have ended, at most ``timeout`` seconds; tell whether so.
 

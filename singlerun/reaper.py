@@ -60,24 +60,29 @@ def state_of(run: "Run") -> tuple[str, list[int]]:
 
 
 def settle(
-    store: "Store", former: "list[Run]", *, shared: bool, proven: bool
+    store: "Store", former: "list[Run]", *, shared: bool, proven: bool, slots: int | None = None
 ) -> "list[tuple[Run, list[int]]]":
     """Close the former open runs of a lock that is ours now; give those that live, with their PIDs.
 
     To be called with the lock held: that its owner is gone is proven by the lock, and by it alone
     where the owner can't be seen from here. That needs the very file that the owner locked:
-    ``proven`` tells whether it is, or was made anew. A shared lock proves nothing of its other
-    holders, so there only what is seen to be dead is closed.
+    ``proven`` tells whether it is, or was made anew. A shared lock, or a slot, proves nothing of
+    its other holders, so there only what is seen to be dead is closed. If as many live as there are
+    ``slots``, although we have one, somebody has lost its lock, and counts nevertheless.
     """
     living = []
+    fellows = []
     for run in former:
         life = owner.life(run.wrapper)
         if run.state == WAITING:
             if life == owner.DEAD:
                 _try_to_close(store, run, STOPPED, "died while it waited")
             continue
-        fellow = shared and run.shared
+        # Readers share with readers, who has a slot with those who have the others.
+        shares = shared or slots is not None
+        fellow = shares and run.shared and (run.slots is None) == (slots is None)
         if fellow and life != owner.DEAD:
+            fellows.append((run, [run.wrapper_pid]))
             continue
         if life == owner.ALIVE:
             living.append((run, [run.wrapper_pid]))
@@ -85,8 +90,10 @@ def settle(
         left = survivors(run)
         if not left and (proven or life == owner.DEAD):
             _try_to_close(store, run, LOST, "its processes are gone without a word")
-        elif not fellow:
-            living.append((run, left))
+        else:
+            (fellows if fellow else living).append((run, left))
+    if slots is not None and len(fellows) >= slots:
+        living += fellows
     return living
 
 
@@ -97,8 +104,8 @@ def _try_to_close(store: "Store", run: "Run", state: str, detail: str) -> None:
         pass
 
 
-def kill(run: "Run", pids: list[int]) -> bool:
-    """End what is left of a run: TERM, after GRACE seconds KILL; tell whether all of it ended.
+def kill(run: "Run", pids: list[int], grace: float = GRACE) -> bool:
+    """End what is left of a run: TERM, after ``grace`` seconds KILL; tell whether all of it ended.
 
     Each process gets its signal through a pidfd that was opened before its identity was checked,
     so none that has taken over a PID meanwhile can be hit.
@@ -106,7 +113,7 @@ def kill(run: "Run", pids: list[int]) -> bool:
     import signal  # noqa: PLC0415 - rare
     import time  # noqa: PLC0415
 
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + grace
     number = signal.SIGTERM
     told: set[int] = set()
     while left := {*pids, *survivors(run)}:
@@ -115,7 +122,7 @@ def kill(run: "Run", pids: list[int]) -> bool:
         if not _signal_all(run, left - told, number):
             return False
         told |= left
-        processes.await_end(left, 1)
+        processes.await_end(left, min(1, max(0.01, deadline - time.monotonic())))
         # Who is asked to end may start others instead: look, and send, until none is left.
         pids = [pid for pid in left if processes.is_live(pid)]
         if time.monotonic() > deadline:
@@ -158,6 +165,11 @@ def await_ends(living: "Sequence[tuple[Run | None, list[int]]]") -> None:
     """Sleep until all these processes have ended."""
     for _, pids in living:
         processes.await_end(pids, None)
+
+
+def await_one(living: "Sequence[tuple[Run | None, list[int]]]") -> None:
+    """Sleep until one of these has ended; each is named by the first of its processes."""
+    processes.await_one([pids[0] for _, pids in living])
 
 
 def deleted_holders(created: list[bytes]) -> list[int]:

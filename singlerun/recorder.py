@@ -4,6 +4,8 @@ A store that fails is a warning, once, and the run goes on without a record; wit
 ``--require-record`` it is an error before anything has started.
 """
 
+import time
+
 from singlerun.errors import RecordError, StateDirError
 from singlerun.render.line import say
 from singlerun.store.sqlite import SqliteStore
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from singlerun.outcome import Outcome
     from singlerun.paths import StateDir
+    from singlerun.store.base import Run
 
     Result = TypeVar("Result")
     Default = TypeVar("Default")
@@ -57,6 +61,17 @@ class Recorder:
             for notice in store.notices:
                 say(notice)
             store.notices.clear()
+
+    def refuse(self, run: "Run", state: str) -> None:
+        """Record that a run was not started."""
+        run.state = state
+        run.ended_ns = time.time_ns()
+        self.attempt(lambda store: store.refuse_run(run, state), None)
+
+    def finish(self, run: "Run", outcome: "Outcome", state: str) -> None:
+        """Record how a run ended."""
+        run.finish(outcome, state)  # also where there is no store
+        self.attempt(lambda store: store.finish_run(run, outcome, state), None)
 
     def failed(self, error: RecordError | StateDirError) -> None:
         """Warn that there will be no record.

@@ -45,10 +45,10 @@ def run(job: "Job") -> int:
     recorder = Recorder(required=job.require_record)
     state = _state(job, recorder)
     if job.lock_file is not None:
-        hold = lock.of_file(job.lock_file, state, shared=job.shared)
+        hold = lock.of_file(job.lock_file, state, shared=job.shared, slots=job.slots)
     else:
         assert state is not None
-        hold = lock.of_names(job.names, state, shared=job.shared)
+        hold = lock.of_names(job.names, state, shared=job.shared, slots=job.slots)
     recorder.open(state)
     if job.jitter and (number := signals.sleep(jitter_of(job))):
         return 128 + number
@@ -59,7 +59,7 @@ def run(job: "Job") -> int:
 
             status = Conflict(job, this, hold, recorder, signals).meet()
             if status is not None:
-                return status
+                return _call_hooks(job, this, status, signals)
         try:
             return _supervise(job, this, hold, recorder, signals)
         except _LockLostError:
@@ -99,7 +99,8 @@ def _asked(job: "Job") -> Run:
         asked_ns=time.time_ns(),
         lock_file=job.lock_file,
         cwd=cwd,
-        shared=job.shared,
+        shared=job.shared or job.slots is not None,
+        slots=job.slots,
     )
 
 
@@ -116,13 +117,14 @@ def _supervise(job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signa
     """Run the command, again if the job asks for it; all under one hold of the lock."""
     number = signals.ending()
     attempts = 0
+    last: Run | None = None
     while not number:
         if job.min_interval or job.max_starts:
             from singlerun.throttle import refuse_early  # noqa: PLC0415 - rare
 
             if attempts == 0 and refuse_early(job, this, recorder):
                 hold.free()
-                return job.conflict_status
+                return _call_hooks(job, this, job.conflict_status, signals)
         try:
             command, outcome = _attempt(job, this, hold, recorder, signals)
         except _StoppedError as stopped:
@@ -132,18 +134,19 @@ def _supervise(job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signa
         delay = job.delay_before_next(outcome.exit_status, attempts)
         if delay is None or command.asked_to_end:
             hold.free()
+            _call_hooks(job, this, outcome.exit_status, signals)
             command.die_alike(outcome)
             return outcome.exit_status
         if job.verbose:
             _tell(job, f"exit status {outcome.exit_status}, again in {delay:g} s")
-        this = _asked(job)
+        this, last = _asked(job), this
         _record_wait(this, recorder)
         number = signals.sleep(delay)
     from singlerun.conflict import stop_run  # noqa: PLC0415 - unusual
 
     status = stop_run(this, recorder, number)
     hold.free()
-    return status
+    return status if last is None else _call_hooks(job, last, status, signals)
 
 
 def _attempt(
@@ -157,7 +160,7 @@ def _attempt(
         # Who takes a lock looks for open runs after it, and we look at the lock after our run is
         # recorded. So of two whose lock files differ, because one was deleted, one sees the other.
         this.detail = "the lock file was deleted in the moment of the start"
-        recorder.attempt(lambda store: store.refuse_run(this, REFUSED), None)
+        recorder.refuse(this, REFUSED)
         raise _LockLostError
     if number := signals.ending():  # recording may have taken its time
         raise _StoppedError(number)
@@ -181,8 +184,9 @@ def _attempt(
     except (CommandNotFoundError, CommandNotExecutableError) as error:
         outcome = Outcome(error.exit_status)
         this.detail = str(error)
-        _record_end(this, outcome, outcome.state, recorder)
+        recorder.finish(this, outcome, outcome.state)
         hold.free()
+        _call_hooks(job, this, error.exit_status, signals)
         raise
     # From here on only the command's end may free the lock: an error of ours must not.
     this.command_pid, this.command_started = command.pid, command.started
@@ -198,7 +202,7 @@ def _attempt(
     if outcome.timed_out and not job.quiet:
         _tell(job, f"ended after {job.timeout:g} s, its time was over")
     asked_to_end = command.asked_to_end and outcome.exit_status != 0
-    _record_end(this, outcome, STOPPED if asked_to_end else outcome.state, recorder)
+    recorder.finish(this, outcome, STOPPED if asked_to_end else outcome.state)
     if job.verbose:
         _tell(job, f"exit status {outcome.exit_status} after {outcome.elapsed_ns / 1e9:.3f} s")
     return command, outcome
@@ -208,8 +212,12 @@ def _record_wait(this: Run, recorder: Recorder) -> None:
     recorder.attempt(lambda store: store.wait_run(this), None)
 
 
-def _record_end(this: Run, outcome: Outcome, state: str, recorder: Recorder) -> None:
-    recorder.attempt(lambda store: store.finish_run(this, outcome, state), None)
+def _call_hooks(job: "Job", this: Run, status: int, signals: Signals) -> int:
+    if job.hooks:
+        from singlerun import hooks  # noqa: PLC0415 - rare
+
+        hooks.call(job, this, status, signals)
+    return status
 
 
 def _mark(env: "dict[bytes, bytes]", this: Run) -> tuple[int | None, int]:

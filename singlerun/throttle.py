@@ -26,7 +26,7 @@ def refuse_early(job: "Job", this: "Run", recorder: "Recorder") -> bool:
         return False
     this.detail = f"too soon, by {brief(wait)}"
     state = SKIPPED if job.skip else REFUSED
-    recorder.attempt(lambda store: store.refuse_run(this, state), None)
+    recorder.refuse(this, state)
     if not (job.skip or job.quiet):
         say(f"{names(job.names)} was started too recently; it may be again in {brief(wait)}")
     return True

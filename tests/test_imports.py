@@ -15,7 +15,7 @@ OURS = {
     "singlerun.program", "singlerun.signals",
     "singlerun.render", "singlerun.render.line", "singlerun.render.text", "singlerun.runner",
     "singlerun.store", "singlerun.store.base", "singlerun.store.migrations",
-    "singlerun.store.sqlite",
+    "singlerun.store.database", "singlerun.store.sqlite",
 }  # fmt: skip
 OTHERS = {"_blake2", "_functools", "_sqlite3", "fcntl", "resource"}
 
@@ -65,7 +65,7 @@ def test_plain_form_imports_just_this(cli, tmp_path, options):
 
 def test_the_real_functools_is_there_afterwards(cli, tmp_path):
     script = (
-        "import sys; import singlerun.store.sqlite as s; assert 'functools' not in sys.modules;"
+        "import sys; import singlerun.store.database as s; assert 'functools' not in sys.modules;"
         "import functools; assert functools.partial; c = s.sqlite3.connect(':memory:');"
         "assert c.execute('SELECT 1').fetchone() == c.execute('SELECT 1').fetchone() == (1,)"
     )

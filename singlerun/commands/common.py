@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from singlerun import reaper
+from singlerun import duration, reaper
 from singlerun.errors import SinglerunError, UsageError
 from singlerun.options import read_lock_file, read_name, read_path
 from singlerun.paths import StateDir, state_path
 from singlerun.render.line import say
-from singlerun.store.base import Run
+from singlerun.store.base import RUNNING, Run
 from singlerun.store.sqlite import FILE, SqliteStore
 
 
@@ -32,6 +32,8 @@ class Read(click.ParamType):  # type: ignore[type-arg]  # older Clicks have no a
 
 
 NAME = Read("NAME", read_name)
+TARGET = Read("NAME|ID", read_name)
+DURATION = Read("DURATION", duration.parse)
 LOCK_FILE = Read("PATH", read_lock_file)
 DIRECTORY = Read("DIR", read_path)
 
@@ -65,6 +67,20 @@ def open_store(state: StateDir | None) -> SqliteStore | None:
     if state is None or not os.path.lexists(os.path.join(state.path, FILE)):
         return None
     return SqliteStore(state)
+
+
+def find_run(store: SqliteStore, target: bytes) -> Run | None:
+    """Give the run of that id; None if the target is a name."""
+    return store.find(int(target)) if target.isdigit() and len(target) < 19 else None
+
+
+def running(store: SqliteStore, name: bytes) -> list[Run]:
+    """Give the runs that hold a name, orphans too; oldest first."""
+    return [
+        run
+        for run in store.open_runs()
+        if name in run.names and reaper.state_of(run)[0] in {RUNNING, reaper.ORPHAN}
+    ]
 
 
 def tell_notices(store: SqliteStore) -> None:

@@ -4,15 +4,21 @@ Several locks are taken in the order of their paths, which is the same for every
 two jobs can each hold what the other waits for.
 """
 
+import os
+
 from singlerun.errors import StateDirError
 from singlerun.lock.flock import ChosenFile, FlockFile, NamedLock
-from singlerun.lock.line import Line, OccupiedError, Place, join
+from singlerun.lock.line import Line, OccupiedError, Place, join, position
+from singlerun.paths import lock_file_name, slot_file_name
 
 __all__ = ["Hold", "OccupiedError", "of_file", "of_names"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from singlerun.lock.slots import SlotLock
     from singlerun.paths import StateDir
+
+    LockFile = FlockFile | SlotLock
 
 
 class Hold:
@@ -24,7 +30,7 @@ class Hold:
 
     __slots__ = ("_abandoned", "_files", "_is_held", "_lines", "_place", "out_of_line")
 
-    def __init__(self, files: list[FlockFile], lines: list[Line]) -> None:
+    def __init__(self, files: "list[LockFile]", lines: list[Line]) -> None:
         self._files = sorted(files, key=lambda file: file.path)
         self._lines = sorted(lines, key=lambda line: line.path)
         self._place: Place | None = None
@@ -35,12 +41,18 @@ class Hold:
     @property
     def fds(self) -> list[int]:
         """The descriptors that keep the locks, for the command to inherit."""
-        return [file.fd for file in self._files]
+        return [fd for file in self._files for fd in file.fds]
 
     @property
     def paths(self) -> list[bytes]:
         """The paths of the lock files."""
         return [file.path for file in self._files]
+
+    @property
+    def place(self) -> int | None:
+        """The place of this process in the longest of the lines, the front being 1."""
+        places = [place for line in self._lines if (place := position(line.path, os.getpid()))]
+        return max(places, default=None)
 
     @property
     def created(self) -> list[bytes]:
@@ -82,14 +94,36 @@ class Hold:
             OccupiedError: somebody waits already, and ``unless_occupied`` is true.
             LockFileError, StateDirError: a lock file can't be opened or locked.
         """
+        self.stand_in_line(unless_occupied=unless_occupied)
+        for file in self._files:
+            file.take()
+        self._taken()
+
+    def stand_in_line(self, *, unless_occupied: bool = False) -> None:
+        """Join the lines, and sleep until nobody is before us in any.
+
+        Raises:
+            OccupiedError: somebody waits already, and ``unless_occupied`` is true.
+        """
         try:
             self._place = join(self._lines, unless_occupied=unless_occupied)
         except StateDirError as error:  # a full disk must not keep a job from its lock
             self.out_of_line = str(error)
         if self._place is not None:
             self._place.wait()
-        for file in self._files:
-            file.take()
+
+    def try_take_as_first(self) -> bool:
+        """Take all locks, or none if somebody holds one of them; after ``stand_in_line``.
+
+        Raises:
+            LockFileError, StateDirError: a lock file can't be opened or locked.
+        """
+        if not self.try_take():
+            return False
+        self._taken()
+        return True
+
+    def _taken(self) -> None:
         self._is_held = True
         if self._place is not None:
             self._place.leave()
@@ -135,16 +169,38 @@ class Hold:
             file.free()
 
 
-def of_names(names: "tuple[bytes, ...]", state: "StateDir", *, shared: bool) -> Hold:
-    """Give the locks of these names."""
+def of_names(
+    names: "tuple[bytes, ...]", state: "StateDir", *, shared: bool, slots: int | None = None
+) -> Hold:
+    """Give the locks of these names; with ``slots`` one of so many of each."""
+    files: list[LockFile] = []
     wanted = sorted(set(names))
-    return Hold(
-        [NamedLock(name, state, shared=shared) for name in wanted],
-        [Line(state.line_path(name)) for name in wanted],
-    )
+    for file in map(lock_file_name, wanted):
+        lock = NamedLock(file, state, shared=shared or slots is not None)
+        files.append(lock if slots is None else _slot_of(lock, file, state, slots))
+    return Hold(files, [Line(state.line_path(name)) for name in wanted])
 
 
-def of_file(path: bytes, state: "StateDir | None", *, shared: bool) -> Hold:
-    """Give the lock on a file that the user chose; without a state directory it has no line."""
+def of_file(
+    path: bytes, state: "StateDir | None", *, shared: bool, slots: int | None = None
+) -> Hold:
+    """Give the lock on a file that the user chose; without a state directory it has no line.
+
+    Raises:
+        StateDirError: there is no state directory for the slots.
+    """
     lines = [] if state is None else [Line(state.line_path_of_file(path))]
-    return Hold([ChosenFile(path, shared=shared)], lines)
+    lock = ChosenFile(path, shared=shared or slots is not None)
+    if slots is None:
+        return Hold([lock], lines)
+    if state is None:
+        raise StateDirError("of the slots", "there is none", "name one with --dir or SINGLERUN_DIR")
+    file = b"%%" + lock_file_name(path)  # no escaped name begins like this
+    return Hold([_slot_of(lock, file, state, slots)], lines)
+
+
+def _slot_of(lock: FlockFile, file: bytes, state: "StateDir", slots: int) -> "SlotLock":
+    from singlerun.lock.slots import SlotLock  # noqa: PLC0415 - rare
+
+    files = [slot_file_name(file, slot) for slot in range(1, slots + 1)]
+    return SlotLock(lock, [NamedLock(file, state, shared=False) for file in files])

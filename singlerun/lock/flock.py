@@ -13,7 +13,7 @@ import os
 import stat
 
 from singlerun.errors import LockFileError
-from singlerun.paths import StateDir, lift, lock_file_name, reason
+from singlerun.paths import StateDir, lift, reason
 
 
 class FlockFile:
@@ -32,6 +32,20 @@ class FlockFile:
         self.fd = -1
         self.created = False
         self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptors that keep the lock."""
+        return [self.fd]
+
+    def open(self) -> None:
+        """Open the file, unless it is open.
+
+        Raises:
+            LockFileError, StateDirError: it can't be opened.
+        """
+        if self.fd < 0:
+            self.fd, self.created = self._open()
 
     def try_take(self) -> bool:
         """Take the lock if nobody holds it; tell whether it was taken.
@@ -75,8 +89,7 @@ class FlockFile:
 
     def _take(self, operation: int) -> bool:
         while True:
-            if self.fd < 0:
-                self.fd, self.created = self._open()
+            self.open()
             try:
                 fcntl.flock(self.fd, operation)
             except BlockingIOError:
@@ -109,21 +122,21 @@ class FlockFile:
 
 
 class NamedLock(FlockFile):
-    """The lock of a name, in the state directory."""
+    """A lock file in the state directory."""
 
-    __slots__ = ("_name", "_state")
+    __slots__ = ("_file", "_state")
 
-    def __init__(self, name: bytes, state: StateDir, *, shared: bool) -> None:
-        super().__init__(os.path.join(state.locks, lock_file_name(name)), shared=shared)
-        self._name = name
+    def __init__(self, file: bytes, state: StateDir, *, shared: bool) -> None:
+        super().__init__(os.path.join(state.locks, file), shared=shared)
+        self._file = file
         self._state = state
 
     def _stat(self) -> os.stat_result:
         # In the directory that was opened, also if somebody moves it meanwhile.
-        return self._state.stat_lock(self._name)
+        return self._state.stat_lock(self._file)
 
     def _open(self) -> tuple[int, bool]:
-        return self._state.open_lock(self._name)
+        return self._state.open_lock(self._file)
 
 
 class ChosenFile(FlockFile):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+TICK = 1.0
+"""Seconds between two ticks."""
 WAKE = int(_signal.SIGCHLD)
 
 
@@ -23,9 +25,15 @@ class InterruptedWaitError(Exception):
     """A signal came while waiting: its number is the first argument."""
 
 
-def call(block: "Callable[[], object]", watched: "Iterable[int]", deadline: float | None) -> bool:
+def call(
+    block: "Callable[[], object]",
+    watched: "Iterable[int]",
+    deadline: float | None,
+    tick: "Callable[[], object] | None" = None,
+) -> bool:
     """Make a blocking call; tell whether it ended before the deadline (by time.monotonic).
 
+    ``tick`` is called every second meanwhile.
     ``watched`` are signals that are blocked in this thread. After a timeout or a signal the call
     still sleeps in its thread, so the process must not go on to rely on what it would do.
 
@@ -47,13 +55,18 @@ def call(block: "Callable[[], object]", watched: "Iterable[int]", deadline: floa
     signals = {*watched, WAKE}
     _thread.start_new_thread(run, ())
     while not ended:
-        if deadline is None:
+        if deadline is None and tick is None:
             came = _signal.sigwaitinfo(signals)
         else:
             # One look more after the deadline, for the call that ended just then.
-            timed = _signal.sigtimedwait(signals, max(0, deadline - time.monotonic()))
+            left = None if deadline is None else max(0, deadline - time.monotonic())
+            pause = TICK if left is None else left if tick is None else min(TICK, left)
+            timed = _signal.sigtimedwait(signals, pause)
             if timed is None:
-                break
+                if pause == left or tick is None:
+                    break
+                tick()
+                continue
             came = timed
         if came.si_signo != WAKE:
             raise InterruptedWaitError(came.si_signo)

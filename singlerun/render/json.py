@@ -49,6 +49,7 @@ def _run(run: "Run", state: str) -> dict[str, object]:
         "cwd": None if run.cwd is None else os.fsdecode(run.cwd),
         "lock_file": None if run.lock_file is None else os.fsdecode(run.lock_file),
         "shared": run.shared,
+        "slots": run.slots,
         "token": run.token,
         "asked_at": _time(run.asked_ns),
         "started_at": _time(run.started_ns),

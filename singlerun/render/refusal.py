@@ -57,9 +57,26 @@ def nested(held: tuple[bytes, ...], by: str) -> str:
     return f"{cut(names(held), 100)} is held by the run that this one is a part of, {by}"
 
 
-def refusal(held: tuple[bytes, ...], by: str, *, waited: float | None, orphan: bool) -> str:
+def irreplaceable(held: tuple[bytes, ...], by: str, *, stranger: bool) -> str:
+    """Say that who holds a lock could not be replaced."""
+    why = (
+        "singlerun did not start that, so end it yourself" if stranger else "it could not be ended"
+    )
+    return f"{cut(names(held), 100)} is held by {by}; {why}"
+
+
+def refusal(
+    held: tuple[bytes, ...],
+    by: str,
+    *,
+    waited: float | None,
+    orphan: bool,
+    slots: int | None = None,
+) -> str:
     """Say that a lock is held, by whom, and what to do about it."""
     what = cut(names(held), 100)
+    if slots is not None and slots > 1:
+        what += f" ({slots} slots)"
     if waited is not None:
         return f"{what} is still held after {duration.brief(waited)} by {by}"
     if orphan:

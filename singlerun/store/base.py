@@ -5,12 +5,15 @@ start_run                         the lock is ours; the command is about to star
 name_command                      it has started: this is its process
 finish_run                        it has ended; the lock is still ours
 refuse_run                        the lock was held, so nothing was started
+ask_to_end                        somebody is about to end an open run: this is who
 close_run                         a former owner is gone: its run ends as lost or stopped
 
 open_runs, runs, find             what is open, what there was, one run
 usual_ns, starts                  how long it usually takes, when it was started
 exclusively                       nobody else writes meanwhile
 """
+
+import time
 
 from singlerun.owner import Owner, Place
 
@@ -38,6 +41,8 @@ class Run:
         token: grows with each start of a name; SINGLERUN_TOKEN.
         names: what it holds.
         lock_file: the file that the user chose to lock instead, or None.
+        shared: whether others may hold it too: all readers, or as many as there are slots.
+        slots: how many may hold it at once; None if that is one, or all readers.
         conflict_id: the run that held the lock when this one was refused.
         detail: why it ended so, where the status doesn't tell.
     """
@@ -45,8 +50,8 @@ class Run:
     __slots__ = (
         "argv", "asked_ns", "boot_id", "command_pid", "command_started", "conflict_id", "cwd",
         "detail", "elapsed_ns", "ended_ns", "exit_code", "host", "id", "lock_file", "max_rss_kb",
-        "names", "parent_id", "pid_ns", "shared", "signal", "started_ns", "state", "system_us",
-        "token", "uid", "user_us", "wrapper_pid", "wrapper_started",
+        "names", "parent_id", "pid_ns", "shared", "signal", "slots", "started_ns", "state",
+        "system_us", "token", "uid", "user_us", "wrapper_pid", "wrapper_started",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +65,7 @@ class Run:
         lock_file: bytes | None = None,
         cwd: bytes | None = None,
         shared: bool = False,
+        slots: int | None = None,
     ) -> None:
         self.id: int | None = None
         self.token: int | None = None
@@ -68,6 +74,7 @@ class Run:
         self.argv = argv
         self.cwd = cwd
         self.shared = shared
+        self.slots = slots
         self.state = WAITING
         self.uid = uid
         self.host = wrapper.place.host
@@ -89,6 +96,15 @@ class Run:
         self.parent_id: int | None = None
         self.conflict_id: int | None = None
         self.detail: str | None = None
+
+    def finish(self, outcome: "Outcome", state: str) -> None:
+        """Take over how the command ended."""
+        self.state = state
+        self.ended_ns = time.time_ns()
+        self.exit_code, self.signal = outcome.exit_code, outcome.signal
+        self.elapsed_ns = outcome.elapsed_ns
+        self.user_us, self.system_us = outcome.user_us, outcome.system_us
+        self.max_rss_kb = outcome.max_rss_kb
 
     @property
     def wrapper(self) -> Owner:
@@ -145,6 +161,13 @@ class Store:
 
     def refuse_run(self, run: Run, state: str) -> None:
         """Record that a run was not started: refused, skipped or stopped while it waited."""
+        raise NotImplementedError
+
+    def ask_to_end(self, run: Run, detail: str) -> bool:
+        """Record who is about to end an open run; tell whether it was still open.
+
+        However it ends then, it ends as stopped, with this detail.
+        """
         raise NotImplementedError
 
     def close_run(self, run: Run, state: str, detail: str) -> bool:

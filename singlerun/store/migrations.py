@@ -51,6 +51,10 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE TABLE origin (boot_id TEXT NOT NULL);  -- the boot in which this database was begun
     """,
+    # 2: several at once.
+    """
+    ALTER TABLE runs ADD COLUMN slots INTEGER
+    """,
 )
 
 LATEST = len(MIGRATIONS)

@@ -12,7 +12,8 @@ from contract import StoreContract, a_run
 from singlerun.errors import RecordError
 from singlerun.paths import StateDir
 from singlerun.store import migrations
-from singlerun.store.sqlite import LOG_BYTES, SqliteStore
+from singlerun.store.database import LOG_BYTES
+from singlerun.store.sqlite import SqliteStore
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_write_ahead_log_stays_small_though_nobody_closes(state):
 
 
 def test_guard_gives_up_on_a_stopped_writer(store, again, monkeypatch):
-    monkeypatch.setattr("singlerun.store.sqlite.PATIENCE", 0.2)
+    monkeypatch.setattr("singlerun.store.database.PATIENCE", 0.2)
     other = again()
     with other.exclusively(), pytest.raises(RecordError, match=r"kept it busy.*fuser"):
         store.start_run(a_run(), None)

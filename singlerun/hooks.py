@@ -1,0 +1,108 @@
+"""Hooks: shell commands of the user's that are told how a run ended.
+
+    --on-conflict    it was refused or skipped
+    --on-success     exit status 0
+    --on-failure     any other, also by a signal or because its time was over
+    --on-finish      either of both, after those
+
+They run when all is decided, recorded and the lock is free, one after the other, and can change
+nothing of it: a hook that fails is a warning, one that does not end is killed.
+"""
+
+import os
+import time
+
+from singlerun.render.line import say
+from singlerun.render.text import command, names
+from singlerun.store.base import REFUSED, SKIPPED, SUCCEEDED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+
+    from singlerun.job import Job
+    from singlerun.signals import Signals
+    from singlerun.store.base import Run
+else:
+    import _signal
+
+LONGEST = 30.0
+"""Seconds that a hook may take."""
+GRACE = 2.0
+"""Seconds between TERM and KILL for a hook that takes longer."""
+
+
+def call(job: "Job", this: "Run", status: int, signals: "Signals") -> None:
+    """Run the hooks that a job has for what became of its run; ``status`` is our exit status."""
+    if this.state in {REFUSED, SKIPPED}:
+        events = ["conflict"]
+    elif this.ended_ns is not None and this.started_ns is None:
+        return  # a signal came while it waited: nothing was refused, and nothing ran
+    else:
+        events = ["success" if this.state == SUCCEEDED else "failure", "finish"]
+    for event in events:
+        script = job.hooks.get(event)
+        if script is not None:
+            _run(script, event, _environment(job, this, event, status), signals, names(job.names))
+
+
+def _environment(job: "Job", this: "Run", event: str, status: int) -> dict[bytes, bytes]:
+    """Give a hook's environment: the job's, and what happened."""
+    from singlerun.program import environment  # noqa: PLC0415 - only with a hook
+
+    env = {key: value for key, value in environment().items() if not key.startswith(b"SINGLERUN_")}
+    told = {
+        "EVENT": event,
+        "NAME": this.names[0],
+        "STATE": this.state,
+        "COMMAND": command(this.argv),
+        "RUN_ID": this.id,
+        "EXIT_STATUS": status,
+        "SIGNAL": this.signal,
+        "ELAPSED": None if this.elapsed_ns is None else f"{this.elapsed_ns / 1e9:.3f}",
+        "DETAIL": this.detail,
+        "HOLDER_ID": this.conflict_id,
+        "DIR": job.dir or os.environb.get(b"SINGLERUN_DIR"),
+    }
+    for key, value in told.items():
+        if value is not None:
+            env[b"SINGLERUN_" + key.encode()] = (
+                value if isinstance(value, bytes) else os.fsencode(str(value))
+            )
+    return env
+
+
+def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", name: str) -> None:
+    what = f"{name}: --on-{event}"
+    try:
+        pid = os.posix_spawn(
+            "/bin/sh", ["sh", "-c", script], env,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            setpgroup=0, setsigmask=signals.inherited,
+            setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ],
+        )  # fmt: skip
+    except OSError as error:
+        say(f"{what} could not be started: {(error.strerror or str(error)).lower()}")
+        return
+    if not _await(pid, LONGEST, signals):
+        say(f"{what} was ended: it took longer than {LONGEST:.0f} s, or a signal came")
+        os.killpg(pid, _signal.SIGTERM)
+        _await(pid, GRACE, signals)
+        os.killpg(pid, _signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status:
+        ended = f"exited with {status}" if status > 0 else f"was ended by signal {-status}"
+        say(f"{what} {ended}")
+
+
+def _await(pid: int, seconds: float, signals: "Signals") -> bool:
+    """Sleep until a child has ended; tell whether that was before the time was over."""
+    deadline = time.monotonic() + seconds
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        left = deadline - time.monotonic()
+        came = _signal.sigtimedwait({_signal.SIGCHLD, *signals.ending_watched}, max(0, left))
+        if came is None or came.si_signo != _signal.SIGCHLD:
+            return False
+    return True

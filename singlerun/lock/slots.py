@@ -1,0 +1,138 @@
+"""At most N at once: a lock that has N slots.
+
+Who wants a slot holds the lock itself as a reader does, so who wants it alone waits for all of
+them, and one of the slots' files for itself. Which one does not matter: a free one is found by
+trying them all.
+
+flock(2) can't sleep on several files. So who must wait sleeps on each in a thread of its own, and
+the first that gets its lock is what was waited for. The other threads can't be woken. Their files
+are taken from under them (dup2): such a thread sleeps on, and when its lock comes, nothing refers
+to the file any more but its call, and the kernel frees it as the call returns.
+"""
+
+import _thread
+import fcntl
+import os
+
+from singlerun.lock.flock import FlockFile
+
+
+class SlotLock:
+    """One of the slots of a lock; the same verbs as FlockFile.
+
+    Attributes:
+        path: that of the lock itself.
+    """
+
+    __slots__ = ("_main", "_slots", "_taken", "path")
+
+    def __init__(self, main: FlockFile, slots: list[FlockFile]) -> None:
+        """``main`` must be shared."""
+        self.path = main.path
+        self._main = main
+        self._slots = slots
+        self._taken: FlockFile | None = None
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptors that keep the lock and the slot."""
+        return self._main.fds if self._taken is None else [*self._main.fds, *self._taken.fds]
+
+    @property
+    def created(self) -> bool:
+        """Whether the lock's file did not exist before."""
+        return self._main.created
+
+    def try_take(self) -> bool:
+        """Take a slot if there is a free one; tell whether it was taken.
+
+        Raises:
+            LockFileError, StateDirError: a file can't be opened or locked.
+        """
+        if not self._main.try_take():
+            return False
+        for slot in self._slots:
+            if slot.try_take():
+                self._taken = slot
+                return True
+            slot.close()
+        self._main.free()
+        return False
+
+    def take(self) -> None:
+        """Take a slot; sleep in the kernel until there is a free one.
+
+        Raises:
+            LockFileError, StateDirError: a file can't be opened or locked.
+        """
+        self._main.take()
+        while self._taken is None:
+            for slot in self._slots:
+                slot.open()
+            slot = self._slots[_first_locked([slot.fd for slot in self._slots])]
+            for other in self._slots:
+                if other is not slot:
+                    other.fd = -1  # taken from it
+            if slot.is_current():
+                self._taken = slot
+            else:
+                slot.close()
+
+    def is_current(self) -> bool:
+        """Tell whether the files that were locked are still those at their paths."""
+        return self._main.is_current() and self._taken is not None and self._taken.is_current()
+
+    def free(self) -> None:
+        """Free the slot, for all who inherited it too, and close the files."""
+        if self._taken is not None:
+            self._taken.free()
+            self._taken = None
+        self._main.free()
+
+    def unlock(self) -> None:
+        """Free the slot, for all who inherited it too."""
+        if self._taken is not None:
+            self._taken.unlock()
+        self._main.unlock()
+
+    def forget_created(self) -> None:
+        """Delete the lock's file if opening it made it; only with the lock held."""
+        self._main.forget_created()
+
+
+def _first_locked(fds: list[int]) -> int:
+    """Sleep until the lock on one of these files is ours; give its place, and let go of the others.
+
+    Raises:
+        OSError: a file can't be locked.
+    """
+    mutex, decided = _thread.allocate_lock(), _thread.allocate_lock()
+    decided.acquire()
+    locked: list[tuple[int, OSError | None]] = []
+
+    def lock(place: int) -> None:
+        failed = None
+        try:
+            fcntl.flock(fds[place], fcntl.LOCK_EX)
+        except OSError as error:
+            failed = error
+        with mutex:
+            if not locked:
+                locked.append((place, failed))
+                decided.release()
+
+    for place in range(len(fds)):
+        _thread.start_new_thread(lock, (place,))
+    decided.acquire()
+    with mutex:
+        ((first, error),) = locked
+    # Of a pipe nobody else can have the lock, so who has not begun its call yet ends at once.
+    idle = os.pipe()
+    for place, fd in enumerate(fds):
+        if place != first:
+            os.dup2(idle[0], fd, inheritable=False)
+    os.close(idle[0])
+    os.close(idle[1])
+    if error is not None:
+        raise error
+    return first
