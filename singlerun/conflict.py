@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 
     from singlerun.job import Job
     from singlerun.lock import Hold
+    from singlerun.reaper import Living
     from singlerun.recorder import Recorder
     from singlerun.render.waiting import WaitingLine
     from singlerun.replacement import Replacement
     from singlerun.signals import Signals
     from singlerun.store.sqlite import SqliteStore
-
-    Living = list[tuple[Run | None, list[int]]]
 
 
 DEEPEST = 100

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from singlerun.paths import StateDir
     from singlerun.store.base import Run, Store
 
+    Living = list[tuple[Run | None, list[int]]]
+
 ORPHAN, ZOMBIE = "orphan", "zombie"
 GRACE = 10.0
 """Seconds between TERM and KILL for an orphan."""

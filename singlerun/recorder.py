@@ -8,6 +8,7 @@ import time
 
 from singlerun.errors import RecordError, StateDirError
 from singlerun.render.line import say
+from singlerun.store.base import RUNNING
 from singlerun.store.sqlite import SqliteStore
 
 TYPE_CHECKING = False
@@ -61,6 +62,12 @@ class Recorder:
             for notice in store.notices:
                 say(notice)
             store.notices.clear()
+
+    def start(self, run: "Run", parent: tuple[int, int] | None) -> None:
+        """Record that a run starts."""
+        run.state = RUNNING
+        run.started_ns = time.time_ns()
+        self.attempt(lambda store: store.start_run(run, parent), None)
 
     def refuse(self, run: "Run", state: str) -> None:
         """Record that a run was not started."""

@@ -15,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from singlerun.conflict import Living
     from singlerun.job import Job
     from singlerun.lock import Hold
+    from singlerun.reaper import Living
     from singlerun.recorder import Recorder
     from singlerun.signals import Signals
     from singlerun.store.base import Run, Store

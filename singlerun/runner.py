@@ -154,7 +154,7 @@ def _attempt(
 ) -> tuple[Child, Outcome]:
     """Run the command once."""
     env = program.environment()
-    recorder.attempt(lambda store: store.start_run(this, marks_of(env)), None)
+    recorder.start(this, marks_of(env))
     marks = _mark(env, this)
     if not hold.is_current():
         # Who takes a lock looks for open runs after it, and we look at the lock after our run is

@@ -13,6 +13,15 @@ import pytest
 BINARY = Path(sys.executable).parent / "singlerun"
 PATIENCE = 30.0
 """Seconds after which what should have happened counts as not happening."""
+CLOSING = f"""
+exec {sys.executable} -c '
+import os
+os.closerange(3, 100)
+print(os.getpid(), flush=True)
+os.read(0, 1)
+'
+"""
+"""A script for ``hold`` that closes what it inherited, as sudo and Python's subprocess do."""
 
 
 def eventually(condition, what="it"):

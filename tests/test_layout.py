@@ -15,7 +15,7 @@ FLOORS = [
     {"recorder", "reaper", "holder"},
     {"ending"},
     {"replacement", "throttle"},
-    {"conflict"},
+    {"conflict", "hooks"},
     {"runner"},
     {"fastpath", "commands"},
     {"__main__"},

@@ -265,3 +265,29 @@ def test_tables_fit_eighty_columns_in_colour(cli, tmp_path):
             assert "\x1b[32m" not in terminal.screen("-e")
     finally:
         terminal.close()
+
+
+def test_a_waiter_shows_a_live_line_and_leaves_no_trace(cli, terminal):
+    cli.run("-n", "x", "sleep", "0.1")
+    with cli.hold("-n", "x") as holding:
+        terminal.type("singlerun -w -n x echo done\n")
+        seen = terminal.expect(r"^waiting for x \(#1 in line\), .*: held by PID (\d+)")
+        assert int(seen[1]) == holding.pid
+        holding.release()
+        terminal.expect(r"^done$")
+    assert "waiting for" not in terminal.screen()
+
+
+def test_the_live_line_tells_when_it_will_be_free(cli, terminal):
+    cli.run("-n", "x", "cat")
+    database = cli.dir / "singlerun.db"
+    change = "UPDATE runs SET elapsed_ns = 3600000000000, argv = CAST('sh' AS BLOB)"
+    subprocess.run(["sqlite3", database, change], check=True)
+    with cli.hold("-n", "x"):
+        terminal.type("singlerun -w -n x true\n")
+        terminal.expect(r"^waiting for x \(#1 in line\), free in about 59m ")
+        terminal.key("C-c")
+        terminal.type("echo $?\n")
+        terminal.expect(r"^130$")
+        assert cli.last("x")["state"] == "stopped"
+        assert list((cli.dir / "lines" / "x").iterdir()) == []

@@ -1,0 +1,109 @@
+"""Hooks: what they are told, and that they change nothing."""
+
+import signal
+import subprocess
+
+import pytest
+from conftest import PATIENCE, eventually, is_alive
+
+ALL = ("--on-success", "--on-failure", "--on-conflict", "--on-finish")
+TELL = 'echo "$SINGLERUN_EVENT $SINGLERUN_NAME $SINGLERUN_STATE $SINGLERUN_EXIT_STATUS"'
+
+
+def hooked(*more):
+    return ("-n", "x", *(word for option in ALL for word in (option, TELL)), *more)
+
+
+@pytest.mark.parametrize(
+    "command, told, status",
+    [
+        (("true",), "success x succeeded 0\nfinish x succeeded 0\n", 0),
+        (("sh", "-c", "exit 3"), "failure x failed 3\nfinish x failed 3\n", 3),
+        (("sh", "-c", "kill -9 $$"), "failure x failed 137\nfinish x failed 137\n", 137),
+        (("/nosuch",), "failure x failed 127\nfinish x failed 127\n", 127),
+        (("-t", "0.1", "sleep", "60"), "failure x timed-out 124\nfinish x timed-out 124\n", 124),
+    ],
+)
+def test_each_end_has_its_hooks(cli, command, told, status):
+    result = cli.run(*hooked(*command))
+    assert (result.stdout, result.returncode) == (told, status)
+
+
+@pytest.mark.parametrize(
+    "options, told, status",
+    [
+        ((), "conflict x refused 75\n", 75),
+        (("-E", "4"), "conflict x refused 4\n", 4),
+        (("--skip",), "conflict x skipped 0\n", 0),
+        (("--wait-for", "0.05"), "conflict x refused 75\n", 75),
+    ],
+)
+def test_conflict(cli, options, told, status):
+    with cli.hold("-n", "x") as holding:
+        result = cli.run(*hooked(*options, "true"))
+        assert (result.stdout, result.returncode) == (told, status)
+        script = 'echo "$SINGLERUN_HOLDER_ID $SINGLERUN_DETAIL"'
+        result = cli.run("-n", "x", "--on-conflict", script, "true")
+        assert result.stdout.startswith("1 held by PID ")
+        assert str(holding.pid) in result.stdout
+    assert cli.run("-n", "x", "--min-interval", "1h", "--on-conflict", TELL, "true").stdout == (
+        "conflict x refused 75\n"
+    )
+
+
+def test_they_run_with_the_lock_free_and_the_end_recorded(cli):
+    script = f"{cli.binary} -n x echo free; {cli.binary} wait 1; echo $?"
+    result = cli.run("-n", "x", "--on-failure", script, "sh", "-c", "exit 6")
+    assert result.stdout == "free\n6\n"
+
+
+@pytest.mark.parametrize("hook", ["exit 9", "kill -9 $$", "nosuch-command"])
+def test_a_hook_that_fails_is_a_warning(cli, hook):
+    result = cli.run("-n", "x", "--on-success", hook, "--on-finish", "echo on", "true")
+    assert (result.returncode, result.stdout) == (0, "on\n")
+    assert "singlerun: x: --on-success " in result.stderr
+    assert cli.last("x")["state"] == "succeeded"
+
+
+def test_a_hook_gets_no_input_and_no_marks(cli):
+    script = 'cat; echo "[$SINGLERUN_TOKEN]"'
+    result = cli.run("-n", "x", "--on-success", script, "true", input="secret")
+    assert result.stdout == "[]\n"
+
+
+def test_a_signal_ends_a_hook_that_hangs(cli):
+    wrapper = cli.start(
+        "-n", "x", "--on-success", "echo $$; sleep 60; :", "true",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    pid = int(wrapper.stdout.readline())
+    wrapper.send_signal(signal.SIGTERM)
+    assert wrapper.wait(PATIENCE) == 0, "the outcome is the command's"
+    eventually(lambda: not is_alive(pid), "the end of the hook")
+    assert b"--on-success was ended" in wrapper.stderr.read()
+
+
+def test_retries_have_one_end(cli):
+    result = cli.run(*hooked("--retries", "2", "--retry-delay", "0", "sh", "-c", "exit 2"))
+    assert result.stdout == "failure x failed 2\nfinish x failed 2\n"
+
+
+def test_a_stopped_run_failed(cli):
+    wrapper = cli.start(*hooked("sleep", "60"), stdout=subprocess.PIPE)
+    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    assert cli.run("stop", "x").returncode == 0
+    assert wrapper.stdout.read() == b"failure x stopped 143\nfinish x stopped 143\n"
+
+
+def test_hooks_work_without_a_record(cli):
+    cli.run("-n", "x", "true")
+    (cli.dir / "singlerun.db").unlink()
+    (cli.dir / "singlerun.db").mkdir()
+    result = cli.run(*hooked("sh", "-c", "exit 3"))
+    assert (result.stdout, result.returncode) == ("failure x failed 3\nfinish x failed 3\n", 3)
+
+
+@pytest.mark.parametrize("option", ["--on-success", "--on-failure", "--on-finish"])
+def test_exec_leaves_nobody_to_call_them(cli, option):
+    assert cli.run("-n", "x", "--exec", option, "true", "true").returncode == 125
+    assert cli.run("-n", "x", "--exec", "--on-conflict", "true", "true").returncode == 0

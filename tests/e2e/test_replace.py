@@ -1,0 +1,276 @@
+"""``--replace`` and ``stop``: who holds a name is ended by its recorded identity."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+from conftest import CLOSING, PATIENCE, blocked_on, eventually, is_alive, need
+
+
+def test_the_holder_is_ended_and_its_place_taken(cli):
+    with cli.hold("-n", "x") as former:
+        result = cli.run("-n", "x", "--replace", "sh", "-c", "echo in; exit 3")
+        assert (result.returncode, result.stdout, result.stderr) == (3, "in\n", "")
+        assert former.wrapper.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert not is_alive(former.pid)
+    new, old = cli.history("x")
+    assert (old["state"], old["signal"]) == ("stopped", signal.SIGTERM)
+    assert old["detail"].startswith(f"replaced by run {new['id']}, PID {new['wrapper_pid']}, user ")
+    assert old["ended_at"] <= new["started_at"]
+    assert new["state"] == "failed"
+
+
+def test_nothing_to_replace_is_a_plain_run(cli):
+    assert cli.run("-n", "x", "--replace", "sh", "-c", "exit 4").returncode == 4
+    assert len(cli.history("x")) == 1
+
+
+def test_a_replaced_run_is_stopped_also_if_it_ends_well_then(cli):
+    script = "trap 'exit 0' TERM; echo $$; while :; do sleep 0.02; done"
+    with cli.hold("-n", "x", script=script) as former:
+        assert cli.run("-n", "x", "--replace", "true").returncode == 0
+        assert former.wrapper.wait(PATIENCE) == 0
+    old = cli.history("x")[1]
+    assert (old["state"], old["exit_code"]) == ("stopped", 0)
+    assert "replaced by run" in old["detail"]
+
+
+STUBBORN = """
+trap '' TERM
+setsid sh -c 'trap "" TERM; exec sleep 60' &
+echo $$
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize("stopped", [None, "command", "wrapper"])
+def test_who_ignores_term_or_is_stopped_is_killed_after_our_grace(cli, stopped):
+    """The replacer's grace counts, not the longer one of the run that it replaces."""
+    with cli.hold("-n", "x", "-k", "1000", script=STUBBORN) as former:
+        if stopped:
+            os.kill(former.pid if stopped == "command" else former.wrapper.pid, signal.SIGSTOP)
+        assert cli.run("-n", "x", "--replace", "-k", "0.3", "true").returncode == 0
+        former.wrapper.wait(PATIENCE)
+        assert not is_alive(former.pid)
+    assert cli.history("x")[1]["state"] == "stopped"
+
+
+def test_an_orphan_is_replaced(cli):
+    with cli.hold("-n", "x") as former:
+        former.wrapper.kill()
+        former.wrapper.wait(PATIENCE)
+        assert cli.run("-n", "x", "--replace", "-k", "1", "true").returncode == 0
+        assert not is_alive(former.pid)
+    assert cli.history("x")[1]["state"] == "stopped"
+
+
+def test_an_orphan_that_closed_the_lock_is_replaced(cli):
+    with cli.hold("-n", "x", script=CLOSING) as former:
+        former.wrapper.kill()
+        former.wrapper.wait(PATIENCE)
+        assert cli.run("-n", "x", "true").returncode == 75
+        assert cli.run("-n", "x", "--replace", "-k", "1", "true").returncode == 0
+        assert not is_alive(former.pid)
+
+
+def test_one_that_became_its_command_is_replaced(cli):
+    with cli.hold("-n", "x", "--exec") as former:
+        assert former.pid == former.wrapper.pid
+        assert cli.run("-n", "x", "--replace", "-k", "1", "true").returncode == 0
+        assert former.wrapper.wait(PATIENCE) == -signal.SIGTERM
+    assert cli.history("x")[1]["state"] == "stopped"
+
+
+def test_one_that_waits_for_its_next_try_is_replaced(cli):
+    former = cli.start("-n", "x", "--retries", "3", "--retry-delay", "1h", "false")
+    eventually(lambda: [run for run in cli.json("ps") if run["state"] == "waiting"], "the delay")
+    assert cli.run("-n", "x", "--replace", "true").returncode == 0
+    assert former.wait(PATIENCE) == 128 + signal.SIGTERM
+    assert cli.history("x")[1]["state"] == "stopped"
+
+
+def test_a_stranger_is_left_alone(cli, tmp_path):
+    need("flock")
+    file = tmp_path / "file"
+    stranger = subprocess.Popen(
+        ["flock", file, "sh", "-c", "echo in; exec cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert stranger.stdout.readline() == b"in\n"
+    result = cli.run("--lock-file", str(file), "--replace", "true")
+    assert result.returncode == 75
+    assert "singlerun did not start that" in result.stderr
+    assert stranger.poll() is None
+    stranger.communicate()
+    assert cli.run("--lock-file", str(file), "--replace", "true").returncode == 0
+
+
+def test_all_readers_are_replaced_by_a_writer_and_none_by_a_reader(cli):
+    with cli.hold("-s", "-n", "x") as one, cli.hold("-s", "-n", "x") as other:
+        assert cli.run("-s", "-n", "x", "--replace", "true").returncode == 0
+        assert one.wrapper.poll() is None
+        assert cli.run("-n", "x", "--replace", "true").returncode == 0
+        assert {one.wrapper.wait(PATIENCE), other.wrapper.wait(PATIENCE)} == {143}
+
+
+def test_replacers_stand_in_line(cli, tmp_path):
+    """Each ends the one before it, none gets in before one that came first."""
+    witness = tmp_path / "witness"
+    script = "echo {0} >> {1}; echo; exec cat"
+    with cli.hold("-n", "x"):
+        waiter = cli.start("-w", "-n", "x", "sh", "-c", script.format("waiter", witness),
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        replacer = cli.start("--replace", "-n", "x", "sh", "-c", script.format("new", witness),
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+        eventually(lambda: len(cli.json("ps", "x")) == 3, "the second in line")
+        assert not witness.exists(), "the holder isn't ended before the replacer is at the front"
+    assert waiter.stdout.readline() == b"\n"
+    assert replacer.stdout.readline() == b"\n"
+    assert waiter.wait(PATIENCE) == 143
+    replacer.communicate(timeout=PATIENCE)
+    assert witness.read_text().split() == ["waiter", "new"]
+
+
+def test_replacing_the_run_around_oneself_is_refused(cli):
+    inner = f"{cli.binary} -n x --replace true; echo $?"
+    result = cli.run("-n", "x", "sh", "-c", inner)
+    assert result.stdout == "75\n"
+    assert "the run that this one is a part of" in result.stderr
+
+
+def test_many_replacers_at_once_never_overlap(cli, tmp_path):
+    """Each command makes a directory and removes it: two at once would fail to make it."""
+    script = (
+        f"mkdir {tmp_path}/in || {{ touch {tmp_path}/overlap; exit; }};"
+        f"trap 'rmdir {tmp_path}/in; exit' TERM; sleep 0.2 & wait; rmdir {tmp_path}/in"
+    )
+    runs = [cli.start("-n", "x", "--replace", "sh", "-c", script) for _ in range(8)]
+    statuses = [run.wait(PATIENCE) for run in runs]
+    assert not (tmp_path / "overlap").exists()
+    assert statuses.count(0) >= 1
+    states = [run["state"] for run in cli.history("x")]
+    assert states[0] in {"succeeded", "stopped"}
+    assert set(states) <= {"succeeded", "stopped"}
+    assert cli.json("ps") == []
+
+
+@pytest.mark.parametrize("other", ["--skip", "--coalesce"])
+def test_replace_excludes_what_would_not(cli, other):
+    result = cli.run("-n", "x", "--replace", other, "true")
+    assert result.returncode == 125
+    assert "exclude each other" in result.stderr
+
+
+# -- stop ------------------------------------------------------------------------------------------
+
+
+def test_stop_ends_what_holds_a_name(cli):
+    with cli.hold("-n", "x") as holding, cli.hold("-n", "y") as other:
+        result = cli.run("stop", "x")
+        assert (result.returncode, result.stdout) == (0, "1 x: stopped\n")
+        assert holding.wrapper.wait(PATIENCE) == 143
+        assert other.wrapper.poll() is None
+    run = cli.last("x")
+    assert run["state"] == "stopped"
+    assert run["detail"].startswith("stopped with singlerun stop, user ")
+    result = cli.run("stop", "x")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+
+
+def test_stop_by_id_ends_that_run_alone(cli):
+    with cli.hold("-s", "-n", "x") as one, cli.hold("-s", "-n", "x") as other:
+        assert cli.run("stop", "-q", "2").stdout == ""
+        assert other.wrapper.wait(PATIENCE) == 143
+        assert one.wrapper.poll() is None
+        assert cli.run("stop", "2").returncode == 1
+
+
+def test_stop_by_id_takes_a_waiter_out_of_the_line(cli):
+    with cli.hold("-n", "x") as holding:
+        waiter = cli.start("-w", "-n", "x", "true")
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        assert cli.run("stop", "2").returncode == 0
+        assert waiter.wait(PATIENCE) == 143
+        assert holding.wrapper.poll() is None
+        assert cli.last("x")["state"] == "stopped"
+        assert "stopped with singlerun stop" in cli.last("x")["detail"]
+
+
+def test_a_stopped_job_is_not_started_again(cli):
+    former = cli.start("-n", "x", "--restart", "always", "sleep", "60")
+    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    assert cli.run("stop", "x").returncode == 0
+    assert former.wait(PATIENCE) == 143
+    assert len(cli.history("x")) == 1
+
+
+def test_stop_ends_an_orphan(cli):
+    with cli.hold("-n", "x") as holding:
+        holding.wrapper.kill()
+        holding.wrapper.wait(PATIENCE)
+        assert cli.run("stop", "x").returncode == 0
+        assert not is_alive(holding.pid)
+    assert cli.last("x")["state"] == "stopped"
+
+
+def test_stop_never_signals_a_pid_that_belongs_to_another_now(cli):
+    """The record names a process that lives, but with another start time: that isn't the holder."""
+    with cli.hold("-n", "x") as holding:
+        holding.wrapper.kill()
+        holding.release()
+    stranger = subprocess.Popen(["sleep", "60"])
+    change = f"UPDATE runs SET wrapper_pid = {stranger.pid}, command_pid = {stranger.pid}"
+    subprocess.run(["sqlite3", cli.dir / "singlerun.db", change], check=True)
+    assert cli.run("stop", "x").returncode == 1
+    assert cli.run("stop", "1").returncode == 0, "there is nothing left to end"
+    assert cli.run("-n", "x", "--replace", "true").returncode == 0
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+# -- wait ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["x", "1"])
+def test_wait_ends_with_the_run_and_with_its_status(cli, target):
+    with cli.hold("-n", "x", script="echo $$; cat; exit 7"):
+        waiting = cli.start("wait", target)
+        assert cli.run("wait", "-t", "0.05", target).returncode == 124
+        assert waiting.poll() is None
+    assert waiting.wait(PATIENCE) == 7
+    assert cli.run("wait", target).returncode == 7, "of one that has ended, at once"
+
+
+def test_wait_for_what_a_signal_ended(cli):
+    cli.run("-n", "x", "sh", "-c", "kill -9 $$")
+    assert cli.run("wait", "x").returncode == 128 + 9
+    cli.run("-n", "x", "-t", "0.1", "sleep", "60")
+    assert cli.run("wait", "x").returncode == 124
+
+
+def test_wait_for_several_gives_the_first_failure(cli):
+    with cli.hold("-s", "-n", "x", script="echo $$; cat; exit 0"):
+        with cli.hold("-s", "-n", "x", script="echo $$; cat; exit 5"):
+            waiting = cli.start("wait", "x")
+            eventually(lambda: len(os.listdir(f"/proc/{waiting.pid}/fd")) > 3, "the waiting")
+        assert waiting.poll() is None
+    assert waiting.wait(PATIENCE) == 5
+
+
+def test_wait_sees_that_a_run_was_lost(cli):
+    with cli.hold("-n", "x") as holding:
+        waiting = cli.start("wait", "x", stderr=subprocess.PIPE)
+        holding.wrapper.kill()
+        assert waiting.poll() is None, "its command lives"
+    assert waiting.wait(PATIENCE) == 125
+    assert b"lost" in waiting.stderr.read()
+
+
+def test_wait_for_nothing(cli):
+    result = cli.run("wait", "x")
+    assert result.returncode == 125
+    assert "no such run" in result.stderr
