@@ -67,18 +67,24 @@ def holding(path: bytes, *, deleted: bool = False) -> list[int]:
     found = []
     for pid in pids():
         try:
-            for number in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(b"/proc/%d/fd/%s" % (pid, number.encode())) != wanted:
-                    continue
-                with open(f"/proc/{pid}/fdinfo/{number}", "rb", buffering=0) as file:
-                    if b"FLOCK" in file.read():
-                        found.append(pid)
-                        break
+            numbers = os.listdir(f"/proc/{pid}/fd")
         except OSError:
             continue
+        if any(_holds(pid, number, wanted) for number in numbers):
+            found.append(pid)
     # Who works before who only watches: nobody's parent among them first.
     parents = {parent_of(pid) for pid in found}
     return sorted(found, key=lambda pid: pid in parents)
+
+
+def _holds(pid: int, number: str, wanted: bytes) -> bool:
+    try:
+        if os.readlink(b"/proc/%d/fd/%s" % (pid, number.encode())) != wanted:
+            return False
+        with open(f"/proc/{pid}/fdinfo/{number}", "rb", buffering=0) as file:
+            return b"FLOCK" in file.read()
+    except OSError:  # closed meanwhile; the process may have others
+        return False
 
 
 def parent_of(pid: int) -> int:

@@ -235,6 +235,14 @@ def test_stop_never_signals_a_pid_that_belongs_to_another_now(cli):
 # -- wait ------------------------------------------------------------------------------------------
 
 
+def has_a_pidfd(pid):
+    files = f"/proc/{pid}/fd"
+    try:
+        return "anon_inode:[pidfd]" in {os.readlink(f"{files}/{fd}") for fd in os.listdir(files)}
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("target", ["x", "1"])
 def test_wait_ends_with_the_run_and_with_its_status(cli, target):
     with cli.hold("-n", "x", script="echo $$; cat; exit 7"):
@@ -256,7 +264,7 @@ def test_wait_for_several_gives_the_first_failure(cli):
     with cli.hold("-s", "-n", "x", script="echo $$; cat; exit 0"):
         with cli.hold("-s", "-n", "x", script="echo $$; cat; exit 5"):
             waiting = cli.start("wait", "x")
-            eventually(lambda: len(os.listdir(f"/proc/{waiting.pid}/fd")) > 3, "the waiting")
+            eventually(lambda: has_a_pidfd(waiting.pid), "the waiting")
         assert waiting.poll() is None
     assert waiting.wait(PATIENCE) == 5
 
@@ -264,6 +272,7 @@ def test_wait_for_several_gives_the_first_failure(cli):
 def test_wait_sees_that_a_run_was_lost(cli):
     with cli.hold("-n", "x") as holding:
         waiting = cli.start("wait", "x", stderr=subprocess.PIPE)
+        eventually(lambda: has_a_pidfd(waiting.pid), "the waiting")
         holding.wrapper.kill()
         assert waiting.poll() is None, "its command lives"
     assert waiting.wait(PATIENCE) == 125
