@@ -63,6 +63,9 @@ _singlerun_value() {
         --restart)
             _singlerun_offer "$2" -W "on-failure on-success always"
             ;;
+        --on-*)
+            _singlerun_offer "$2" -c
+            ;;
     esac
 }
 
@@ -82,14 +85,17 @@ _singlerun_command() {
 
 _singlerun() {
     local run_options="-n --name --lock-file -s --shared -w --wait --wait-for --skip
-        -E --conflict-exit-code --coalesce --min-interval --max-starts -t --timeout -k --kill-after
-        --retries --retry-delay --restart --jitter --exec --linger --require-record --dir
+        -j --slots -E --conflict-exit-code --replace --coalesce --min-interval --max-starts
+        -t --timeout -k --kill-after --retries --retry-delay --restart --jitter --exec --linger
+        --on-success --on-failure --on-conflict --on-finish --require-record --dir
         -q --quiet -v --verbose -h --help"
     local history_options="--limit --json --dir -h --help"
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
     local ps_options="-a --all --tree --watch --json --dir -h --help"
     local reap_options="--dry-run --kill-orphans -q --quiet --json --dir -h --help"
-    local subcommands="history is-running ps reap run"
+    local stop_options="-k --kill-after -q --quiet --dir -h --help"
+    local wait_options="-t --timeout --dir -h --help"
+    local subcommands="history is-running ps reap run stop wait"
 
     COMPREPLY=()
     local typed
@@ -113,9 +119,9 @@ _singlerun() {
                 valued=$word
                 ;;
             --dir=*) ;;
-            --name | --lock-file | --wait-for | --conflict-exit-code | --min-interval | \
+            --name | --lock-file | --slots | --wait-for | --conflict-exit-code | --min-interval | \
                 --max-starts | --timeout | --kill-after | --retries | --retry-delay | --restart | \
-                --jitter)
+                --jitter | --on-success | --on-failure | --on-conflict | --on-finish)
                 : "${subcommand:=run}"
                 valued=$word
                 ;;
@@ -125,7 +131,7 @@ _singlerun() {
             -?*)
                 : "${subcommand:=run}"
                 # Flags may be joined. What takes a value ends that: -qwn NAME, or -qwnNAME.
-                if [[ $subcommand == run && $word =~ ^-[^nEtk]*[nEtk]$ ]]; then
+                if [[ $subcommand =~ ^(run|stop|wait)$ && $word =~ ^-[^nEjtk]*[nEjtk]$ ]]; then
                     valued=$word
                 fi
                 ;;
@@ -136,6 +142,8 @@ _singlerun() {
                     :ps) subcommand=$word options=$ps_options ;;
                     :reap) subcommand=$word options=$reap_options ;;
                     :run) subcommand=$word ;;
+                    :stop) subcommand=$word options=$stop_options ;;
+                    :wait) subcommand=$word options=$wait_options ;;
                     :* | run:*)
                         _singlerun_command "$i"
                         return

@@ -20,7 +20,7 @@ function __fish_singlerun_place
                     break
                 case '-?*'
                 case '*'
-                    if not contains -- $place:$word first:{history,is-running,ps,reap,run}
+                    if not contains -- $place:$word first:{history,is-running,ps,reap,run,stop,wait}
                         set place command
                         break
                     end
@@ -34,17 +34,20 @@ function __fish_singlerun_place
             case --limit --dir
                 set -e words[1]
             case '--dir=*'
-            case --name --lock-file --wait-for --conflict-exit-code --min-interval --max-starts \
-                    --timeout --kill-after --retries --retry-delay --restart --jitter
-                set place run
+            case --name --lock-file --slots --wait-for --conflict-exit-code --min-interval \
+                    --max-starts --timeout --kill-after --retries --retry-delay --restart --jitter \
+                    --on-{success,failure,conflict,finish}
+                test $place = first; and set place run
                 set -e words[1]
             case '--*'
                 test $place = first; and set place run
             case '-?*'
                 test $place = first; and set place run
                 # Flags may be joined. What takes a value ends that: -qwn NAME, or -qwnNAME.
-                test $place = run; and string match -qr '^-[^nEtk]*[nEtk]$' -- $word; and set -e words[1]
-            case history is-running ps reap run
+                contains -- $place run stop wait
+                and string match -qr '^-[^nEjtk]*[nEjtk]$' -- $word
+                and set -e words[1]
+            case history is-running ps reap run stop wait
                 test $place = first; and set place $word
         end
     end
@@ -69,10 +72,12 @@ complete -c singlerun -f
 complete $run -s n -l name -x -d 'What must be single'
 complete $run -l lock-file -r -F -d 'Lock this very file'
 complete $run -s s -l shared -d 'Take a shared lock'
+complete $run -s j -l slots -x -d 'Let so many run at once'
 complete $run -s w -l wait -d 'If it is held, wait'
 complete $run -l wait-for -x -d 'If it is held, wait at most so long'
 complete $run -l skip -d 'If it is held, say nothing and exit 0'
 complete $run -s E -l conflict-exit-code -x -d 'If it is held, exit with this'
+complete $run -l replace -d 'If it is held, end the holder and take its place'
 complete $run -l coalesce -d 'Wait, but exit 0 if somebody waits already'
 complete $run -l min-interval -x -d 'Refuse also if the last start is more recent'
 complete $run -l max-starts -x -d 'Refuse also after N starts in this time'
@@ -84,6 +89,11 @@ complete $run -l restart -x -a 'on-failure on-success always' -d 'Run it again w
 complete $run -l jitter -x -d 'First wait up to so long'
 complete $run -l exec -d 'Become the command'
 complete $run -l linger -d 'Hold until the last child that inherited the lock is gone'
+set -l hook $run -x -a '(__fish_complete_command)'
+complete $hook -l on-success -d 'Then run this if it succeeded'
+complete $hook -l on-failure -d 'Then run this if it failed'
+complete $hook -l on-conflict -d 'Run this if it is held'
+complete $hook -l on-finish -d 'Then run this, however it ended'
 complete $run -l require-record -d 'Refuse to run what cannot be recorded'
 complete $run -s q -l quiet -d 'Say nothing when it is held'
 complete $run -s v -l verbose -d 'Say what happens'
@@ -96,6 +106,8 @@ complete $first -a is-running -d 'Tell by the exit status whether a name is held
 complete $first -a ps -d 'Show what runs and waits, and what was left behind'
 complete $first -a reap -d 'Close the records of runs whose processes are gone'
 complete $first -a run -d 'Run a command, also one that is named like a subcommand'
+complete $first -a stop -d 'End what runs'
+complete $first -a wait -d 'Wait for the end of what runs'
 
 set -l all -c singlerun -n 'not __fish_singlerun_at command nothing'
 complete $all -l dir -x -a '(__fish_complete_directories)' -d 'State directory'
@@ -118,3 +130,9 @@ set -l reap -c singlerun -n '__fish_singlerun_at reap'
 complete $reap -l dry-run -d 'Only tell what would be done'
 complete $reap -l kill-orphans -d 'End what is left of orphans'
 complete $reap -s q -l quiet -d 'Print nothing of what was closed'
+
+set -l stop -c singlerun -n '__fish_singlerun_at stop'
+complete $stop -s k -l kill-after -x -d 'The time from TERM to KILL'
+complete $stop -s q -l quiet -d 'Print nothing of what was ended'
+
+complete -c singlerun -n '__fish_singlerun_at wait' -s t -l timeout -x -d 'Wait at most so long'

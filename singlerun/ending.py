@@ -83,7 +83,7 @@ def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return None
-        state, pids = reaper.state_of(run)
+        run, state, pids = reaper.look_at(store, run)
         if state == reaper.ZOMBIE:
             run.state = LOST
             return run

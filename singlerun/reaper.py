@@ -61,6 +61,19 @@ def state_of(run: "Run") -> tuple[str, list[int]]:
     return (ORPHAN, left) if left else (ZOMBIE, [])
 
 
+def look_at(store: "Store", run: "Run") -> "tuple[Run, str, list[int]]":
+    """Judge a run as ``state_of`` does, an ended one too; give it as it is now.
+
+    Who was read as open and is seen to be dead may have recorded its end in between.
+    """
+    if run.ended_ns is None:
+        state, pids = state_of(run)
+        if state != ZOMBIE:
+            return run, state, pids
+        run = store.find(run.id or 0) or run
+    return run, run.state if run.ended_ns is not None else ZOMBIE, []
+
+
 def settle(
     store: "Store", former: "list[Run]", *, shared: bool, proven: bool, slots: int | None = None
 ) -> "list[tuple[Run, list[int]]]":

@@ -68,9 +68,10 @@ plain_values = {
     "PATH": st.sampled_from(["a", "/b/c", "./d"]),
     "DIR": st.sampled_from(["a", "/b/c"]),
     "DURATION": st.sampled_from(["0", "30", "1.5s", "5m", "1h30m", "2d"]),
-    "N": st.integers(0, 255).map(str),
+    "N": st.integers(1, 255).map(str),
     "N/DURATION": st.sampled_from(["3/1h", "1/30"]),
     "WHEN": st.sampled_from(["always", "on-failure"]),
+    "CMD": st.sampled_from(["", "true", "mail -s done root", "--x"]),
 }
 
 

@@ -90,12 +90,9 @@ def tell_notices(store: SqliteStore) -> None:
     store.notices.clear()
 
 
-def judged(runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
+def judged(store: SqliteStore | None, runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
     """Give runs with their states as they are shown, and the PIDs that prove them."""
-    return [
-        (run, *reaper.state_of(run)) if run.ended_ns is None else (run, run.state, [])
-        for run in runs
-    ]
+    return [] if store is None else [reaper.look_at(store, run) for run in runs]
 
 
 class Command(click.Command):

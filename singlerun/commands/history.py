@@ -29,7 +29,7 @@ def command(
     found = [] if store is None else store.runs(name, limit=limit)
     if store is not None:
         common.tell_notices(store)
-    judged = common.judged(found)
+    judged = common.judged(store, found)
     if as_json:
         json.show((run, state) for run, state, _ in judged)
     elif judged or not sys.stdout.isatty():

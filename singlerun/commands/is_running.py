@@ -50,7 +50,7 @@ def command(
         held = _holders(name, lock_file, state, None)
     if store is not None:
         common.tell_notices(store)
-    judged = common.judged([run for run, _ in held if run is not None])
+    judged = common.judged(store, [run for run, _ in held if run is not None])
     if as_json:
         json.show(
             ((run, state) for run, state, _ in judged),

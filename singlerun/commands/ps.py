@@ -53,7 +53,9 @@ def command(
             common.tell_notices(store)
         if names:
             found = [run for run in found if set(run.names) & set(names)]
-        judged = common.judged(found)
+        judged = common.judged(store, found)
+        if not ended:  # what has ended since it was listed
+            judged = [seen for seen in judged if seen[0].ended_ns is None]
         places = {
             run.id: holder.place_of(run, state_dir)
             for run, state, _ in judged

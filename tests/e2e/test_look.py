@@ -9,9 +9,9 @@ from conftest import need
 
 KEYS = [
     "id", "name", "names", "state", "command", "pid", "wrapper_pid", "user", "host", "cwd",
-    "lock_file", "shared", "token", "asked_at", "started_at", "ended_at", "elapsed_s", "exit_code",
-    "signal", "user_cpu_s", "system_cpu_s", "max_rss_kb", "parent_id", "conflict_id", "detail",
-    "place",
+    "lock_file", "shared", "slots", "token", "asked_at", "started_at", "ended_at", "elapsed_s",
+    "exit_code", "signal", "user_cpu_s", "system_cpu_s", "max_rss_kb", "parent_id", "conflict_id",
+    "detail", "place",
 ]  # fmt: skip
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
@@ -136,7 +136,7 @@ def test_is_running_works_with_a_broken_record(cli):
         assert cli.run("is-running", "x").returncode == 0
 
 
-@pytest.mark.parametrize("command", ["ps", "history", "reap", "is-running", "run"])
+@pytest.mark.parametrize("command", ["ps", "history", "reap", "is-running", "run", "stop", "wait"])
 def test_every_subcommand_has_help_with_an_example(cli, command):
     result = cli.run(command, "--help")
     assert result.returncode == 0
