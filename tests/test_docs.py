@@ -15,7 +15,7 @@ import pytest
 from conftest import BINARY, need
 
 import singlerun
-from singlerun import commands, duration, errors, job, options, paths, reaper, signals
+from singlerun import commands, duration, errors, hooks, job, options, paths, reaper, signals
 from singlerun.commands import ps
 from singlerun.outcome import Outcome
 from singlerun.store import base, sqlite
@@ -338,6 +338,55 @@ def test_manual_lists_the_exit_statuses_of_is_running(cli):
     assert set(items("is-running", "EXIT STATUS")) == {str(status) for status in seen}
 
 
+def test_manual_lists_the_exit_statuses_of_stop(cli):
+    cli.hold("-n", "x")
+    seen = {
+        cli.run("stop", *arguments, env=cli.env | more).returncode
+        for arguments, more in [
+            (["x"], {}),
+            (["x"], {}),
+            ([], {}),
+            (["x"], {"SINGLERUN_DIR": __file__}),
+        ]
+    }
+    assert seen == {0, 1, 2, 125}
+    assert set(items("stop", "EXIT STATUS")) == {str(status) for status in seen}
+
+
+def test_manual_lists_the_exit_statuses_of_wait(cli):
+    with cli.hold("-n", "x"):
+        too_early = cli.run("wait", "x", "-t", "0").returncode
+    seen = {too_early, cli.run("wait").returncode, cli.run("wait", "nobody").returncode}
+    assert set(items("wait", "EXIT STATUS")) == {str(status) for status in seen}
+
+
+def variables_of_hooks(cli):
+    """Give those that hooks find, of all kinds of ends."""
+    tell = "env -0 >> told"
+    quietly = {"cwd": cli.dir, "capture_output": True}
+    with cli.hold("-n", "x"):
+        cli.run("-n", "x", "--on-conflict", tell, "true", **quietly)
+    cli.run("-n", "x", "--on-finish", tell, "true", **quietly)
+    cli.run("-n", "x", "--on-failure", tell, "sh", "-c", "kill -9 $$", **quietly)
+    told = (cli.dir / "told").read_text()
+    return set(re.findall(r"(?:^|\0)(SINGLERUN_\w+)=", told))
+
+
+def test_documents_list_the_variables_of_hooks(cli):
+    told = variables_of_hooks(cli)
+    text = "\n".join(section(PREFIX, "HOOKS"))
+    assert set(re.findall(r"^\.It Ev (SINGLERUN_\w+)", text, re.MULTILINE)) == told
+    readme = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"^\| `(SINGLERUN_\w+)`", readme, re.MULTILINE)) == told
+
+
+def test_documents_name_the_time_of_hooks():
+    text = " ".join(section(PREFIX, "HOOKS"))
+    assert f"longer than {hooks.LONGEST:.0f} seconds" in text
+    assert f"{hooks.GRACE:.0f} seconds later" in text
+    assert f"{hooks.LONGEST:.0f} seconds at most" in (ROOT / "README.md").read_text()
+
+
 def test_manual_lists_the_variables():
     code = "".join(path.read_text() for path in Path(singlerun.__file__).parent.rglob("*.py"))
     text = "\n".join(section(PREFIX, "ENVIRONMENT"))
@@ -360,6 +409,7 @@ def test_manual_names_the_signals():
     assert named - {"SIGKILL"} == passed_on
     assert f"{job.KILL_AFTER:.0f} seconds later" in text
     assert f"{reaper.GRACE:.0f} seconds later" in "\n".join(section("reap", "OPTIONS"))
+    assert f"The default is {job.KILL_AFTER:.0f} seconds." in about("stop", "--kill-after")
 
 
 @pytest.mark.parametrize("form", [PREFIX, "run"])
@@ -653,6 +703,10 @@ def test_completion_offers_files_and_directories(shell, tmp_path):
         "singlerun -t qu-": nothing,
         "singlerun --max-starts qu-": nothing,
         "singlerun --restart qu-": nothing,
+        "singlerun --on-success qu-": {"qu-command"},
+        "singlerun --on-finish=qu-": {"qu-command"},
+        "singlerun stop qu-": nothing,
+        "singlerun wait -t 5 qu-": nothing,
         "singlerun history --limit qu-": nothing,
         "singlerun cat qu-": both,
         "singlerun -- cat qu-": both,
