@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from singlerun.reaper import Living
     from singlerun.recorder import Recorder
     from singlerun.render.waiting import WaitingLine
-    from singlerun.replacement import Replacement
     from singlerun.signals import Signals
     from singlerun.store.sqlite import SqliteStore
 
@@ -54,6 +53,10 @@ class Conflict:
         self._recorder = recorder
         self._signals = signals
         self._begun = time.monotonic()
+        if job.replace:
+            from singlerun.replacement import Replacement  # noqa: PLC0415 - unusual
+
+            self._replacement = Replacement(job, this, hold, recorder, signals)
         endless = job.wait_for == float("inf")
         self._deadline = None if endless else self._begun + job.wait_for
 
@@ -89,7 +92,7 @@ class Conflict:
         if taken or not self._job.wait_for:
             return taken
         if self._job.replace:
-            taken = self._wait(self._hold.stand_in_line) and self._replacement().take()
+            taken = self._wait(self._hold.stand_in_line) and self._replacement.take(self._deadline)
         else:
             only_one = self._job.coalesce
             taken = self._wait(lambda: self._hold.take(unless_occupied=only_one))
@@ -97,18 +100,10 @@ class Conflict:
             say(f"waited without a place in line: {self._hold.out_of_line}")
         return taken
 
-    def _replacement(self) -> "Replacement":
-        from singlerun.replacement import Replacement  # noqa: PLC0415 - unusual
-
-        return Replacement(
-            self._job, self._run, self._hold, self._recorder,
-            signals=self._signals, wait=self._wait,
-        )  # fmt: skip
-
     def _outlive(self, living: "Living") -> bool:
         """Wait for the end of those who own our lock, or bring it about; tell whether it came."""
         if self._job.replace:
-            return self._replacement().end(living)
+            return self._replacement.end(living)
         if not self._job.wait_for or not all(pids for _, pids in living):
             return False
         run, pids = living[0]
@@ -216,7 +211,7 @@ class Conflict:
             if nested:
                 say(refusal.nested(held, by))
                 return job.conflict_status
-            if job.replace:
+            if job.replace and self._replacement.has_failed:
                 say(refusal.irreplaceable(held, by, stranger=holder is None))
                 return job.conflict_status
             orphan = holder is not None and life(holder.wrapper) == DEAD

@@ -6,7 +6,7 @@ from singlerun import lock, processes, reaper
 from singlerun.lock.line import position
 from singlerun.owner import ALIVE, life
 from singlerun.paths import lock_file_name
-from singlerun.store.base import RUNNING
+from singlerun.store.base import RUNNING, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +88,15 @@ def _is_taken(path: bytes) -> bool:
         return not hold.try_take()
     finally:
         hold.free()
+
+
+def is_holding(run: "Run", paths: list[bytes]) -> bool:
+    """Tell whether an open run holds a lock of these files, or what it has started still does."""
+    state = reaper.state_of(run)[0]
+    if state == WAITING:
+        # Between two tries a run is recorded as waiting, and holds the lock.
+        return any(run.wrapper_pid in processes.holding(path) for path in paths)
+    return state in {RUNNING, reaper.ORPHAN}
 
 
 def hold_of(run: "Run", state: "StateDir") -> lock.Hold:

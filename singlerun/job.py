@@ -94,16 +94,7 @@ class Job:
             for event in ("success", "failure", "conflict", "finish")
             if (script := options[f"on_{event}"]) is not None
         }
-        unable = (
-            "timeout",
-            "retries",
-            "restart",
-            "linger",
-            "on_success",
-            "on_failure",
-            "on_finish",
-        )
-        for other in unable:
+        for other in UNABLE_AFTER_EXEC:
             if self.become and options[other]:
                 flag = other.replace("_", "-")
                 raise UsageError(f"--exec leaves nobody who could do what --{flag} asks for")

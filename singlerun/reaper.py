@@ -76,7 +76,7 @@ def look_at(store: "Store", run: "Run") -> "tuple[Run, str, list[int]]":
 
 def settle(
     store: "Store", former: "list[Run]", *, shared: bool, proven: bool, slots: int | None = None
-) -> "list[tuple[Run, list[int]]]":
+) -> "Living":
     """Close the former open runs of a lock that is ours now; give those that live, with their PIDs.
 
     To be called with the lock held: that its owner is gone is proven by the lock, and by it alone
@@ -85,8 +85,8 @@ def settle(
     its other holders, so there only what is seen to be dead is closed. If as many live as there are
     ``slots``, although we have one, somebody has lost its lock, and counts nevertheless.
     """
-    living = []
-    fellows = []
+    living: Living = []
+    fellows: Living = []
     for run in former:
         life = owner.life(run.wrapper)
         if run.state == WAITING:
@@ -96,11 +96,10 @@ def settle(
         # Readers share with readers, who has a slot with those who have the others.
         shares = shared or slots is not None
         fellow = shares and run.shared and (run.slots is None) == (slots is None)
-        if fellow and life != owner.DEAD:
-            fellows.append((run, [run.wrapper_pid]))
-            continue
-        if life == owner.ALIVE:
-            living.append((run, [run.wrapper_pid]))
+        if life == owner.ALIVE or (fellow and life == owner.UNKNOWN):
+            # What works is named first, and who records its end is awaited last.
+            pids = list(dict.fromkeys([*state_of(run)[1], run.wrapper_pid]))
+            (fellows if fellow else living).append((run, pids))
             continue
         left = survivors(run)
         if not left and (proven or life == owner.DEAD):
@@ -183,8 +182,8 @@ def await_ends(living: "Sequence[tuple[Run | None, list[int]]]") -> None:
 
 
 def await_one(living: "Sequence[tuple[Run | None, list[int]]]") -> None:
-    """Sleep until one of these has ended; each is named by the first of its processes."""
-    processes.await_one([pids[0] for _, pids in living])
+    """Sleep until one of these has ended."""
+    processes.await_one([pids[-1] for _, pids in living])
 
 
 def deleted_holders(created: list[bytes]) -> list[int]:

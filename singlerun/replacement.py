@@ -7,14 +7,12 @@ by its recorded identity; a stranger, such as flock(1) on the same file, is left
 import os
 import time
 
-from singlerun import ending, processes, reaper
-from singlerun.lock.wait import InterruptedWaitError
-from singlerun.store.base import RUNNING, WAITING
+from singlerun import ending
+from singlerun.holder import is_holding
+from singlerun.lock import wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from singlerun.job import Job
     from singlerun.lock import Hold
     from singlerun.reaper import Living
@@ -27,7 +25,11 @@ STRANGER_AFTER = 2.0
 
 
 class Replacement:
-    """A run that takes the place of others."""
+    """A run that takes the place of others.
+
+    Attributes:
+        has_failed: whether there was somebody who could not be ended.
+    """
 
     def __init__(
         self,
@@ -35,51 +37,64 @@ class Replacement:
         this: "Run",
         hold: "Hold",
         recorder: "Recorder",
-        *,
         signals: "Signals",
-        wait: "Callable[[Callable[[], object]], bool]",
     ) -> None:
-        """``wait`` makes a call that blocks, and tells whether it ended in time."""
         self._job = job
         self._run = this
         self._hold = hold
         self._recorder = recorder
         self._signals = signals
-        self._wait = wait
+        self.has_failed = False
 
-    def take(self) -> bool:
+    def take(self, deadline: float | None) -> bool:
         """Take the lock, ending whoever holds it; tell whether it is ours then.
+
+        ``deadline`` (time.monotonic) is for who can't be told yet. Who was asked to end is awaited
+        and killed in any case, so that nobody is half replaced.
 
         Raises:
             InterruptedWaitError: a signal came first.
         """
-        seen = time.monotonic()
+        patience = time.monotonic() + STRANGER_AFTER
         while not self._hold.try_take_as_first():
             holders = self._recorder.attempt(self._holders, [])
             if holders:
                 if not self.end(holders):
                     self._hold.abandon()
                     return False
-                seen = time.monotonic()
-            elif time.monotonic() > seen + STRANGER_AFTER:
+                patience = time.monotonic() + STRANGER_AFTER
+            elif time.monotonic() > min(patience, deadline or patience):
+                self.has_failed = True
                 self._hold.abandon()
                 return False
             # Between the taking of a lock and its record there is a moment; a stranger stays.
             elif number := self._signals.sleep(0.01):
                 self._hold.abandon()
-                raise InterruptedWaitError(number)
+                raise wait.InterruptedWaitError(number)
         return True
 
     def end(self, holders: "Living") -> bool:
-        """End these runs; tell whether they have ended."""
-        return all(run is not None and self._end(run) for run, _ in holders)
+        """End these runs; tell whether they have ended.
+
+        Raises:
+            InterruptedWaitError: a signal came first.
+        """
+        self.has_failed = not all(run is not None and self._end(run) for run, _ in holders)
+        return not self.has_failed
 
     def _end(self, run: "Run") -> bool:
         detail = ending.by_whom(f"replaced by run {self._run.id}, PID {os.getpid()}")
         self._recorder.attempt(lambda store: store.ask_to_end(run, detail), None)
         ended: list[bool] = []
-        if not self._wait(lambda: ended.append(ending.end(run, self._job.kill_after))):
-            return False
+        try:
+            wait.call(
+                lambda: ended.append(ending.end(run, self._job.kill_after)),
+                self._signals.ending_watched,
+                None,
+            )
+        except wait.InterruptedWaitError:
+            self._hold.abandon()
+            raise
         self._recorder.attempt(lambda store: ending.close(store, run), None)
         return ended[0]
 
@@ -87,17 +102,13 @@ class Replacement:
         """Give the runs that keep this job from its lock, as far as the record tells."""
         found: Living = []
         fellows: Living = []
-        holding = {pid for path in self._hold.paths for pid in processes.holding(path)}
         for run in store.open_runs(self._job.names, self._job.lock_file):
             if run.id == self._run.id:
                 continue
-            state, pids = reaper.state_of(run)
-            # Between two tries a run is recorded as waiting, and holds the lock.
-            between = state == WAITING and run.wrapper_pid in holding
-            if state in {RUNNING, reaper.ORPHAN} or between:
+            if is_holding(run, self._hold.paths):
                 fellow = (
                     run.shared and self._run.shared and bool(run.slots) == bool(self._job.slots)
                 )
-                (fellows if fellow else found).append((run, pids))
+                (fellows if fellow else found).append((run, []))
         # Of those who have the other slots the oldest must go.
         return found or (fellows[:1] if self._job.slots else [])

@@ -117,7 +117,7 @@ def _supervise(job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signa
     """Run the command, again if the job asks for it; all under one hold of the lock."""
     number = signals.ending()
     attempts = 0
-    last: Run | None = None
+    last: tuple[Run, int] | None = None
     while not number:
         if job.min_interval or job.max_starts:
             from singlerun.throttle import refuse_early  # noqa: PLC0415 - rare
@@ -139,14 +139,16 @@ def _supervise(job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signa
             return outcome.exit_status
         if job.verbose:
             _tell(job, f"exit status {outcome.exit_status}, again in {delay:g} s")
-        this, last = _asked(job), this
+        this, last = _asked(job), (this, outcome.exit_status)
         _record_wait(this, recorder)
         number = signals.sleep(delay)
     from singlerun.conflict import stop_run  # noqa: PLC0415 - unusual
 
     status = stop_run(this, recorder, number)
     hold.free()
-    return status if last is None else _call_hooks(job, last, status, signals)
+    if last is not None:
+        _call_hooks(job, *last, signals)
+    return status
 
 
 def _attempt(

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from singlerun import duration, reaper
+from singlerun import duration, holder, reaper
 from singlerun.errors import SinglerunError, UsageError
 from singlerun.options import read_lock_file, read_name, read_path
 from singlerun.paths import StateDir, state_path
 from singlerun.render.line import say
-from singlerun.store.base import RUNNING, Run
+from singlerun.store.base import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 
 
@@ -74,12 +74,12 @@ def find_run(store: SqliteStore, target: bytes) -> Run | None:
     return store.find(int(target)) if target.isdigit() and len(target) < 19 else None
 
 
-def running(store: SqliteStore, name: bytes) -> list[Run]:
+def running(store: SqliteStore, state: StateDir, name: bytes) -> list[Run]:
     """Give the runs that hold a name, orphans too; oldest first."""
     return [
         run
         for run in store.open_runs()
-        if name in run.names and reaper.state_of(run)[0] in {RUNNING, reaper.ORPHAN}
+        if name in run.names and holder.is_holding(run, holder.hold_of(run, state).paths)
     ]
 
 

@@ -31,14 +31,15 @@ def command(
     They are recorded as stopped. Who only waits leaves the line if it is named by its ID. Exits
     with 1 if there is nothing to end.
     """
-    store = common.open_store(common.open_state(ctx, directory))
+    state = common.open_state(ctx, directory)
+    store = common.open_store(state)
     run = None if store is None else common.find_run(store, target)
-    if store is None:
+    if store is None or state is None:
         found = []
     elif run is not None:
         found = [run] if run.ended_ns is None else []
     else:
-        found = common.running(store, target)
+        found = common.running(store, state, target)
     if store is None or not found:
         say(f"{shown(target)}: nothing to end; see: singlerun ps")
         return 1

@@ -11,6 +11,9 @@ from singlerun.render.text import names as shown_names
 from singlerun.render.text import shown
 from singlerun.store.base import LOST
 
+LATEST = 100
+"""How far back to look for a run that was started; refusals are of less interest."""
+
 
 @click.command(
     cls=common.Command,
@@ -33,14 +36,17 @@ def command(
     first that failed. A run whose end nobody saw gives 125, and so does a name without runs.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    store = common.open_store(common.open_state(ctx, directory))
+    state = common.open_state(ctx, directory)
+    store = common.open_store(state)
     run = None if store is None else common.find_run(store, target)
-    if store is None:
+    if store is None or state is None:
         found = []
     elif run is not None:
         found = [run]
     else:
-        found = common.running(store, target) or store.runs(target, limit=1)
+        latest = store.runs(target, limit=LATEST)
+        started = [run for run in latest if run.started_ns is not None] or latest
+        found = common.running(store, state, target) or started[:1]
     if store is None or not found:
         say(f"{shown(target)}: there is no such run; see: singlerun history")
         return 125

@@ -10,6 +10,7 @@ close_run                         a former owner is gone: its run ends as lost o
 
 open_runs, runs, find             what is open, what there was, one run
 usual_ns, starts                  how long it usually takes, when it was started
+pause_of, has_jobs                whether its name is paused, or has a queue
 exclusively                       nobody else writes meanwhile
 """
 
@@ -43,15 +44,16 @@ class Run:
         lock_file: the file that the user chose to lock instead, or None.
         shared: whether others may hold it too: all readers, or as many as there are slots.
         slots: how many may hold it at once; None if that is one, or all readers.
+        job_id: the job in a queue that it is a try of.
         conflict_id: the run that held the lock when this one was refused.
         detail: why it ended so, where the status doesn't tell.
     """
 
     __slots__ = (
         "argv", "asked_ns", "boot_id", "command_pid", "command_started", "conflict_id", "cwd",
-        "detail", "elapsed_ns", "ended_ns", "exit_code", "host", "id", "lock_file", "max_rss_kb",
-        "names", "parent_id", "pid_ns", "shared", "signal", "slots", "started_ns", "state",
-        "system_us", "token", "uid", "user_us", "wrapper_pid", "wrapper_started",
+        "detail", "elapsed_ns", "ended_ns", "exit_code", "host", "id", "job_id", "lock_file",
+        "max_rss_kb", "names", "parent_id", "pid_ns", "shared", "signal", "slots", "started_ns",
+        "state", "system_us", "token", "uid", "user_us", "wrapper_pid", "wrapper_started",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +97,7 @@ class Run:
         self.max_rss_kb: int | None = None
         self.parent_id: int | None = None
         self.conflict_id: int | None = None
+        self.job_id: int | None = None
         self.detail: str | None = None
 
     def finish(self, outcome: "Outcome", state: str) -> None:
@@ -121,6 +124,23 @@ class Run:
     @property
     def _place(self) -> Place:
         return Place(self.host, self.boot_id, self.pid_ns)
+
+
+class Pause:
+    """A name under which nothing is to start.
+
+    Attributes:
+        since_ns, until_ns: nanoseconds since the epoch; None: until it is taken away.
+        uid: who paused it.
+    """
+
+    __slots__ = ("name", "since_ns", "uid", "until_ns")
+
+    def __init__(self, name: bytes, since_ns: int, until_ns: int | None, uid: int) -> None:
+        self.name = name
+        self.since_ns = since_ns
+        self.until_ns = until_ns
+        self.uid = uid
 
 
 def marks_of(env: "Mapping[bytes, bytes]") -> tuple[int, int] | None:
@@ -195,6 +215,14 @@ class Store:
 
     def starts(self, name: bytes, *, limit: int) -> list[int]:
         """Give the times of the latest starts of a name, newest first."""
+        raise NotImplementedError
+
+    def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
+        """Give the pause of the first of these names that is paused; None if none is."""
+        raise NotImplementedError
+
+    def has_jobs(self, names: tuple[bytes, ...]) -> bool:
+        """Tell whether jobs wait in the queue of one of these names."""
         raise NotImplementedError
 
     def is_young(self) -> bool:

@@ -143,7 +143,9 @@ class Database:
         notices: what the user must be told of, such as a database that was set aside.
     """
 
-    def __init__(self, state: "StateDir") -> None:
+    def __init__(self, state: "StateDir", *, durable: bool = False) -> None:
+        """``durable``: what is committed survives a power loss, at the price of a sync each."""
+        self._synchronous = "FULL" if durable else "NORMAL"
         self.notices: list[str] = []
         # SQLite takes names relative to the working directory, which may change: ours is absolute.
         self._path = os.path.join(state.path, FILE)
@@ -222,7 +224,7 @@ class Database:
             raise RecordError(self._shown, flaw, "remove it")
         database = sqlite3.connect(self._path, timeout=BUSY_PATIENCE, isolation_level=None)
         try:
-            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute(f"PRAGMA synchronous = {self._synchronous}")
             database.execute("PRAGMA wal_autocheckpoint = 0")
             (version,) = database.execute("PRAGMA user_version").fetchone()
             (application,) = database.execute("PRAGMA application_id").fetchone()

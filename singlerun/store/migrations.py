@@ -55,6 +55,52 @@ MIGRATIONS = (
     """
     ALTER TABLE runs ADD COLUMN slots INTEGER
     """,
+    # 3: queues. A job's id is of the same sequence as the runs' ids, so no number means two things.
+    """
+    ALTER TABLE runs ADD COLUMN job_id INTEGER;
+    CREATE TABLE contexts (             -- what jobs that were added together share
+        id INTEGER PRIMARY KEY,
+        cwd BLOB NOT NULL,
+        umask INTEGER NOT NULL,
+        env BLOB NOT NULL,              -- NAME=VALUE, separated by NUL
+        options TEXT NOT NULL           -- run options, as JSON
+    );
+    CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY,
+        name BLOB NOT NULL,
+        context_id INTEGER NOT NULL REFERENCES contexts (id),
+        argv BLOB NOT NULL,             -- separated by NUL
+        state TEXT NOT NULL,
+        priority INTEGER NOT NULL,      -- the higher, the earlier
+        not_before_ns INTEGER,
+        after_id INTEGER,               -- the job that this one follows
+        blocked INTEGER NOT NULL,       -- 1 while that has not succeeded
+        label TEXT,
+        retries INTEGER NOT NULL,
+        retry_delay REAL NOT NULL,      -- seconds
+        uid INTEGER NOT NULL,
+        parent_id INTEGER,              -- the run in which it was added
+        added_ns INTEGER NOT NULL,
+        position INTEGER NOT NULL DEFAULT 0,    -- less than 0: was moved to the front
+        tries INTEGER NOT NULL DEFAULT 0,
+        started_ns INTEGER,             -- of the latest try
+        ended_ns INTEGER,
+        run_id INTEGER,                 -- the latest try
+        exit_code INTEGER,
+        signal INTEGER,
+        detail TEXT
+    );
+    CREATE INDEX jobs_ready ON jobs (name, priority DESC, position, id) WHERE state = 'queued';
+    CREATE INDEX jobs_delayed ON jobs (name, not_before_ns) WHERE state = 'delayed';
+    CREATE INDEX jobs_following ON jobs (after_id) WHERE blocked;
+    CREATE INDEX jobs_running ON jobs (name) WHERE state = 'running';
+    CREATE TABLE pauses (
+        name BLOB PRIMARY KEY,
+        since_ns INTEGER NOT NULL,
+        until_ns INTEGER,               -- NULL: until it is taken away
+        uid INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
 )
 
 LATEST = len(MIGRATIONS)

@@ -3,7 +3,7 @@
 import time
 
 from singlerun.owner import here
-from singlerun.store.base import LOST, RUNNING, STOPPED, WAITING, Run, Store
+from singlerun.store.base import LOST, RUNNING, STOPPED, WAITING, Pause, Run, Store
 from singlerun.store.database import FILE, Database, Guard
 
 __all__ = ["FILE", "SqliteStore"]
@@ -21,7 +21,7 @@ _COLUMNS = (
     "id", "token", "names", "lock_file", "argv", "cwd", "shared", "state", "uid", "host",
     "boot_id", "pid_ns", "wrapper_pid", "wrapper_started", "command_pid", "command_started",
     "asked_ns", "started_ns", "ended_ns", "elapsed_ns", "exit_code", "signal", "user_us",
-    "system_us", "max_rss_kb", "parent_id", "conflict_id", "detail", "slots",
+    "system_us", "max_rss_kb", "parent_id", "conflict_id", "detail", "slots", "job_id",
 )  # fmt: skip
 _SELECT = f"SELECT {', '.join(f'runs.{column}' for column in _COLUMNS)} FROM runs"  # noqa: S608
 
@@ -33,8 +33,9 @@ class SqliteStore(Store):
         notices: what the user must be told of, such as a database that was set aside.
     """
 
-    def __init__(self, state: "StateDir") -> None:
-        self._database = Database(state)
+    def __init__(self, state: "StateDir", *, durable: bool = False) -> None:
+        """``durable``: what is committed survives a power loss, at the price of a sync each."""
+        self._database = Database(state, durable=durable)
         self.notices = self._database.notices
         self._do = self._database.do
 
@@ -49,18 +50,12 @@ class SqliteStore(Store):
 
     def start_run(self, run: Run, parent: tuple[int, int] | None) -> None:
         def start(database: "sqlite3.Connection") -> None:
-            run.state = RUNNING
-            run.started_ns = time.time_ns()
             if parent is not None:
                 row = database.execute(
                     "SELECT id FROM runs WHERE id = ? AND token = ?", parent
                 ).fetchone()
                 run.parent_id = row[0] if row else None
-            run.token = self._next_token(database, run)
-            if run.id is None:
-                self._insert(database, run)
-            else:
-                self._update(database, run, ("state", "started_ns", "token", "parent_id"))
+            self._start(database, run)
 
         self._do(start)
 
@@ -70,22 +65,7 @@ class SqliteStore(Store):
 
     def finish_run(self, run: Run, outcome: "Outcome", state: str) -> None:
         run.finish(outcome, state)
-        columns = (
-            "state", "ended_ns", "detail", "exit_code", "signal", "elapsed_ns", "user_us",
-            "system_us", "max_rss_kb",
-        )  # fmt: skip
-
-        def finish(database: "sqlite3.Connection") -> None:
-            self._heed_stop(database, run)
-            # Who ended a run knows best how, also when somebody thought that it was lost.
-            if self._update(database, run, columns, f"ended_ns IS NULL OR state = '{LOST}'"):
-                return
-            known = "SELECT 1 FROM runs WHERE id = ? AND token = ?"
-            if not database.execute(known, (run.id, run.token)).fetchone():
-                run.id = None  # another database took the place of the one that knew it
-                self._insert(database, run)
-
-        self._do(finish)
+        self._do(lambda database: self._finish(database, run))
 
     def refuse_run(self, run: Run, state: str) -> None:
         run.state = state
@@ -109,7 +89,16 @@ class SqliteStore(Store):
         still = f"ended_ns IS NULL AND state = '{run.state}'"
         run.state, run.detail, run.ended_ns = state, detail, time.time_ns()
         columns = ("state", "detail", "ended_ns")
-        return self._do(lambda database: self._update(database, run, columns, still))
+
+        def close(database: "sqlite3.Connection") -> bool:
+            closed = self._update(database, run, columns, still)
+            if closed and run.job_id is not None:
+                from singlerun.store.sqlite_queue import end_job  # noqa: PLC0415 - only a job's run
+
+                end_job(database, run)
+            return closed
+
+        return self._do(close)
 
     # -- the verbs that read -----------------------------------------------------------------
 
@@ -161,6 +150,28 @@ class SqliteStore(Store):
         rows = self._fetch("SELECT boot_id FROM origin", ())
         return not rows or rows[0][0] == here().boot_id
 
+    def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
+        for name in names:
+            row = self._fetch(
+                "SELECT since_ns, until_ns, uid FROM pauses WHERE name = ?"
+                " AND (until_ns IS NULL OR until_ns > ?)",
+                (name, time.time_ns()),
+            )
+            if row:
+                return Pause(name, *row[0])
+        return None
+
+    def has_jobs(self, names: tuple[bytes, ...]) -> bool:
+        holes = ",".join("?" * len(names))
+        return bool(
+            self._fetch(
+                f"SELECT 1 FROM jobs WHERE name IN ({holes}) AND state = 'queued'"  # noqa: S608
+                f" UNION ALL SELECT 1 FROM jobs WHERE name IN ({holes}) AND state = 'delayed'"
+                " LIMIT 1",
+                names + names,
+            )
+        )
+
     def close(self) -> None:
         self._database.close()
 
@@ -174,6 +185,29 @@ class SqliteStore(Store):
             return [_run(row) for row in database.execute(f"{_SELECT} {clauses}", values)]
 
         return self._do(select)
+
+    def _start(self, database: "sqlite3.Connection", run: Run) -> None:
+        run.state = RUNNING
+        run.started_ns = time.time_ns()
+        run.token = self._next_token(database, run)
+        if run.id is None:
+            self._insert(database, run)
+        else:
+            self._update(database, run, ("state", "started_ns", "token", "parent_id"))
+
+    def _finish(self, database: "sqlite3.Connection", run: Run) -> None:
+        self._heed_stop(database, run)
+        columns = (
+            "state", "ended_ns", "detail", "exit_code", "signal", "elapsed_ns", "user_us",
+            "system_us", "max_rss_kb",
+        )  # fmt: skip
+        # Who ended a run knows best how, also when somebody thought that it was lost.
+        if self._update(database, run, columns, f"ended_ns IS NULL OR state = '{LOST}'"):
+            return
+        known = "SELECT 1 FROM runs WHERE id = ? AND token = ?"
+        if not database.execute(known, (run.id, run.token)).fetchone():
+            run.id = None  # another database took the place of the one that knew it
+            self._insert(database, run)
 
     def _insert(self, database: "sqlite3.Connection", run: Run) -> None:
         values = [_value(run, column) for column in _COLUMNS]

@@ -1,0 +1,193 @@
+"""Jobs in a queue, and the verbs of whatever keeps them.
+
+enqueue                           jobs are accepted: durably, all of them or none
+claim                             the next one is ours to start: it starts at most once
+finish_and_claim                  it has ended, and the next is ours; one commit
+look                              what there is to do: at once, at some time, or nothing
+jobs, find_job                    what is there, one of them
+attach_runs                       what their latest tries were
+cancel, retry, put_first          steer a job
+pause, resume, pause_of           steer a name
+names_with_jobs                   where there is work left
+
+A job is *queued*; *delayed*, until its time comes, or until the job has succeeded that it is to
+follow; *running*; and then *succeeded*, *failed*, *cancelled* or *lost*. A name can be paused: what is
+queued under it is shown as *paused*.
+"""
+
+from singlerun.store.base import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from singlerun.outcome import Outcome
+    from singlerun.store.base import Run
+
+QUEUED, DELAYED, PAUSED, RUNNING = "queued", "delayed", "paused", "running"
+SUCCEEDED, FAILED, CANCELLED, LOST = "succeeded", "failed", "cancelled", "lost"
+JOB_STATES = (QUEUED, DELAYED, PAUSED, RUNNING, SUCCEEDED, FAILED, CANCELLED, LOST)
+PENDING = (QUEUED, DELAYED)
+
+
+class Context:
+    """What jobs that were added together share: where and how they are to run.
+
+    Attributes:
+        cwd: the working directory.
+        umask: the file mode creation mask.
+        env: the environment, as ``NAME=VALUE``.
+        options: run options by their Option.dest, those that are not the default.
+    """
+
+    __slots__ = ("cwd", "env", "options", "umask")
+
+    def __init__(
+        self, cwd: bytes, umask: int, env: "tuple[bytes, ...]", options: dict[str, object]
+    ) -> None:
+        self.cwd = cwd
+        self.umask = umask
+        self.env = env
+        self.options = options
+
+
+class QueuedJob:
+    """A job in a queue.
+
+    Times are nanoseconds since the epoch; what is unknown or does not apply is None.
+
+    Attributes:
+        id: grows; no two jobs have the same, and no job has that of a run.
+        place: in its queue, the next to start being 1; None of what does not wait there.
+        priority: the higher one starts first, within one the lower id.
+        not_before_ns: it must not start earlier.
+        after_id: the job that must have succeeded before.
+        retries: how often it may be tried again after a failure.
+        retry_delay: seconds before the first retry, doubling with each.
+        tries: how often it was started.
+        run_id, run: its latest run.
+        parent_id: the run in which it was added.
+        detail: why it ended so, where the status doesn't tell.
+    """
+
+    __slots__ = (
+        "added_ns", "after_id", "argv", "context", "detail", "ended_ns", "exit_code", "id", "label",
+        "name", "not_before_ns", "parent_id", "place", "priority", "retries", "retry_delay", "run",
+        "run_id", "signal", "started_ns", "state", "tries", "uid",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        name: bytes,
+        argv: tuple[bytes, ...],
+        priority: int = 0,
+        not_before_ns: int | None = None,
+        after_id: int | None = None,
+        label: str | None = None,
+        retries: int = 0,
+        retry_delay: float = 1.0,
+    ) -> None:
+        self.id: int | None = None
+        self.name = name
+        self.argv = argv
+        self.priority = priority
+        self.not_before_ns = not_before_ns
+        self.after_id = after_id
+        self.label = label
+        self.retries = retries
+        self.retry_delay = retry_delay
+        self.state = QUEUED
+        self.place: int | None = None
+        self.tries = 0
+        self.uid = 0
+        self.parent_id: int | None = None
+        self.added_ns = 0
+        self.started_ns: int | None = None
+        self.ended_ns: int | None = None
+        self.run_id: int | None = None
+        self.run: Run | None = None
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+        self.detail: str | None = None
+        self.context: Context | None = None
+
+
+class FullError(Exception):
+    """A queue has as many jobs as it may have: their number is the first argument."""
+
+
+class QueueStore(Store):
+    """A run-log with queues. Each verb raises RecordError when it can't be carried out."""
+
+    def enqueue(
+        self, jobs: "Sequence[QueuedJob]", context: Context, *, unique: bool, limit: int | None
+    ) -> list[int]:
+        """Accept jobs of one name, durably, all of them or none; give their ids.
+
+        ``unique``: the pending jobs of that name are cancelled, these replace them. ``limit``: how
+        many may be pending at most.
+
+        Raises:
+            FullError: there are too many.
+            LookupError: there is no such job as one of these is to follow.
+        """
+        raise NotImplementedError
+
+    def look(self, name: bytes) -> float | None:
+        """Give the seconds until something of a queue may start: 0 at once, None never."""
+        raise NotImplementedError
+
+    def claim(self, name: bytes, run: "Run") -> QueuedJob | None:
+        """Make the next job of a name ours, and record the start of its run, in one commit.
+
+        The name must be held. Gives None if nothing may start now.
+        """
+        raise NotImplementedError
+
+    def finish_and_claim(
+        self, job: QueuedJob, outcome: "Outcome", state: str, following: "Run | None"
+    ) -> QueuedJob | None:
+        """Record the end of a job's run; with ``following`` also claim the next for that run."""
+        raise NotImplementedError
+
+    def jobs(
+        self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
+    ) -> list[QueuedJob]:
+        """Give the jobs that are pending or run, in the order in which they will start.
+
+        With ``ended`` all, the latest first.
+        """
+        raise NotImplementedError
+
+    def find_job(self, job_id: int) -> QueuedJob | None:
+        """Give one job."""
+        raise NotImplementedError
+
+    def cancel(self, job_id: int, detail: str) -> bool:
+        """Cancel a pending job, and those that follow it; tell whether it was pending."""
+        raise NotImplementedError
+
+    def retry(self, job_id: int) -> bool:
+        """Put a job that failed, was lost or cancelled back; tell whether it was such a one."""
+        raise NotImplementedError
+
+    def put_first(self, job_id: int) -> bool:
+        """Let a pending job be the next to start; tell whether it was pending."""
+        raise NotImplementedError
+
+    def pause(self, name: bytes, until_ns: int | None) -> None:
+        """Let nothing start under a name, until then or for good."""
+        raise NotImplementedError
+
+    def resume(self, name: bytes) -> bool:
+        """Take a pause away; tell whether there was one."""
+        raise NotImplementedError
+
+    def names_with_jobs(self) -> list[bytes]:
+        """Give the names that have jobs which are pending or not known to have ended."""
+        raise NotImplementedError
+
+    def names_of_followers(self) -> list[bytes]:
+        """Give the names whose jobs were set free or cancelled by the latest end, and forget."""
+        raise NotImplementedError

@@ -1,0 +1,392 @@
+"""The queues' verbs in SQL.
+
+All commits are durable: what was accepted is there after a power loss, and what was claimed before
+one is not claimed again.
+"""
+
+import json
+import os
+import time
+
+from singlerun.store.base import FAILED as RUN_FAILED
+from singlerun.store.base import LOST as RUN_LOST
+from singlerun.store.base import STOPPED, TIMED_OUT, Pause, Run
+from singlerun.store.base import SUCCEEDED as RUN_SUCCEEDED
+from singlerun.store.queue import (
+    CANCELLED,
+    DELAYED,
+    FAILED,
+    LOST,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Context,
+    FullError,
+    QueuedJob,
+    QueueStore,
+)
+from singlerun.store.sqlite import SqliteStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from singlerun.outcome import Outcome
+    from singlerun.paths import StateDir
+
+LONGEST_DELAY = 86_400.0
+"""Seconds at which the delay between tries stops doubling."""
+
+_COLUMNS = (
+    "id", "name", "context_id", "argv", "state", "priority", "not_before_ns", "after_id", "label",
+    "retries", "retry_delay", "uid", "parent_id", "added_ns", "tries", "started_ns", "ended_ns",
+    "run_id", "exit_code", "signal", "detail",
+)  # fmt: skip
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"  # noqa: S608
+_ORDER = "ORDER BY priority DESC, position, id"
+
+
+class SqliteQueue(SqliteStore, QueueStore):
+    """The run-log and the queues in the state directory."""
+
+    def __init__(self, state: "StateDir") -> None:
+        super().__init__(state, durable=True)
+        self._contexts: dict[int, Context] = {}
+        self._followers: set[bytes] = set()
+
+    def enqueue(
+        self, jobs: "Sequence[QueuedJob]", context: Context, *, unique: bool, limit: int | None
+    ) -> list[int]:
+        def enqueue(database: "sqlite3.Connection") -> list[int]:
+            name, now = jobs[0].name, time.time_ns()
+            if unique:
+                pending = database.execute(
+                    "SELECT id FROM jobs WHERE name = ? AND state IN (?, ?)",
+                    (name, QUEUED, DELAYED),
+                ).fetchall()
+            else:
+                pending = []
+            if limit is not None:
+                (count,) = database.execute(
+                    "SELECT count(*) FROM jobs WHERE name = ? AND state IN (?, ?)",
+                    (name, QUEUED, DELAYED),
+                ).fetchone()
+                if count - len(pending) + len(jobs) > limit:
+                    raise FullError(count)
+            first = _reserve(database, len(jobs))
+            context_id = database.execute(
+                "INSERT INTO contexts (cwd, umask, env, options) VALUES (?, ?, ?, ?)",
+                (context.cwd, context.umask, b"\0".join(context.env), json.dumps(context.options)),
+            ).lastrowid
+            states = {job.after_id: self._state_after(database, job.after_id) for job in jobs}
+            uid, parent_id = os.getuid(), jobs[0].parent_id
+            database.executemany(
+                "INSERT INTO jobs (id, name, context_id, argv, state, priority, not_before_ns,"
+                " after_id, blocked, label, retries, retry_delay, uid, parent_id, added_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (
+                        number, name, context_id, b"\0".join(job.argv),
+                        DELAYED if job.not_before_ns or states[job.after_id] else QUEUED,
+                        job.priority, job.not_before_ns, job.after_id,
+                        states[job.after_id] is not None, job.label, job.retries, job.retry_delay,
+                        uid, parent_id, now,
+                    )
+                    for number, job in enumerate(jobs, first)
+                ),
+            )  # fmt: skip
+            for (job_id,) in pending:
+                self._cancel(database, job_id, f"replaced by job {first}")
+            for number, job in enumerate(jobs, first):
+                if states[job.after_id] == FAILED:
+                    self._cancel(database, number, f"job {job.after_id} did not succeed")
+            return list(range(first, first + len(jobs)))
+
+        return self._do(enqueue)
+
+    def _state_after(self, database: "sqlite3.Connection", after_id: int | None) -> str | None:
+        """Tell what a job that is to follow another must do: nothing, wait (DELAYED), or fail."""
+        if after_id is None:
+            return None
+        row = database.execute("SELECT state FROM jobs WHERE id = ?", (after_id,)).fetchone()
+        if row is None:
+            raise LookupError(after_id)
+        return {SUCCEEDED: None, FAILED: FAILED, CANCELLED: FAILED, LOST: FAILED}.get(
+            row[0], DELAYED
+        )
+
+    def look(self, name: bytes) -> float | None:
+        def look(database: "sqlite3.Connection") -> float | None:
+            now = time.time_ns()
+            pause = _pause(database, name, now)
+            if pause is not None:
+                return None if pause.until_ns is None else (pause.until_ns - now) / 1e9
+            ready = "SELECT 1 FROM jobs WHERE name = ? AND state = 'queued' LIMIT 1"
+            if database.execute(ready, (name,)).fetchone():
+                return 0.0
+            # A row by itself, for the index: min() with more conditions would read them all.
+            delayed = (
+                "SELECT not_before_ns FROM jobs WHERE name = ? AND state = 'delayed'"
+                " AND NOT blocked ORDER BY not_before_ns LIMIT 1"
+            )
+            row = database.execute(delayed, (name,)).fetchone()
+            return None if row is None else max(0.0, ((row[0] or 0) - now) / 1e9)
+
+        return self._do(look)
+
+    def claim(self, name: bytes, run: Run) -> QueuedJob | None:
+        return self._do(lambda database: self._claim(database, name, run))
+
+    def finish_and_claim(
+        self, job: QueuedJob, outcome: "Outcome", state: str, following: Run | None
+    ) -> QueuedJob | None:
+        run = job.run
+        assert run is not None
+        run.finish(outcome, state)
+
+        def finish(database: "sqlite3.Connection") -> QueuedJob | None:
+            self._finish(database, run)
+            self._followers |= end_job(database, run)
+            return None if following is None else self._claim(database, job.name, following)
+
+        return self._do(finish)
+
+    def _claim(self, database: "sqlite3.Connection", name: bytes, run: Run) -> QueuedJob | None:
+        now = time.time_ns()
+        if _pause(database, name, now) is not None:
+            return None
+        database.execute(
+            "UPDATE jobs SET state = 'queued' WHERE name = ? AND state = 'delayed'"
+            " AND NOT blocked AND ifnull(not_before_ns, 0) <= ?",
+            (name, now),
+        )
+        row = database.execute(
+            f"{_SELECT} WHERE name = ? AND state = 'queued' {_ORDER} LIMIT 1", (name,)
+        ).fetchone()
+        if row is None:
+            return None
+        job = self._job(database, row)
+        assert job.context is not None
+        run.argv, run.cwd, run.job_id, run.parent_id = (
+            job.argv, job.context.cwd, job.id, job.parent_id,
+        )  # fmt: skip
+        run.asked_ns = job.added_ns
+        self._start(database, run)
+        job.state, job.tries, job.run_id, job.run = RUNNING, job.tries + 1, run.id, run
+        database.execute(
+            "UPDATE jobs SET state = 'running', tries = ?, run_id = ?, started_ns = ?,"
+            " ended_ns = NULL WHERE id = ?",
+            (job.tries, run.id, run.started_ns, job.id),
+        )
+        return job
+
+    def jobs(
+        self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
+    ) -> list[QueuedJob]:
+        where, values = ("WHERE name = ?", [name]) if name is not None else ("WHERE 1", [])
+        if ended:
+            order = "ORDER BY id DESC"
+        else:
+            where += " AND state IN ('running', 'queued', 'delayed')"
+            order = (
+                "ORDER BY name, state = 'running' DESC, state = 'queued' DESC, blocked,"
+                " CASE state WHEN 'queued' THEN 0 ELSE not_before_ns END,"
+                " priority DESC, position, id"
+            )
+        cut = "" if limit is None else f" LIMIT {limit:d}"
+
+        def select(database: "sqlite3.Connection") -> list[QueuedJob]:
+            rows = database.execute(f"{_SELECT} {where} {order}{cut}", values).fetchall()
+            return [self._job(database, row) for row in rows]
+
+        found = self._do(select)
+        places: dict[bytes, int] = {}
+        for job in found:
+            if job.state == QUEUED and not ended:
+                job.place = places[job.name] = places.get(job.name, 0) + 1
+            if job.run_id is not None:
+                job.run = self.find(job.run_id)
+        return found
+
+    def find_job(self, job_id: int) -> QueuedJob | None:
+        def find(database: "sqlite3.Connection") -> QueuedJob | None:
+            row = database.execute(f"{_SELECT} WHERE id = ?", (job_id,)).fetchone()
+            return None if row is None else self._job(database, row)
+
+        job = self._do(find)
+        if job is not None and job.run_id is not None:
+            job.run = self.find(job.run_id)
+        return job
+
+    def cancel(self, job_id: int, detail: str) -> bool:
+        return self._do(lambda database: self._cancel(database, job_id, detail))
+
+    def retry(self, job_id: int) -> bool:
+        def retry(database: "sqlite3.Connection") -> bool:
+            cursor = database.execute(
+                "UPDATE jobs SET state = 'queued', blocked = 0, not_before_ns = NULL, tries = 0,"
+                " position = 0, ended_ns = NULL, detail = NULL, exit_code = NULL, signal = NULL"
+                " WHERE id = ? AND state IN ('failed', 'lost', 'cancelled')",
+                (job_id,),
+            )
+            return cursor.rowcount > 0
+
+        return self._do(retry)
+
+    def put_first(self, job_id: int) -> bool:
+        def put_first(database: "sqlite3.Connection") -> bool:
+            cursor = database.execute(
+                "UPDATE jobs SET (priority, position) = (SELECT priority, position - 1 FROM jobs j"
+                " WHERE j.name = jobs.name AND j.state IN ('queued', 'delayed')"
+                " ORDER BY priority DESC, position, id LIMIT 1)"
+                " WHERE id = ? AND state IN ('queued', 'delayed')",
+                (job_id,),
+            )
+            return cursor.rowcount > 0
+
+        return self._do(put_first)
+
+    def pause(self, name: bytes, until_ns: int | None) -> None:
+        values = (name, time.time_ns(), until_ns, os.getuid())
+        self._fetch("INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?)", values)
+
+    def resume(self, name: bytes) -> bool:
+        def resume(database: "sqlite3.Connection") -> bool:
+            return database.execute("DELETE FROM pauses WHERE name = ?", (name,)).rowcount > 0
+
+        return self._do(resume)
+
+    def names_with_jobs(self) -> list[bytes]:
+        query = "SELECT DISTINCT name FROM jobs WHERE state = {!r}"
+        states = (QUEUED, DELAYED, RUNNING)
+        # Each by itself, for its index.
+        return [row[0] for row in self._fetch(" UNION ".join(map(query.format, states)), ())]
+
+    def names_of_followers(self) -> list[bytes]:
+        names, self._followers = sorted(self._followers), set()
+        return names
+
+    def _cancel(self, database: "sqlite3.Connection", job_id: int, detail: str) -> bool:
+        cursor = database.execute(
+            "UPDATE jobs SET state = ?, ended_ns = ?, detail = ? WHERE id = ? AND state IN (?, ?)",
+            (CANCELLED, time.time_ns(), detail, job_id, QUEUED, DELAYED),
+        )
+        if cursor.rowcount > 0:
+            self._followers |= _cancel_followers(database, job_id)
+        return cursor.rowcount > 0
+
+    def _job(self, database: "sqlite3.Connection", row: "Sequence[object]") -> QueuedJob:
+        job = QueuedJob.__new__(QueuedJob)
+        job.place = job.run = None
+        for column, value in zip(_COLUMNS, row, strict=True):
+            if column == "context_id":
+                job.context = self._context(database, int(str(value)))
+            elif column == "argv":
+                assert isinstance(value, bytes)
+                job.argv = tuple(value.split(b"\0"))
+            else:
+                setattr(job, column, value)
+        return job
+
+    def _context(self, database: "sqlite3.Connection", context_id: int) -> Context:
+        if context_id not in self._contexts:
+            cwd, umask, env, options = database.execute(
+                "SELECT cwd, umask, env, options FROM contexts WHERE id = ?", (context_id,)
+            ).fetchone()
+            if len(self._contexts) > 100:
+                self._contexts.clear()
+            self._contexts[context_id] = Context(
+                cwd, umask, tuple(env.split(b"\0")) if env else (), json.loads(options)
+            )
+        return self._contexts[context_id]
+
+
+def end_job(database: "sqlite3.Connection", run: Run) -> set[bytes]:
+    """Record what the end of a run makes of its job; give the names whose jobs that concerns."""
+    row = database.execute(
+        "SELECT name, tries, retries, retry_delay FROM jobs WHERE id = ? AND run_id = ?"
+        " AND state IN ('running', 'lost')",
+        (run.job_id, run.id),
+    ).fetchone()
+    if row is None:
+        return set()
+    name, tries, retries, retry_delay = row
+    now = time.time_ns()
+    if run.state in {RUN_FAILED, TIMED_OUT, RUN_LOST} and tries <= retries:
+        delay = min(retry_delay * 2.0 ** min(tries - 1, 64), LONGEST_DELAY)
+        state, ended_ns, not_before_ns = DELAYED, None, now + round(delay * 1e9)
+    else:
+        state = {RUN_SUCCEEDED: SUCCEEDED, RUN_LOST: LOST}.get(run.state, FAILED)
+        ended_ns, not_before_ns = now, None
+    detail = run.detail
+    if run.state == TIMED_OUT:
+        detail = "its time was over"
+    elif run.state == RUN_LOST:
+        detail = f"run {run.id} is lost: {run.detail}; it was started by PID {run.wrapper_pid}"
+    elif run.state == STOPPED and detail is None:
+        detail = "it was stopped"
+    database.execute(
+        "UPDATE jobs SET state = ?, ended_ns = ?, not_before_ns = ?, exit_code = ?, signal = ?,"
+        " detail = ? WHERE id = ?",
+        (state, ended_ns, not_before_ns, run.exit_code, run.signal, detail, run.job_id),
+    )
+    if state == SUCCEEDED:
+        return _free_followers(database, run.job_id)
+    if state in {FAILED, LOST}:
+        return _cancel_followers(database, run.job_id)
+    return {name}
+
+
+def _free_followers(database: "sqlite3.Connection", job_id: int | None) -> set[bytes]:
+    names = _followers(database, job_id)
+    if names:
+        database.execute(
+            "UPDATE jobs SET blocked = 0, state = CASE WHEN ifnull(not_before_ns, 0) <= ?"
+            " THEN 'queued' ELSE 'delayed' END WHERE after_id = ? AND blocked"
+            " AND state = 'delayed'",
+            (time.time_ns(), job_id),
+        )
+    return {name for _, name in names}
+
+
+def _cancel_followers(database: "sqlite3.Connection", job_id: int | None) -> set[bytes]:
+    names: set[bytes] = set()
+    ended = [job_id]
+    while ended:
+        of = ended.pop()
+        followers = _followers(database, of)
+        names |= {name for _, name in followers}
+        ended += [number for number, _ in followers]
+        database.executemany(
+            "UPDATE jobs SET state = 'cancelled', blocked = 0, ended_ns = ?, detail = ?"
+            " WHERE id = ?",
+            [(time.time_ns(), f"job {of} did not succeed", number) for number, _ in followers],
+        )
+    return names
+
+
+def _followers(database: "sqlite3.Connection", job_id: int | None) -> "list[tuple[int, bytes]]":
+    query = "SELECT id, name FROM jobs WHERE after_id = ? AND blocked AND state = 'delayed'"
+    return database.execute(query, (job_id,)).fetchall()
+
+
+def _pause(database: "sqlite3.Connection", name: bytes, now: int) -> Pause | None:
+    row = database.execute(
+        "SELECT since_ns, until_ns, uid FROM pauses WHERE name = ?"
+        " AND (until_ns IS NULL OR until_ns > ?)",
+        (name, now),
+    ).fetchone()
+    return None if row is None else Pause(name, *row)
+
+
+def _reserve(database: "sqlite3.Connection", count: int) -> int:
+    """Take so many numbers out of the sequence that gives the runs' ids; give the first."""
+    taken = database.execute(
+        "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'runs'", (count,)
+    )
+    if taken.rowcount == 0:  # nothing has run yet
+        database.execute("INSERT INTO sqlite_sequence VALUES ('runs', ?)", (count,))
+    query = "SELECT seq FROM sqlite_sequence WHERE name = 'runs'"
+    (last,) = database.execute(query).fetchone()
+    return int(last) - count + 1
