@@ -31,8 +31,9 @@ class Job:
 
     __slots__ = (
         "argv", "become", "coalesce", "conflict_status", "dir", "jitter", "kill_after", "linger",
-        "lock_file", "max_starts", "min_interval", "names", "quiet", "require_record", "restart",
-        "retries", "retry_delay", "shared", "skip", "timeout", "verbose", "wait_for",
+        "lock_file", "log", "max_starts", "min_interval", "names", "only_failed", "quiet",
+        "require_record", "restart", "retries", "retry_delay", "shared", "skip", "timeout",
+        "verbose", "wait_for",
     )  # fmt: skip
 
     def __init__(self, argv: list[str], options: "Mapping[str, Any]") -> None:
@@ -75,10 +76,13 @@ class Job:
         delay = options["retry_delay"]
         self.retry_delay: float = RETRY_DELAY if delay is None else delay
         self.become: bool = options["exec"]
-        for other in ("timeout", "retries", "restart", "linger"):
+        for other in ("timeout", "retries", "restart", "linger", "log", "only_failed"):
             if self.become and options[other]:
-                raise UsageError(f"--exec leaves nobody who could do what --{other} asks for")
+                flag = other.replace("_", "-")
+                raise UsageError(f"--exec leaves nobody who could do what --{flag} asks for")
         self.linger: bool = options["linger"]
+        self.log: bool = options["log"]
+        self.only_failed: bool = options["only_failed"]
         self.require_record: bool = options["require_record"]
         self.quiet: bool = options["quiet"]
         self.verbose: bool = options["verbose"]

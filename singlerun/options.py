@@ -165,16 +165,18 @@ RUN_OPTIONS = (
     ),
     Option("--exec", help="Become the command, once the lock is held."),
     Option("--linger", help="Hold until the last child that inherited the lock is gone."),
+    Option("--log", help="Keep a copy of the command's output for: singlerun logs."),
+    Option("--only-failed", help="Hold the output back, and print it only if the command fails."),
     Option("--require-record", help="Refuse to run what cannot be recorded."),
     Option("--dir", metavar="DIR", read=read_path, help="The state directory."),
     Option("-q", "--quiet", help="Say nothing when it is held."),
     Option("-v", "--verbose", help="Say what happens."),
 )  # fmt: skip
 
-SUBCOMMANDS = ("history", "is-running", "ps", "reap", "run")
+SUBCOMMANDS = ("history", "is-running", "logs", "ps", "reap", "run")
 
 RESERVED = (
-    "add", "cancel", "completion", "config", "doctor", "logs", "metrics", "move", "pause",
+    "add", "cancel", "completion", "config", "doctor", "metrics", "move", "pause",
     "prune", "queue", "resume", "retry", "stats", "stop", "timeline", "wait", "why", "worker",
 )  # fmt: skip
 """Words that will be subcommands: to run a program of that name, write ``--`` before it."""
