@@ -83,13 +83,14 @@ _singlerun_command() {
 _singlerun() {
     local run_options="-n --name --lock-file -s --shared -w --wait --wait-for --skip
         -E --conflict-exit-code --coalesce --min-interval --max-starts -t --timeout -k --kill-after
-        --retries --retry-delay --restart --jitter --exec --linger --require-record --dir
+        --retries --retry-delay --restart --jitter --exec --linger --log --only-failed --require-record --dir
         -q --quiet -v --verbose -h --help"
     local history_options="--limit --json --dir -h --help"
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
+    local logs_options="-f --follow --dir -h --help"
     local ps_options="-a --all --tree --watch --json --dir -h --help"
     local reap_options="--dry-run --kill-orphans -q --quiet --json --dir -h --help"
-    local subcommands="history is-running ps reap run"
+    local subcommands="history is-running logs ps reap run"
 
     COMPREPLY=()
     local typed
@@ -133,6 +134,7 @@ _singlerun() {
                 case $subcommand:$word in
                     :history) subcommand=$word options=$history_options ;;
                     :is-running) subcommand=$word options=$is_running_options ;;
+                    :logs) subcommand=$word options=$logs_options ;;
                     :ps) subcommand=$word options=$ps_options ;;
                     :reap) subcommand=$word options=$reap_options ;;
                     :run) subcommand=$word ;;

@@ -160,7 +160,7 @@ class Writer(_Segments):
                 # Of a run in a run-log that was lost: the next one began again with number 1.
                 _remove(former, os.path.join(state.path, path_of(run_id)))
             os.rename(os.path.join(state.path, making), os.path.join(state.path, path_of(run_id)))
-        except OSError:
+        except (OSError, StateDirError):
             os.rmdir(os.path.join(state.path, making))
             os.close(self._directory)
             raise
@@ -212,7 +212,8 @@ class Writer(_Segments):
 class Reader:
     """Output on the disk, whole or still growing."""
 
-    def __init__(self, directory: int) -> None:
+    def __init__(self, path: bytes, directory: int) -> None:
+        self._path = path
         self._directory = directory
         self._segment = b""
         self._fd = -1
@@ -234,7 +235,7 @@ class Reader:
         """Give what has come since the last time: stream, bytes, and how many are missing before.
 
         Raises:
-            OSError: it can't be read.
+            StateDirError: it can't be read.
         """
         while True:
             # Looked for first: where there is a next segment, this one doesn't grow any more.
@@ -251,7 +252,10 @@ class Reader:
         if self._fd < 0:
             return
         while True:
-            data = os.pread(self._fd, SEGMENT, self._frames.used)
+            try:
+                data = os.pread(self._fd, SEGMENT, self._frames.used)
+            except OSError as error:
+                raise self._error(self._segment, reason(error)) from error
             before = self._frames.used
             for stream, part, offset in self._frames.take(data):
                 yield stream, part, offset - self._at
@@ -267,9 +271,11 @@ class Reader:
                 descriptor = lift(os.open(name, flags, dir_fd=self._directory))
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise self._error(name, reason(error)) from error
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
-                continue
+                raise self._error(name, "it is not a regular file")
             if self._fd >= 0:
                 os.close(self._fd)
             self._fd = descriptor
@@ -277,6 +283,9 @@ class Reader:
             self._frames = _Frames(int(name))
             return True
         return False
+
+    def _error(self, name: bytes, why: str) -> StateDirError:
+        return StateDirError(os.fsdecode(os.path.join(self._path, name)), why, "remove it")
 
 
 def path_of(run_id: int) -> bytes:
@@ -291,7 +300,8 @@ def reader(state: "StateDir", run_id: int) -> Reader | None:
         StateDirError: it can't be trusted.
     """
     directory = _open(state, run_id)
-    return None if directory is None else Reader(directory)
+    path = os.path.join(state.path, path_of(run_id))
+    return None if directory is None else Reader(path, directory)
 
 
 def left_out(count: int) -> str:

@@ -533,10 +533,14 @@ class _Work:
             return
         channels = {channel.stream: channel for channel in self._channels}
         mark = channels.get(2, self._channels[0])
+        last = b"\n"
         for stream, data, missing in held.read():
             if missing:
+                if mark.stream == 1 and last != b"\n":  # both streams are one
+                    self._print(mark, b"\n")
                 self._print(mark, f"singlerun: {kept.left_out(missing)}\n".encode())
             self._print(channels[stream], data)
+            last = bytes(data[-1:])
 
     def _print(self, channel: _Channel, data: "memoryview | bytes") -> None:
         if channel.sink is not None:

@@ -41,17 +41,22 @@ def command(ctx: click.Context, name: bytes, *, follow: bool, directory: bytes |
     if reader is None:
         say(f"no output of {shown(name)} is kept; to keep it: singlerun --log COMMAND")
         return 1
-    while True:
-        over = reader.is_over()
-        for stream, data, missing in reader.read():
-            if missing:
-                say(kept.left_out(missing))
-            _write(stream, data)
-        if over or not follow:
-            return 0
-        if _nobody_reads():
-            raise BrokenPipeError
-        time.sleep(POLL)
+    try:
+        last = b"\n"
+        while True:
+            over = reader.is_over()
+            for stream, data, missing in reader.read():
+                if missing:
+                    _mark(missing, last)
+                _write(stream, data)
+                last = data[-1:].tobytes()
+            if over or not follow:
+                return 0
+            if _nobody_reads():
+                return 141
+            time.sleep(POLL)
+    except BrokenPipeError:
+        return 141
 
 
 def _reader(name: bytes, state: StateDir) -> kept.Reader | None:
@@ -84,6 +89,13 @@ def _of_run(name: bytes, state: StateDir, store: SqliteStore) -> kept.Reader | N
 
 def _is_number(name: bytes) -> bool:
     return name.isdigit() and len(name) < 19
+
+
+def _mark(missing: int, last: bytes) -> None:
+    """Mark a cut, on a line of its own also where both streams are one."""
+    if None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2) and last != b"\n":
+        _write(2, memoryview(b"\n"))
+    say(kept.left_out(missing))
 
 
 def _write(stream: int, data: memoryview) -> None:
