@@ -41,41 +41,6 @@ _DIGITS = 18
 _ENDED = b"ended"
 
 
-class _Segments:
-    """Cuts what comes into frames and segments, wherever these are.
-
-    Attributes:
-        total: how many bytes have come.
-    """
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._used = SEGMENT
-
-    def append(self, stream: int, data: "Data") -> None:
-        """Add what was written to a stream, 1 or 2.
-
-        Raises:
-            OSError: it can't be kept; then nothing more must be added.
-        """
-        rest = memoryview(data)
-        while rest:
-            if self._used + _HEADER >= SEGMENT:
-                self._begin_segment()
-                self._used = 0
-            part = rest[: SEGMENT - self._used - _HEADER]
-            self._store(b"%c%b" % (stream, len(part).to_bytes(4, "big")), part)
-            self._used += _HEADER + len(part)
-            self.total += len(part)
-            rest = rest[len(part) :]
-
-    def _begin_segment(self) -> None:
-        raise NotImplementedError
-
-    def _store(self, header: bytes, part: memoryview) -> None:
-        raise NotImplementedError
-
-
 class _Frames:
     """Takes frames apart, also where they come in pieces."""
 
@@ -106,41 +71,68 @@ class _Frames:
             yield self._stream, part, offset
 
 
-class Held(_Segments):
-    """Output in memory, with the same bound."""
+class _Row:
+    """A segment in memory; ``start`` is how many bytes were written before it."""
+
+    __slots__ = ("buffer", "start", "used")
+
+    def __init__(self, start: int, buffer: bytearray) -> None:
+        self.start = start
+        self.buffer = buffer
+        self.used = 0
+
+
+class Held:
+    """Output in memory, within the bound.
+
+    Attributes:
+        total: how many bytes have come.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._rows: list[tuple[int, bytearray, int]] = []
-        self._buffer = bytearray()
-        self._start = 0
+        self.total = 0
+        self.rows: list[_Row] = []
+
+    def append(self, stream: int, data: "Data") -> None:
+        """Add what was written to a stream, 1 or 2."""
+        rest = memoryview(data)
+        while rest:
+            if not self.rows or self.rows[-1].used + _HEADER >= SEGMENT:
+                self._begin_row()
+            row = self.rows[-1]
+            body = row.used + _HEADER
+            part = rest[: SEGMENT - body]
+            row.buffer[row.used : body] = b"%c%b" % (stream, len(part).to_bytes(4, "big"))
+            row.used = body + len(part)
+            row.buffer[body : row.used] = part
+            self.total += len(part)
+            rest = rest[len(part) :]
 
     def read(self) -> "Iterator[tuple[int, memoryview, int]]":
         """Give all of it: stream, bytes, and how many are missing before them."""
         at = 0
-        for start, buffer, used in [*self._rows, (self._start, self._buffer, self._used)]:
-            for stream, part, offset in _Frames(start).take(memoryview(buffer)[:used]):
+        for row in self.rows:
+            for stream, part, offset in _Frames(row.start).take(memoryview(row.buffer)[: row.used]):
                 yield stream, part, offset - at
                 at = offset + len(part)
 
-    def _begin_segment(self) -> None:
-        buffer = None
-        if self._buffer:
-            self._rows.append((self._start, self._buffer, self._used))
-            if len(self._rows) >= FIRST + LAST:
-                buffer = self._rows.pop(FIRST)[1]
-        # Used again, since fresh memory from the system costs more than what is written into it.
-        self._buffer = bytearray(SEGMENT) if buffer is None else buffer
-        self._start = self.total
-
-    def _store(self, header: bytes, part: memoryview) -> None:
-        end = self._used + _HEADER
-        self._buffer[self._used : end] = header
-        self._buffer[end : end + len(part)] = part
+    def _begin_row(self) -> None:
+        if len(self.rows) < FIRST + LAST:
+            buffer = bytearray(SEGMENT)
+        else:
+            # Fresh memory from the system costs more than what is written into it.
+            buffer = self.rows.pop(FIRST).buffer
+        self.rows.append(_Row(self.total, buffer))
 
 
-class Writer(_Segments):
-    """Output on its way to the disk."""
+class Writer:
+    """Output in memory on its way to the disk.
+
+    What comes faster than it is flushed, and would be deleted soon, is never written at all.
+
+    Attributes:
+        held: where output is added.
+    """
 
     def __init__(self, state: "StateDir", run_id: int) -> None:
         """Begin to keep the output of a run.
@@ -148,8 +140,8 @@ class Writer(_Segments):
         Raises:
             StateDirError, OSError: it can't be kept there.
         """
-        super().__init__()
-        self._names: list[bytes] = []
+        self.held = Held()
+        self._written: dict[int, int] = {}  # by a row's start: how much of it is on the disk
         self._fd = -1
         os.close(state.open_directory(b"logs"))
         making = b"logs/.%d-%d" % (run_id, os.getpid())
@@ -170,6 +162,35 @@ class Writer(_Segments):
         """The descriptors that it has open."""
         return [self._directory, *([self._fd] if self._fd >= 0 else [])]
 
+    def is_flushed(self) -> bool:
+        """Tell whether all that was added is on the disk."""
+        rows = self.held.rows
+        return not rows or self._written.get(rows[-1].start) == rows[-1].used
+
+    def flush(self) -> None:
+        """Bring to the disk what was added; delete there what has no place any more.
+
+        Raises:
+            OSError: it can't be written; then nothing more must be.
+        """
+        rows = self.held.rows
+        for start in self._written.keys() - {row.start for row in rows}:
+            # Deleted, not written over: somebody may be reading it.
+            try:
+                os.unlink(_segment(start), dir_fd=self._directory)
+            except FileNotFoundError:
+                pass
+            del self._written[start]
+        for row in rows:
+            written = self._written.get(row.start)
+            if written is None:
+                self._open_segment(row.start)
+                written = 0
+            rest = memoryview(row.buffer)[written : row.used]
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            self._written[row.start] = row.used
+
     def end(self) -> None:
         """Tell readers that the command has ended; what it left behind may go on writing.
 
@@ -185,28 +206,13 @@ class Writer(_Segments):
             os.close(fd)
         self._fd = self._directory = -1
 
-    def _begin_segment(self) -> None:
-        name = b"%0*d" % (_DIGITS, self.total)
+    def _open_segment(self, start: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = lift(os.open(name, flags, 0o600, dir_fd=self._directory))
+        descriptor = lift(os.open(_segment(start), flags, 0o600, dir_fd=self._directory))
         os.fchmod(descriptor, 0o600)  # whatever the umask
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = descriptor
-        self._names.append(name)
-        if len(self._names) > FIRST + LAST:
-            # Deleted, not written over: somebody may be reading it.
-            try:
-                os.unlink(self._names.pop(FIRST), dir_fd=self._directory)
-            except FileNotFoundError:
-                pass
-
-    def _store(self, header: bytes, part: memoryview) -> None:
-        written = os.writev(self._fd, [header, part])
-        if written < len(header) + len(part):
-            rest = memoryview(bytes(header) + bytes(part))[written:]
-            while rest:  # the disk is full, or will be told so by this
-                rest = rest[os.write(self._fd, rest) :]
 
 
 class Reader:
@@ -286,6 +292,10 @@ class Reader:
 
     def _error(self, name: bytes, why: str) -> StateDirError:
         return StateDirError(os.fsdecode(os.path.join(self._path, name)), why, "remove it")
+
+
+def _segment(start: int) -> bytes:
+    return b"%0*d" % (_DIGITS, start)
 
 
 def path_of(run_id: int) -> bytes:

@@ -30,6 +30,15 @@ def joined(reader):
     return streams, gaps
 
 
+def add(kind, *parts):
+    """Add parts to what keeps them in memory, or on the disk."""
+    for stream, data in parts:
+        (kind.held if isinstance(kind, kept.Writer) else kind).append(stream, data)
+        if isinstance(kind, kept.Writer):
+            kind.flush()
+            assert kind.is_flushed()
+
+
 def numbered(count):
     """Give bytes of which each eight tell where they stand."""
     return b"".join(b"%07d\n" % number for number in range(count // 8))
@@ -47,7 +56,7 @@ def stored(state, run_id):
 def test_what_is_written_is_read(state):
     writer = kept.Writer(state, 1)
     for stream, data in ((1, b"a\0"), (2, b"\xff"), (1, b"b\n"), (1, b"")):
-        writer.append(stream, data)
+        add(writer, (stream, data))
     writer.close()
     assert joined(kept.reader(state, 1)) == ({1: b"a\0b\n", 2: b"\xff"}, [])
 
@@ -56,7 +65,7 @@ def test_order_of_the_streams_stays(state):
     writer = kept.Writer(state, 1)
     parts = [(1 + number % 2, b"%d" % number) for number in range(100)]
     for stream, data in parts:
-        writer.append(stream, data)
+        add(writer, (stream, data))
     read = [(stream, bytes(data)) for stream, data, _ in kept.reader(state, 1).read()]
     assert read == parts
 
@@ -73,7 +82,7 @@ def test_cut_is_marked_to_the_byte(state, where, chunk):
     kind = kept.Writer(state, 1) if where == "disk" else kept.Held()
     data = numbered(30 * kept.SEGMENT)
     for start in range(0, len(data), chunk):
-        kind.append(1, data[start : start + chunk])
+        add(kind, (1, data[start : start + chunk]))
     streams, [(at, missing)] = joined(kept.reader(state, 1) if where == "disk" else kind)
     assert streams[1] == data[:at] + data[at + missing :]
     assert at > 0.9 * kept.SEGMENT, "the beginning is there"
@@ -85,9 +94,9 @@ def test_cut_is_marked_to_the_byte(state, where, chunk):
 def test_what_just_fits_is_not_cut(state):
     writer = kept.Writer(state, 1)
     data = numbered(BOUND - 8 * (kept.FIRST + kept.LAST))
-    writer.append(1, data)
+    add(writer, (1, data))
     assert joined(kept.reader(state, 1)) == ({1: data, 2: b""}, [])
-    writer.append(1, b"x" * 100)
+    add(writer, (1, b"x" * 100))
     assert joined(kept.reader(state, 1))[1] != []
 
 
@@ -95,8 +104,8 @@ def test_the_bound_counts_what_short_writes_cost(state, monkeypatch):
     monkeypatch.setattr(kept, "SEGMENT", 1000)
     writer, held = kept.Writer(state, 1), kept.Held()
     for number in range(5000):
-        writer.append(1 + number % 2, b"x")
-        held.append(1 + number % 2, b"x")
+        add(writer, (1 + number % 2, b"x"))
+        add(held, (1 + number % 2, b"x"))
     assert stored(state, 1) <= (kept.FIRST + kept.LAST) * 1000
     assert joined(kept.reader(state, 1)) == joined(held)
     assert sum(missing for _, missing in joined(held)[1]) > 0
@@ -110,8 +119,8 @@ def test_memory_and_disk_agree(tmp_path_factory, parts):
     try:
         writer, held = kept.Writer(state, 1), kept.Held()
         for stream, data in parts:
-            writer.append(stream, data)
-            held.append(stream, data)
+            add(writer, (stream, data))
+            add(held, (stream, data))
         writer.close()
         streams, gaps = joined(held)
         assert joined(kept.reader(state, 1)) == (streams, gaps)
@@ -124,8 +133,8 @@ def test_memory_and_disk_agree(tmp_path_factory, parts):
 @pytest.mark.parametrize("left", range(1, 20))
 def test_torn_frame_costs_only_itself(state, left):
     writer = kept.Writer(state, 1)
-    writer.append(1, b"whole\n")
-    writer.append(2, b"torn")
+    add(writer, (1, b"whole\n"))
+    add(writer, (2, b"torn"))
     writer.close()
     file = os.path.join(directory_of(state, 1), b"0" * 18)
     assert os.stat(file).st_size == 20
@@ -137,7 +146,7 @@ def test_torn_frame_costs_only_itself(state, left):
 @pytest.mark.parametrize("garbage", [bytes(4096), b"\xff" * 100, b"\x01\xff\xff\xff\xff"])
 def test_garbage_ends_what_can_be_read(state, garbage):
     writer = kept.Writer(state, 1)
-    writer.append(1, b"whole\n")
+    add(writer, (1, b"whole\n"))
     writer.close()
     with open(os.path.join(directory_of(state, 1), b"0" * 18), "ab") as file:
         file.write(garbage)
@@ -152,7 +161,7 @@ def test_reader_follows_over_segments_and_finds_gaps(state, monkeypatch):
     data = numbered(8 * 5000)
     read, missing_in_all = b"", 0
     for start in range(0, len(data), 24):
-        writer.append(1, data[start : start + 24])
+        add(writer, (1, data[start : start + 24]))
         if start % 5 == 0 and not 10_000 < start < 20_000:
             for _, part, missing in reader.read():
                 missing_in_all += missing
@@ -169,7 +178,7 @@ def test_reader_follows_over_segments_and_finds_gaps(state, monkeypatch):
 def test_a_frame_that_is_being_written_is_given_in_pieces(state):
     writer = kept.Writer(state, 1)
     reader = kept.reader(state, 1)
-    writer.append(1, b"first")
+    add(writer, (1, b"first"))
     file = os.path.join(directory_of(state, 1), b"0" * 18)
     with open(file, "ab", buffering=0) as more:
         for byte in b"\x02\0\0\0\4ab":
@@ -184,7 +193,7 @@ def test_reader_knows_when_it_is_over(state):
     assert not reader.is_over()
     writer.end()
     assert reader.is_over(), "what is left behind may write on"
-    writer.append(1, b"later")
+    add(writer, (1, b"later"))
     assert joined(reader)[0][1] == b"later"
     other = kept.Writer(state, 2)
     reader = kept.reader(state, 2)
@@ -197,7 +206,7 @@ def test_files_and_directories_are_private(state):
     before = os.umask(0)
     try:
         writer = kept.Writer(state, 1)
-        writer.append(1, b"x")
+        add(writer, (1, b"x"))
         writer.end()
     finally:
         os.umask(before)
@@ -209,7 +218,7 @@ def test_files_and_directories_are_private(state):
     os.umask(0o777)
     try:
         writer = kept.Writer(state, 2)
-        writer.append(1, b"x")
+        add(writer, (1, b"x"))
     finally:
         os.umask(before)
     segment = os.stat(os.path.join(directory_of(state, 2), b"0" * 18))
@@ -219,12 +228,12 @@ def test_files_and_directories_are_private(state):
 def test_output_of_a_lost_run_log_gives_way(state):
     """A new run-log begins again with number 1."""
     writer = kept.Writer(state, 1)
-    writer.append(1, b"old")
+    add(writer, (1, b"old"))
     with pytest.raises(BlockingIOError):
         kept.Writer(state, 1)
     writer.close()
     writer = kept.Writer(state, 1)
-    writer.append(1, b"new")
+    add(writer, (1, b"new"))
     assert joined(kept.reader(state, 1)) == ({1: b"new", 2: b""}, [])
     assert os.listdir(os.path.join(state.path, b"logs")) == [b"1"]
 
@@ -248,7 +257,7 @@ def test_planted_segment_is_not_written_through(state, tmp_path):
     writer = kept.Writer(state, 1)
     os.symlink(victim, os.path.join(directory_of(state, 1), b"0" * 18))
     with pytest.raises(FileExistsError):
-        writer.append(1, b"x")
+        add(writer, (1, b"x"))
     assert not victim.exists()
     with pytest.raises(StateDirError, match="symbolic"):
         list(kept.reader(state, 1).read())
