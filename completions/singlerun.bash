@@ -87,15 +87,16 @@ _singlerun() {
     local run_options="-n --name --lock-file -s --shared -w --wait --wait-for --skip
         -j --slots -E --conflict-exit-code --replace --coalesce --min-interval --max-starts
         -t --timeout -k --kill-after --retries --retry-delay --restart --jitter --exec --linger
-        --on-success --on-failure --on-conflict --on-finish --require-record --dir
+        --on-success --on-failure --on-conflict --on-finish --log --only-failed --require-record --dir
         -q --quiet -v --verbose -h --help"
     local history_options="--limit --json --dir -h --help"
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
+    local logs_options="-f --follow --dir -h --help"
     local ps_options="-a --all --tree --watch --json --dir -h --help"
     local reap_options="--dry-run --kill-orphans -q --quiet --json --dir -h --help"
     local stop_options="-k --kill-after -q --quiet --dir -h --help"
     local wait_options="-t --timeout --dir -h --help"
-    local subcommands="history is-running ps reap run stop wait"
+    local subcommands="history is-running logs ps reap run stop wait"
 
     COMPREPLY=()
     local typed
@@ -139,6 +140,7 @@ _singlerun() {
                 case $subcommand:$word in
                     :history) subcommand=$word options=$history_options ;;
                     :is-running) subcommand=$word options=$is_running_options ;;
+                    :logs) subcommand=$word options=$logs_options ;;
                     :ps) subcommand=$word options=$ps_options ;;
                     :reap) subcommand=$word options=$reap_options ;;
                     :run) subcommand=$word ;;

@@ -20,7 +20,7 @@ function __fish_singlerun_place
                     break
                 case '-?*'
                 case '*'
-                    if not contains -- $place:$word first:{history,is-running,ps,reap,run,stop,wait}
+                    if not contains -- $place:$word first:{history,is-running,logs,ps,reap,run,stop,wait}
                         set place command
                         break
                     end
@@ -47,7 +47,7 @@ function __fish_singlerun_place
                 contains -- $place run stop wait
                 and string match -qr '^-[^nEjtk]*[nEjtk]$' -- $word
                 and set -e words[1]
-            case history is-running ps reap run stop wait
+            case history is-running logs ps reap run stop wait
                 test $place = first; and set place $word
         end
     end
@@ -94,6 +94,8 @@ complete $hook -l on-success -d 'Then run this if it succeeded'
 complete $hook -l on-failure -d 'Then run this if it failed'
 complete $hook -l on-conflict -d 'Run this if it is held'
 complete $hook -l on-finish -d 'Then run this, however it ended'
+complete $run -l log -d 'Keep a copy of the output'
+complete $run -l only-failed -d 'Print the output only if it fails'
 complete $run -l require-record -d 'Refuse to run what cannot be recorded'
 complete $run -s q -l quiet -d 'Say nothing when it is held'
 complete $run -s v -l verbose -d 'Say what happens'
@@ -103,6 +105,7 @@ complete -c singlerun -n '__fish_singlerun_at first run command' -a '(__fish_sin
 set -l first -c singlerun -n '__fish_singlerun_at first'
 complete $first -a history -d 'Show the latest runs and how they ended'
 complete $first -a is-running -d 'Tell by the exit status whether a name is held'
+complete $first -a logs -d 'Print the kept output of a run'
 complete $first -a ps -d 'Show what runs and waits, and what was left behind'
 complete $first -a reap -d 'Close the records of runs whose processes are gone'
 complete $first -a run -d 'Run a command, also one that is named like a subcommand'
@@ -120,6 +123,8 @@ complete -c singlerun -n '__fish_singlerun_at history' -l limit -x -d 'Show the 
 
 complete -c singlerun -n '__fish_singlerun_at is-running' -l lock-file -r -F -d 'Ask for a locked file'
 complete -c singlerun -n '__fish_singlerun_at is-running' -s q -l quiet -d 'Only tell by the exit status'
+
+complete -c singlerun -n '__fish_singlerun_at logs' -s f -l follow -d 'Go on until the command has ended'
 
 set -l ps -c singlerun -n '__fish_singlerun_at ps'
 complete $ps -s a -l all -d 'Show the latest 20 runs too, also if they have ended'

@@ -44,12 +44,16 @@ class Child:
         marks: tuple[int | None, int],
         kill_after: float,
         adopt: bool = False,
+        redirected: "Mapping[int, int] | None" = None,
+        helpers: "Iterable[int]" = (),
     ) -> None:
         """Start the command; it inherits these descriptors under their numbers.
 
         ``marks`` are the run's id and token, as its environment tells them; ``kill_after`` are the
         seconds between a signal that asks to end and SIGKILL. With ``adopt`` the command's orphans
-        become our children, so that none of them can hide from its end.
+        become our children, so that none of them can hide from its end. ``redirected`` are streams
+        of it that are to be other descriptors of ours; ``helpers`` are children of ours that are
+        none of its family.
 
         Raises:
             CommandNotFoundError: there is no such command.
@@ -60,7 +64,7 @@ class Child:
         signals.admit_stops()  # a Ctrl-Z from before it can be stopped too
         signals.defer_stops()
         self._begun_ns = time.monotonic_ns()
-        self.pid = program.spawn(argv, env, inherited, signals)
+        self.pid = program.spawn(argv, env, inherited, signals, redirected)
         # What came before it was there did not reach it, whoever sent it.
         self._early = signals.pending()
         self.started = start_time(self.pid)
@@ -69,6 +73,7 @@ class Child:
         self._deadline: float | None = None
         self._kill_after = kill_after
         self._run_id, self._token = marks
+        self._helpers = helpers
         self._relatives: Family | None = None
         self._interrupted = False
 
@@ -192,6 +197,7 @@ class Child:
                 token=self._token,
                 owns_group=not self._signals.terminal,
                 adopted=self._adopts,
+                strangers=self._helpers,
             )
         return self._relatives
 

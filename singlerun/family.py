@@ -11,6 +11,10 @@ import time
 from singlerun import processes
 from singlerun.signals import ENDING
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Family:
     """The processes of one run.
@@ -21,16 +25,24 @@ class Family:
     """
 
     def __init__(
-        self, leader: int, *, run_id: int | None, token: int, owns_group: bool, adopted: bool
+        self,
+        leader: int,
+        *,
+        run_id: int | None,
+        token: int,
+        owns_group: bool,
+        adopted: bool,
+        strangers: "Iterable[int]" = (),
     ) -> None:
         """Name a family by its leader, its marks, whether it has a group of its own, and whether
-        its orphans become our children.
+        its orphans become our children; ``strangers`` are children of ours that are none of it.
         """
         self.leader = leader
         self._adopted = adopted
         self._marks = (run_id, token)
         self._owns_group = owns_group
         self._known: set[int] = {leader}
+        self._strangers = frozenset(strangers)
 
     def live(self) -> list[int]:
         """Give the PIDs of those that are alive."""
@@ -39,6 +51,7 @@ class Family:
             self._known.update(processes.group(self.leader))
         ours = (os.getpid(),) if self._adopted else ()
         self._known.update(processes.descendants((*self._known, *ours)))
+        self._known -= self._strangers
         return [pid for pid in self._known if processes.is_live(pid)]
 
     def send(self, number: int) -> None:

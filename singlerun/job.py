@@ -18,7 +18,8 @@ LONGEST_DELAY = 86_400.0
 """Seconds at which the delay stops doubling."""
 
 UNABLE_AFTER_EXEC = (
-    "timeout", "retries", "restart", "linger", "on_success", "on_failure", "on_finish",
+    "timeout", "retries", "restart", "linger", "on_success", "on_failure", "on_finish", "log",
+    "only_failed",
 )  # fmt: skip
 """Options for which somebody must be there when the command ends."""
 
@@ -37,8 +38,9 @@ class Job:
 
     __slots__ = (
         "argv", "become", "coalesce", "conflict_status", "dir", "hooks", "jitter", "kill_after",
-        "linger", "lock_file", "max_starts", "min_interval", "names", "quiet", "replace",
-        "require_record", "restart", "retries", "retry_delay", "shared", "skip", "slots", "timeout",
+        "linger", "lock_file", "log", "max_starts", "min_interval", "names", "only_failed", "quiet",
+        "replace", "require_record", "restart", "retries", "retry_delay", "shared", "skip", "slots",
+        "timeout",
         "verbose", "wait_for",
     )  # fmt: skip
 
@@ -99,6 +101,8 @@ class Job:
                 flag = other.replace("_", "-")
                 raise UsageError(f"--exec leaves nobody who could do what --{flag} asks for")
         self.linger: bool = options["linger"]
+        self.log: bool = options["log"]
+        self.only_failed: bool = options["only_failed"]
         self.require_record: bool = options["require_record"]
         self.quiet: bool = options["quiet"]
         self.verbose: bool = options["verbose"]

@@ -181,17 +181,19 @@ RUN_OPTIONS = (
     Option("--on-failure", metavar="CMD", help="Then run this shell command if it failed."),
     Option("--on-conflict", metavar="CMD", help="Run this shell command if it is held."),
     Option("--on-finish", metavar="CMD", help="Then run this shell command, however it ended."),
+    Option("--log", help="Keep a copy of the command's output for: singlerun logs."),
+    Option("--only-failed", help="Hold the output back, and print it only if the command fails."),
     Option("--require-record", help="Refuse to run what cannot be recorded."),
     Option("--dir", metavar="DIR", read=read_path, help="The state directory."),
     Option("-q", "--quiet", help="Say nothing when it is held."),
     Option("-v", "--verbose", help="Say what happens."),
 )  # fmt: skip
 
-SUBCOMMANDS = ("history", "is-running", "ps", "reap", "run", "stop", "wait")
+SUBCOMMANDS = ("history", "is-running", "logs", "ps", "reap", "run", "stop", "wait")
 
 RESERVED = (
-    "add", "cancel", "completion", "config", "doctor", "logs", "metrics", "move", "pause",
-    "prune", "queue", "resume", "retry", "stats", "timeline", "why", "worker",
+    "add", "cancel", "completion", "config", "doctor", "metrics", "move", "pause", "prune",
+    "queue", "resume", "retry", "stats", "timeline", "why", "worker",
 )  # fmt: skip
 """Words that will be subcommands: to run a program of that name, write ``--`` before it."""
 

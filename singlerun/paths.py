@@ -5,6 +5,7 @@ DIR/                 0700
     singlerun.db.lock    flocked around each write to it
     locks/NAME.lock  one file a name; never deleted, never written to
     lines/NAME/      who waits for it, a file each (lock/line.py)
+    logs/RUN_ID/     what a command wrote, if it is kept (kept.py)
 """
 
 import fcntl
@@ -128,6 +129,15 @@ class StateDir:
             StateDirError: it can't be made, or was planted.
         """
         return _open_private(name, self._fd, self.path)[0]
+
+    def open_directory(self, name: bytes, *, create: bool = True) -> int:
+        """Open a directory below it, made if missing and ``create`` is true; give its descriptor.
+
+        Raises:
+            StateDirError: it can't be made, or was planted.
+            FileNotFoundError: it is missing, and ``create`` is false.
+        """
+        return _open_directory(os.path.join(self.path, name), create=create)
 
 
 def state_path(option: bytes | None) -> bytes:

@@ -70,9 +70,15 @@ def become(
 
 
 def spawn(
-    argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]", signals: "Signals"
+    argv: "list[str]",
+    env: "Mapping[bytes, bytes]",
+    inherited: "Iterable[int]",
+    signals: "Signals",
+    redirected: "Mapping[int, int] | None" = None,
 ) -> int:
     """Start a program that inherits these descriptors; give its PID.
+
+    ``redirected`` are descriptors of it that are to be others of ours.
 
     Raises:
         CommandNotFoundError: there is no such command.
@@ -82,6 +88,8 @@ def spawn(
     actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited]
     # SQLite puts /dev/null where standard streams were closed; the command gets them closed.
     streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    if redirected:
+        actions += [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in redirected.items()]
     actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd, stream in enumerate(streams) if stream is None]
     # Python ignores these for itself, and what is ignored would stay so in the command.
     defaults = [_signal.SIGPIPE, _signal.SIGXFSZ]

@@ -24,6 +24,7 @@ from singlerun.store.base import REFUSED, STOPPED, Run, marks_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.job import Job
+    from singlerun.output import Outputs
 
 
 class _LockLostError(Exception):
@@ -50,6 +51,11 @@ def run(job: "Job") -> int:
         assert state is not None
         hold = lock.of_names(job.names, state, shared=job.shared, slots=job.slots)
     recorder.open(state)
+    outputs = None
+    if job.log or job.only_failed:
+        from singlerun.output import Outputs  # noqa: PLC0415 - rare
+
+        outputs = Outputs(job, state)
     if job.jitter and (number := signals.sleep(jitter_of(job))):
         return 128 + number
     while True:
@@ -61,7 +67,7 @@ def run(job: "Job") -> int:
             if status is not None:
                 return _call_hooks(job, this, status, signals)
         try:
-            return _supervise(job, this, hold, recorder, signals)
+            return _supervise(job, this, hold, recorder, signals, outputs=outputs)
         except _LockLostError:
             hold.free()
 
@@ -113,7 +119,15 @@ def _take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
     return not recorder.attempt(lambda store: store.open_runs(job.names, job.lock_file), [])
 
 
-def _supervise(job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signals: Signals) -> int:
+def _supervise(
+    job: "Job",
+    this: Run,
+    hold: lock.Hold,
+    recorder: Recorder,
+    signals: Signals,
+    *,
+    outputs: "Outputs | None",
+) -> int:
     """Run the command, again if the job asks for it; all under one hold of the lock."""
     number = signals.ending()
     attempts = 0
@@ -126,7 +140,7 @@ def _supervise(job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signa
                 hold.free()
                 return _call_hooks(job, this, job.conflict_status, signals)
         try:
-            command, outcome = _attempt(job, this, hold, recorder, signals)
+            command, outcome = _attempt(job, this, hold, recorder, signals, outputs=outputs)
         except _StoppedError as stopped:
             number = stopped.args[0]
             break
@@ -152,7 +166,13 @@ def _supervise(job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signa
 
 
 def _attempt(
-    job: "Job", this: Run, hold: lock.Hold, recorder: Recorder, signals: Signals
+    job: "Job",
+    this: Run,
+    hold: lock.Hold,
+    recorder: Recorder,
+    signals: Signals,
+    *,
+    outputs: "Outputs | None",
 ) -> tuple[Child, Outcome]:
     """Run the command once."""
     env = program.environment()
@@ -171,6 +191,7 @@ def _attempt(
         recorder.attempt(lambda store: store.name_command(this), None)
     # Whoever inherits the lock inherits this pipe too; it ends when the last of them has.
     pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if job.linger else []
+    pump = None if outputs is None else outputs.begin(this)
     try:
         if job.become:  # the command keeps the lock as long as it or a child of it lives
             program.become(job.argv, env, hold.fds, signals)
@@ -182,6 +203,8 @@ def _attempt(
             marks=marks,
             kill_after=job.kill_after,
             adopt=job.timeout is not None,
+            redirected=None if pump is None else pump.streams,
+            helpers=() if outputs is None else outputs.pids,
         )
     except (CommandNotFoundError, CommandNotExecutableError) as error:
         outcome = Outcome(error.exit_status)
@@ -190,6 +213,9 @@ def _attempt(
         hold.free()
         _call_hooks(job, this, error.exit_status, signals)
         raise
+    finally:
+        if pump is not None:
+            pump.started()
     # From here on only the command's end may free the lock: an error of ours must not.
     this.command_pid, this.command_started = command.pid, command.started
     recorder.required = False  # too late to refuse
@@ -201,6 +227,8 @@ def _attempt(
         os.close(pipe[1])
         command.linger(pipe[0])
         outcome.elapsed_ns = time.time_ns() - (this.started_ns or this.asked_ns)
+    if pump is not None and outputs is not None:  # what it wrote arrives before its end is told
+        outputs.end(pump, command, outcome, signals)
     if outcome.timed_out and not job.quiet:
         _tell(job, f"ended after {job.timeout:g} s, its time was over")
     asked_to_end = command.asked_to_end and outcome.exit_status != 0

@@ -1,0 +1,117 @@
+"""``singlerun logs``: what a command wrote, if that was kept."""
+
+import os
+import select
+import sys
+import time
+
+import click
+
+from singlerun import kept
+from singlerun.commands import common
+from singlerun.errors import RecordError
+from singlerun.paths import StateDir
+from singlerun.render.line import say
+from singlerun.render.text import shown
+from singlerun.store.sqlite import SqliteStore
+
+POLL = 0.1
+"""Seconds between two looks at what has come."""
+MANY = 100
+"""Runs of a name that are looked at first; then ten times as many, and so on."""
+
+
+@click.command(
+    cls=common.Command,
+    short_help="Print the kept output of a run.",
+    epilog="Example: singlerun logs -f sync",
+)
+@click.argument("name", type=common.NAME, metavar="NAME|ID")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the command has ended.")
+@common.dir_option
+@click.pass_context
+def command(ctx: click.Context, name: bytes, *, follow: bool, directory: bytes | None) -> int:
+    """Print what the command of a run wrote, as it was kept by --log: of the run with this number,
+    or of the latest run of that NAME that has any.
+
+    What it wrote to standard error goes there. Exits with 1 if there is nothing kept.
+    """
+    state = common.open_state(ctx, directory)
+    reader = None if state is None else _reader(name, state)
+    if reader is None:
+        say(f"no output of {shown(name)} is kept; to keep it: singlerun --log COMMAND")
+        return 1
+    try:
+        last = b"\n"
+        while True:
+            over = reader.is_over()
+            for stream, data, missing in reader.read():
+                if missing:
+                    _mark(missing, last)
+                _write(stream, data)
+                last = data[-1:].tobytes()
+            if over or not follow:
+                return 0
+            if _nobody_reads():
+                return 141
+            time.sleep(POLL)
+    except BrokenPipeError:
+        return 141
+
+
+def _reader(name: bytes, state: StateDir) -> kept.Reader | None:
+    """Find the kept output; a number is a run's if there is such a run."""
+    store = common.open_store(state)
+    try:
+        return None if store is None else _of_run(name, state, store)
+    except RecordError as error:
+        # What was kept can be read without the record, if its number is known.
+        say(str(error))
+        return kept.reader(state, int(name)) if _is_number(name) else None
+    finally:
+        if store is not None:
+            common.tell_notices(store)
+
+
+def _of_run(name: bytes, state: StateDir, store: SqliteStore) -> kept.Reader | None:
+    if _is_number(name) and store.find(int(name)) is not None:
+        return kept.reader(state, int(name))
+    many, seen = MANY, 0
+    while True:
+        runs = store.runs(name, limit=many)
+        for run in runs[seen:]:
+            if run.id is not None and (reader := kept.reader(state, run.id)) is not None:
+                return reader
+        if len(runs) < many:
+            return None
+        many, seen = many * 10, len(runs)
+
+
+def _is_number(name: bytes) -> bool:
+    return name.isdigit() and len(name) < 19
+
+
+def _mark(missing: int, last: bytes) -> None:
+    """Mark a cut, on a line of its own also where both streams are one."""
+    if None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2) and last != b"\n":
+        _write(2, memoryview(b"\n"))
+    say(kept.left_out(missing))
+
+
+def _write(stream: int, data: memoryview) -> None:
+    """Write to one of our streams as it is, unless that was closed."""
+    if (sys.stdout if stream == 1 else sys.stderr) is None:
+        return
+    while data:
+        try:
+            data = data[os.write(stream, data) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(stream, select.POLLOUT)
+            poll.poll()
+
+
+def _nobody_reads() -> bool:
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
