@@ -6,6 +6,8 @@ DIR/                 0700
     locks/NAME.lock  one file a name; never deleted, never written to
     lines/NAME/      who waits for it, a file each (lock/line.py)
     logs/RUN_ID/     what a command wrote, if it is kept (kept.py)
+    drainers/NAME    a FIFO, flocked by who works off its queue (kick.py)
+    drainers.log     what those had to say
 """
 
 import fcntl
@@ -121,6 +123,31 @@ class StateDir:
         """Give the directory of the waiting line for a file that the user chose to lock."""
         # No escaped name begins like this.
         return os.path.join(self.lines, b"%%" + lock_file_name(path).removesuffix(b".lock"))
+
+    def open_fifo(self, name: bytes) -> int:
+        """Open the FIFO of a name's queue for reading and writing, made if missing.
+
+        Raises:
+            StateDirError: it can't be made, or was planted.
+        """
+        directory = os.path.join(self.path, b"drainers")
+        make_private_directory(directory)
+        path = os.path.join(directory, lock_file_name(name).removesuffix(b".lock"))
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            try:
+                os.mkfifo(path, 0o600)
+                os.chmod(path, 0o600)  # whatever the umask
+            except FileExistsError:
+                pass
+            descriptor = lift(os.open(path, flags))
+        except OSError as error:
+            raise StateDirError(os.fsdecode(path), reason(error), "remove it") from error
+        entry = os.fstat(descriptor)
+        if not stat.S_ISFIFO(entry.st_mode) or entry.st_uid != os.geteuid():
+            os.close(descriptor)
+            raise StateDirError(os.fsdecode(path), "it is not a FIFO of ours", "remove it")
+        return descriptor
 
     def open_file(self, name: bytes) -> int:
         """Open a file in the directory itself, made if missing; give its descriptor.

@@ -11,8 +11,8 @@ pause, resume, pause_of           steer a name
 names_with_jobs                   where there is work left
 
 A job is *queued*; *delayed*, until its time comes, or until the job has succeeded that it is to
-follow; *running*; and then *succeeded*, *failed*, *cancelled* or *lost*. A name can be paused: what is
-queued under it is shown as *paused*.
+follow; *running*; and then *succeeded*, *failed*, *cancelled* or *lost*. A name can be paused: then
+what is queued under it is shown as *paused*.
 """
 
 from singlerun.store.base import Store
