@@ -88,6 +88,11 @@ def of_name(
     return find_all(former, held) or ([(None, [])] if held else [])
 
 
+def is_free(paths: list[bytes]) -> bool:
+    """Tell whether nobody holds what these files lock, without healing anything."""
+    return not any(os.path.exists(path) and _is_taken(path) for path in paths)
+
+
 def _is_held(path: bytes, store: "SqliteStore | None") -> bool:
     if store is None:
         return _is_taken(path)

@@ -90,12 +90,12 @@ def command(
                 continue
             click.echo(f"{run.id} {shown_names(run.names)}: {what.message}")
         for one in swept:
-            what = shown(one.claim.path)
+            where = shown(one.claim.path)
             if one.state not in {claims.BROKEN, DEAD}:
-                click.echo(f"{what}: held by {shown_unseen(one.claim)}")
+                click.echo(f"{where}: held by {shown_unseen(one.claim)}")
             elif not quiet:
                 done = "broke" if one.state == claims.BROKEN else "would break"
-                click.echo(f"{what}: {done} the claim of PID {one.claim.pid}, which is dead")
+                click.echo(f"{where}: {done} the claim of PID {one.claim.pid}, which is dead")
 
 
 def _break(paths: list[bytes], digits: str, *, dry_run: bool) -> str:

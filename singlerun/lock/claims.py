@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = b".filelock"
 NOTE = b"note-"
+MARK = "?pidns-"
+"""What stands between a host's name and a PID namespace."""
 SUFFIX = b".soft"
 """What the lock file of a name ends in; the file of its kernel lock ends in .lock."""
 _NOTE_BYTES = 160
@@ -115,7 +117,11 @@ def break_(claim: Claim) -> None:
 
 def fate(claim: Claim) -> tuple[str, list[int]]:
     """Judge a claim's owner: ALIVE, DEAD or UNKNOWN; and the PIDs that prove that it lives."""
-    if claim.host != _our_host() or claim.start is None or _is_shifted():
+    if (
+        claim.start is None
+        or _is_shifted()
+        or _namespace_of(claim.host) != _namespace_of(_our_host())
+    ):
         return owner.UNKNOWN, []
     boot, ticks = divmod(claim.start, 2**64)
     here = owner.here()
@@ -126,12 +132,14 @@ def fate(claim: Claim) -> tuple[str, list[int]]:
     except (OSError, ValueError, TypeError):
         return owner.UNKNOWN, []
     if boot != int(here.boot_id.replace("-", ""), 16):
-        same = note is not None and note.machine and note.machine == _machine()
+        same = claim.host == _our_host() and note is not None and _is_ours(note.machine)
         return (owner.DEAD if same else owner.UNKNOWN), []
     life = owner.life(owner.Owner(here, claim.pid, ticks))
     if life != owner.DEAD:
         return life, [claim.pid]
-    if "?pidns-" not in claim.host and _is_elsewhere(claim.pid, ticks):
+    if claim.host != _our_host():
+        return owner.UNKNOWN, []
+    if not _namespace_of(claim.host) and _is_elsewhere(claim.pid, ticks):
         return owner.UNKNOWN, []
     left = [] if note is None else note.survivors()
     return (owner.ALIVE, left) if left else (owner.DEAD, [])
@@ -144,7 +152,11 @@ def _our_host() -> str:
         for byte in os.fsencode(os.uname().nodename)
     )
     namespace = _namespace("pid")
-    return name + ("" if namespace == _FIRST_PID_NAMESPACE else f"?pidns-{namespace:x}")
+    return name + ("" if namespace == _FIRST_PID_NAMESPACE else f"{MARK}{namespace:x}")
+
+
+def _namespace_of(host: str) -> str:
+    return host.partition(MARK)[2]
 
 
 def _namespace(kind: str) -> int | None:
@@ -180,6 +192,10 @@ def _innermost_pid(pid: int) -> int | None:
     return next((int(line.split()[-1]) for line in lines if line.startswith(b"NSpid:")), None)
 
 
+def _is_ours(machine: str) -> bool:
+    return machine not in {"", "-"} and machine == _machine()
+
+
 def _machine() -> str:
     try:
         with open("/etc/machine-id", "rb", buffering=0) as file:
@@ -192,7 +208,7 @@ class Note:
     """What singlerun notes beside its claim.
 
     Attributes:
-        machine: the id of the machine, empty if it has none.
+        machine: the id of the machine, "-" if it has none.
         run_id, token: the marks in the command's environment, 0 where there are none yet.
         pid, started: the command's process, 0 if none was started yet.
     """
@@ -269,7 +285,7 @@ def _read_note(claim: Claim) -> Note | None:
         version, machine, *numbers = os.read(descriptor, 2 * _NOTE_BYTES).decode("ascii").split()
         if version != "1":
             raise ValueError("it is of another version")
-        return Note("" if machine == "-" else machine, *map(int, numbers))
+        return Note(machine, *map(int, numbers))
     finally:
         os.close(descriptor)
 

@@ -19,7 +19,13 @@ import time
 from errno import EMLINK, ENOSYS, ENOTSUP, EPERM, EXDEV
 from random import uniform
 
-from filelock import SoftFileLockProtocolError, StrictSoftFileLock, Timeout
+from filelock import (
+    MarkerSoftFileLock,
+    SoftFileLock,
+    SoftFileLockProtocolError,
+    StrictSoftFileLock,
+    Timeout,
+)
 
 from singlerun.errors import LockFileError
 from singlerun.lock import claims
@@ -145,14 +151,17 @@ class LockFile:
             for claim in former:
                 claims.break_(claim)
             self._made = not os.path.lexists(self._at)
-            self._lock.acquire(blocking=False)
+            while not self._try():
+                if self._abandoned or claims.read(self._at) or self._is_marked():
+                    return False
+                # Nobody has it, so what is there is no lock file (yet): filelock gives it two
+                # seconds to become one, and raises then.
+                time.sleep(LONGEST)
             # Others may try at this moment, but in this process nobody else does.
             pid = os.getpid()
             self._token = next(
                 claim.token for claim in claims.read(self._at) if claim.held and claim.pid == pid
             )
-        except Timeout:
-            return False
         except (SoftFileLockProtocolError, OSError, StopIteration) as error:
             self._drop()
             foreign = getattr(error, "claim_name", None) is not None
@@ -172,6 +181,18 @@ class LockFile:
                 ) from error
             raise self._failure(error) from error
         return True
+
+    def _try(self) -> bool:
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        return True
+
+    def _is_marked(self) -> bool:
+        """Tell whether the file is the lock of a program that uses one of filelock's other ways."""
+        path = os.fsdecode(self._at)
+        return bool(SoftFileLock(path).pid or MarkerSoftFileLock(path).pid)
 
     def _failure(self, error: Exception) -> LockFileError:
         if isinstance(error, SoftFileLockProtocolError):

@@ -5,7 +5,7 @@ import shlex
 import time
 
 from singlerun import duration, processes
-from singlerun.lock.claims import SUFFIX
+from singlerun.lock.claims import MARK, SUFFIX
 from singlerun.render.text import command, cut, names, shown
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ def unseen(claim: "Claim") -> str:
     command = f"singlerun reap --break-lock {claim.token[:SHOWN_DIGITS]}"
     if not claim.path.endswith(SUFFIX):
         command += f" --lock-file {shlex.quote(os.fsdecode(claim.path))}"
-    host = claim.host.partition("?pidns-")[0]
+    host = claim.host.partition(MARK)[0]
     place = f"on {shown(host)}" + (", in a container" if host != claim.host else "")
     return (
         f"PID {claim.pid} {place}, which can't be judged from here"
