@@ -179,7 +179,7 @@ def small_disk(tmp_path):
 @pytest.fixture
 def remote_disk(tmp_path):
     """A real file system whose kernel locks can't be trusted: FUSE, as sshfs and others use it."""
-    need("bindfs", "fusermount")
+    need("bindfs")
     if os.geteuid() != 0:
         demand_or_skip("only root can mount a file system here")
     source, path = tmp_path / "source", tmp_path / "remote"

@@ -107,7 +107,8 @@ def test_the_types_exclude_each_other_without_a_record_too(cli, remote_disk):
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (["--shared", "--lock-type", "lockfile"], "no shared mode"),
+        (["--shared", "--lock-type", "lockfile"], "neither a shared mode"),
+        (["--slots", "2", "--lock-type", "lockfile"], "nor slots"),
         (["--exec", "--lock-type", "lockfile"], "--exec leaves nobody"),
         (["--lock-type", "nfs"], "write auto, flock or lockfile"),
     ],
