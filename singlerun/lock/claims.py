@@ -129,7 +129,7 @@ def fate(claim: Claim) -> tuple[str, list[int]]:
         return owner.UNKNOWN, []
     try:
         note = _read_note(claim)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return owner.UNKNOWN, []
     if boot != int(here.boot_id.replace("-", ""), 16):
         same = claim.host == _our_host() and note is not None and _is_ours(note.machine)
@@ -271,7 +271,7 @@ def _read_note(claim: Claim) -> Note | None:
     """Read a claim's note; None if it has none, as other programs' claims.
 
     Raises:
-        OSError, ValueError, TypeError: it can't be read, or is not by the owner of the claim.
+        OSError, ValueError: it can't be read, or is not by the owner of the claim.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -282,10 +282,11 @@ def _read_note(claim: Claim) -> Note | None:
         claimed = os.path.join(claim.path + DIRECTORY, b"claims", os.fsencode(claim.names[0]))
         if os.fstat(descriptor).st_uid != os.stat(claimed, follow_symlinks=False).st_uid:
             raise ValueError("it was planted")
-        version, machine, *numbers = os.read(descriptor, 2 * _NOTE_BYTES).decode("ascii").split()
+        words = os.read(descriptor, 2 * _NOTE_BYTES).decode("ascii").split()
+        version, machine, run_id, token, pid, started = words
         if version != "1":
             raise ValueError("it is of another version")
-        return Note(machine, *map(int, numbers))
+        return Note(machine, int(run_id), int(token), int(pid), int(started))
     finally:
         os.close(descriptor)
 
