@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from filelock import StrictSoftFileLock
 
 from singlerun import owner
 from singlerun.lock import claims, filesystem
+from singlerun.lock.flock import ChosenFile
+from singlerun.lock.lockfile import LockFile
 from singlerun.owner import ALIVE, DEAD, UNKNOWN
 
 HELD = """
@@ -126,6 +129,19 @@ def test_broken_claim_leaves_nothing_and_hits_no_other(claim):
         assert len(claims.read(claim.path)) == 1
     assert claims.read(claim.path) == []
     assert not os.path.exists(claim.note)
+
+
+def test_abandoned_lock_file_is_never_taken_again(tmp_path):
+    path = os.fsencode(tmp_path / "file")
+    lock = LockFile(path, ChosenFile(path, shared=False), both=False)
+    with StrictSoftFileLock(tmp_path / "file"):
+        waiting = threading.Thread(target=lock.take)
+        waiting.start()
+        lock.abandon()
+        waiting.join()
+    assert not lock.try_take()
+    lock.take()
+    assert claims.read(path) == []
 
 
 # -- file systems ----------------------------------------------------------------------------
