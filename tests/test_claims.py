@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import demand_or_skip
 from filelock import StrictSoftFileLock
 
 from singlerun import owner
@@ -115,7 +116,7 @@ def test_note_that_cannot_be_read_proves_nothing(claim, text):
 
 def test_note_of_somebody_else_proves_nothing(claim):
     if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
+        demand_or_skip("only root can give a file away")
     claims.write_note(claim.note)
     os.chown(claim.note, 12345, -1)
     assert claims.fate(claim) == (UNKNOWN, [])

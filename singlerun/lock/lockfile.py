@@ -1,8 +1,8 @@
 """A lock file, for file systems whose kernel lock can't be trusted: filelock's StrictSoftFileLock.
 
     take    look at the claims: all dead -> break them, and claim (filelock's part, by hard links,
-            which every file system that makes them makes at once or not at all); note who we are
-    hold    while the claim is there; the note tells what was started under it
+            which every file system that makes them makes at once or not at all)
+    hold    while the claim is there; a note beside it tells what is started under it
     free    forget the note, delete the claim
 
 It has no queue in the kernel, so who waits looks again and again, the less often the longer it
@@ -122,8 +122,6 @@ class LockFile:
             taken = False
             try:
                 taken = self._kernel is None or self._kernel.try_take()
-                if taken and self._token:
-                    self._note(None, None)
             finally:
                 if not taken:
                     self._drop()
@@ -216,13 +214,9 @@ class LockFile:
         Raises:
             LockFileError: the marks can't be noted, so nobody would find what is left of the run.
         """
-        if self._token:
-            self._note(marks, command)
         self._is_given = command is not None
-
-    def _note(
-        self, marks: tuple[int | None, int] | None, command: tuple[int, int | None] | None
-    ) -> None:
+        if not self._token:
+            return
         path = claims.note_path(self._at, self._token)
         try:
             claims.write_note(path, marks, command, mode=self._mode)
