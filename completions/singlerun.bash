@@ -63,6 +63,9 @@ _singlerun_value() {
         --restart)
             _singlerun_offer "$2" -W "on-failure on-success always"
             ;;
+        --lock-type)
+            _singlerun_offer "$2" -W "auto flock lockfile"
+            ;;
         --on-*)
             _singlerun_offer "$2" -c
             ;;
@@ -84,8 +87,8 @@ _singlerun_command() {
 }
 
 _singlerun() {
-    local run_options="-n --name --lock-file -s --shared -w --wait --wait-for --skip
-        -j --slots -E --conflict-exit-code --replace --coalesce --min-interval --max-starts
+    local run_options="-n --name --lock-file --lock-type -s --shared -w --wait --wait-for
+        --skip -j --slots -E --conflict-exit-code --replace --coalesce --min-interval --max-starts
         -t --timeout -k --kill-after --retries --retry-delay --restart --jitter --exec --linger
         --on-success --on-failure --on-conflict --on-finish --log --only-failed --require-record --dir
         -q --quiet -v --verbose -h --help"
@@ -93,7 +96,8 @@ _singlerun() {
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
     local logs_options="-f --follow --dir -h --help"
     local ps_options="-a --all --tree --watch --json --dir -h --help"
-    local reap_options="--dry-run --kill-orphans -q --quiet --json --dir -h --help"
+    local reap_options="--dry-run --kill-orphans --break-lock --lock-file -q --quiet --json --dir
+        -h --help"
     local stop_options="-k --kill-after -q --quiet --dir -h --help"
     local wait_options="-t --timeout --dir -h --help"
     local subcommands="history is-running logs ps reap run stop wait"
@@ -116,12 +120,12 @@ _singlerun() {
                 [[ -n $subcommand && $subcommand != run ]] || _singlerun_command $((i + 1))
                 return
                 ;;
-            --dir | --limit)
+            --dir | --limit | --break-lock)
                 valued=$word
                 ;;
             --dir=*) ;;
-            --name | --lock-file | --slots | --wait-for | --conflict-exit-code | --min-interval | \
-                --max-starts | --timeout | --kill-after | --retries | --retry-delay | --restart | \
+            --name | --lock-file | --lock-type | --slots | --wait-for | --conflict-exit-code | \
+                --min-interval | --max-starts | --timeout | --kill-after | --retries | --retry-delay | --restart | \
                 --jitter | --on-success | --on-failure | --on-conflict | --on-finish)
                 : "${subcommand:=run}"
                 valued=$word

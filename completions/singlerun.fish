@@ -34,8 +34,8 @@ function __fish_singlerun_place
             case --limit --dir
                 set -e words[1]
             case '--dir=*'
-            case --name --lock-file --slots --wait-for --conflict-exit-code --min-interval \
-                    --max-starts --timeout --kill-after --retries --retry-delay --restart --jitter \
+            case --name --lock-file --lock-type --slots --wait-for --conflict-exit-code \
+                    --min-interval --max-starts --timeout --kill-after --retries --retry-delay --restart --jitter \
                     --on-{success,failure,conflict,finish}
                 test $place = first; and set place run
                 set -e words[1]
@@ -71,6 +71,7 @@ set -l run -c singlerun -n '__fish_singlerun_at first run'
 complete -c singlerun -f
 complete $run -s n -l name -x -d 'What must be single'
 complete $run -l lock-file -r -F -d 'Lock this very file'
+complete $run -l lock-type -x -a 'auto flock lockfile' -d 'Hold it by this'
 complete $run -s s -l shared -d 'Take a shared lock'
 complete $run -s j -l slots -x -d 'Let so many run at once'
 complete $run -s w -l wait -d 'If it is held, wait'
@@ -134,6 +135,8 @@ complete $ps -l watch -d 'Show it again every second'
 set -l reap -c singlerun -n '__fish_singlerun_at reap'
 complete $reap -l dry-run -d 'Only tell what would be done'
 complete $reap -l kill-orphans -d 'End what is left of orphans'
+complete $reap -l break-lock -x -d 'Break this claim on a lock file'
+complete $reap -l lock-file -r -F -d 'With the claims on this file'
 complete $reap -s q -l quiet -d 'Print nothing of what was closed'
 
 set -l stop -c singlerun -n '__fish_singlerun_at stop'

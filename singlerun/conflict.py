@@ -12,7 +12,7 @@ import os
 import time
 
 from singlerun import reaper
-from singlerun.holder import find
+from singlerun.holder import find, unseen
 from singlerun.lock import OccupiedError, wait
 from singlerun.owner import DEAD, life
 from singlerun.render import refusal
@@ -203,6 +203,8 @@ class Conflict:
             usual = self._recorder.attempt(lambda store: store.usual_ns(name, argv), None)
             this.conflict_id = holder.id
         by = refusal.holder(pids, holder, usual)
+        if not pids and (claim := unseen(self._hold.paths)) is not None:
+            by = refusal.unseen(claim)
         this.detail = f"held by {by}"
         state = SKIPPED if job.skip else REFUSED
         self._recorder.refuse(this, state)

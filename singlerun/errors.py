@@ -28,6 +28,10 @@ class LockFileError(SinglerunError):
     """cannot lock {0}: {1}; {2}"""
 
 
+class ClaimError(SinglerunError):
+    """cannot break {0}: {1}; {2}"""
+
+
 class RecordError(SinglerunError):
     """the run-log {0} cannot be used: {1}; {2}"""
 

@@ -3,13 +3,16 @@
 import os
 
 from singlerun import lock, processes, reaper
+from singlerun.lock import claims
+from singlerun.lock.filesystem import distrusted
 from singlerun.lock.line import position
-from singlerun.owner import ALIVE, life
+from singlerun.owner import ALIVE, DEAD, UNKNOWN, life
 from singlerun.paths import lock_file_name
 from singlerun.store.base import RUNNING, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from singlerun.lock.claims import Claim
     from singlerun.paths import StateDir
     from singlerun.store.base import Run
     from singlerun.store.sqlite import SqliteStore
@@ -30,9 +33,19 @@ def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int
                 pids = [*reaper.survivors(run), *pids]
             return run, pids
     for path in paths:
-        if holders := processes.holding(path):
+        holders = processes.holding(path)
+        for claim in claims.read(path):
+            holders += claims.fate(claim)[1]
+        if holders:
             return None, holders
     return None, []
+
+
+def unseen(paths: list[bytes]) -> "Claim | None":
+    """Give a claim on a lock file whose owner can't be seen from here, the one that holds first."""
+    found = [claim for path in paths for claim in claims.read(path)]
+    found = [claim for claim in found if claims.fate(claim)[0] == UNKNOWN]
+    return max(found, key=lambda claim: claim.held, default=None)
 
 
 def find_all(former: "list[Run]", paths: list[bytes]) -> "list[tuple[Run | None, list[int]]]":
@@ -66,13 +79,18 @@ def of_name(
     former = [] if store is None else [
         run for run in store.open_runs() if name in run.names and run.state == RUNNING
     ]  # fmt: skip
-    paths = [os.path.join(state.locks, lock_file_name(name))]
+    paths = [os.path.join(state.locks, lock_file_name(name)), state.soft_path(name)]
     if store is not None:
         # A run under --lock-file has its name for people only; the file is in its record.
         latest = store.runs(name, limit=1)
         paths += {run.lock_file for run in (*former, *latest) if run.lock_file is not None}
     held = [path for path in paths if os.path.exists(path) and _is_held(path, store)]
     return find_all(former, held) or ([(None, [])] if held else [])
+
+
+def is_free(paths: list[bytes]) -> bool:
+    """Tell whether nobody holds what these files lock, without healing anything."""
+    return not any(os.path.exists(path) and _is_taken(path) for path in paths)
 
 
 def _is_held(path: bytes, store: "SqliteStore | None") -> bool:
@@ -83,7 +101,12 @@ def _is_held(path: bytes, store: "SqliteStore | None") -> bool:
 
 
 def _is_taken(path: bytes) -> bool:
-    hold = lock.of_file(path, None, shared=False)
+    if claims.exist(path):
+        if any(claims.fate(claim)[0] != DEAD for claim in claims.read(path)):
+            return True
+        if distrusted(path):
+            return False  # its kernel lock, if it has one, tells nothing
+    hold = lock.of_file(path, None, shared=False, lock_type=lock.FLOCK)
     try:
         return not hold.try_take()
     finally:
@@ -102,8 +125,12 @@ def is_holding(run: "Run", paths: list[bytes]) -> bool:
 def hold_of(run: "Run", state: "StateDir") -> lock.Hold:
     """Give the locks that a recorded run took."""
     if run.lock_file is not None:
-        return lock.of_file(run.lock_file, state, shared=run.shared)
-    return lock.of_names(run.names, state, shared=run.shared)
+        soft = claims.exist(run.lock_file) and not run.shared
+        lock_type = lock.LOCKFILE if soft else lock.FLOCK
+        return lock.of_file(run.lock_file, state, shared=run.shared, lock_type=lock_type)
+    soft = any(claims.exist(state.soft_path(name)) for name in run.names) and not run.shared
+    lock_type = lock.LOCKFILE if soft else lock.AUTO
+    return lock.of_names(run.names, state, shared=run.shared, lock_type=lock_type)
 
 
 def place_of(run: "Run", state: "StateDir") -> int | None:

@@ -31,6 +31,7 @@ class Job:
         argv: the command and its arguments.
         names: what it holds, at least one.
         lock_file: the file that the user chose to lock instead, or None.
+        lock_type: auto, flock or lockfile.
         wait_for: seconds to wait at most; infinity to wait without end, 0 not to wait.
         hooks: shell commands, by the event that they are run at.
         conflict_status: what to exit with if the lock is held.
@@ -38,10 +39,9 @@ class Job:
 
     __slots__ = (
         "argv", "become", "coalesce", "conflict_status", "dir", "hooks", "jitter", "kill_after",
-        "linger", "lock_file", "log", "max_starts", "min_interval", "names", "only_failed", "quiet",
-        "replace", "require_record", "restart", "retries", "retry_delay", "shared", "skip", "slots",
-        "timeout",
-        "verbose", "wait_for",
+        "linger", "lock_file", "lock_type", "log", "max_starts", "min_interval", "names",
+        "only_failed", "quiet", "replace", "require_record", "restart", "retries", "retry_delay",
+        "shared", "skip", "slots", "timeout", "verbose", "wait_for",
     )  # fmt: skip
 
     def __init__(self, argv: list[str], options: "Mapping[str, Any]") -> None:
@@ -54,6 +54,7 @@ class Job:
             raise UsageError("no command was given")
         self.argv = argv
         self.lock_file: bytes | None = options["lock_file"]
+        self.lock_type: str = options["lock_type"] or "auto"
         self.names: tuple[bytes, ...] = tuple(dict.fromkeys(options["name"]))
         if self.lock_file is not None and len(self.names) > 1:
             raise UsageError("with --lock-file there can be only one --name")
@@ -81,9 +82,8 @@ class Job:
         self.max_starts: tuple[int, float] | None = options["max_starts"]
         self.jitter: float | None = options["jitter"]
         self.timeout: float | None = options["timeout"]
-        self.kill_after: float = KILL_AFTER
-        if options["kill_after"] is not None:
-            self.kill_after = options["kill_after"]
+        grace = options["kill_after"]
+        self.kill_after: float = KILL_AFTER if grace is None else grace
         self.restart: str | None = options["restart"]
         self.retries: int = options["retries"] or 0
         if self.restart is not None and options["retries"] is not None:

@@ -77,6 +77,13 @@ def read_lock_file(text: str) -> bytes:
     return os.path.realpath(read_path(text))
 
 
+def read_claim(text: str) -> str:
+    """Read the first digits of a claim on a lock file."""
+    if len(text) < 8 or set(text) - set("0123456789abcdef"):
+        raise UsageError(f"bad claim {text!r}: write its first hexadecimal digits, at least 8")
+    return text
+
+
 def read_status(text: str) -> int:
     """Read an exit status, 0 to 255."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= 255):
@@ -117,6 +124,13 @@ def read_restart(text: str) -> str:
     return text
 
 
+def read_lock_type(text: str) -> str:
+    """Read by what to hold a lock."""
+    if text not in {"auto", "flock", "lockfile"}:
+        raise UsageError(f"bad word {text!r}: write auto, flock or lockfile")
+    return text
+
+
 RUN_OPTIONS = (
     Option(
         "-n", "--name", metavar="NAME", read=read_name, many=True,
@@ -125,6 +139,10 @@ RUN_OPTIONS = (
     Option(
         "--lock-file", metavar="PATH", read=read_lock_file,
         help="Lock this file, as flock(1) does.",
+    ),
+    Option(
+        "--lock-type", metavar="TYPE", read=read_lock_type,
+        help="Hold it by flock, by lockfile, or auto: as the file system allows.",
     ),
     Option("-s", "--shared", help="Take a shared (reader) lock."),
     Option(

@@ -4,6 +4,7 @@ DIR/                 0700
     singlerun.db     the run-log, with -wal and -shm beside it
     singlerun.db.lock    flocked around each write to it
     locks/NAME.lock  one file a name; never deleted, never written to
+    locks/NAME.soft  its lock file, where one is used (lock/lockfile.py), with NAME.soft.filelock
     lines/NAME/      who waits for it, a file each (lock/line.py)
     logs/RUN_ID/     what a command wrote, if it is kept (kept.py)
     drainers/NAME    a FIFO, flocked by who works off its queue (kick.py)
@@ -114,6 +115,10 @@ class StateDir:
     def stat_lock(self, file: bytes) -> os.stat_result:
         """Look at a lock's file."""
         return os.stat(file, dir_fd=self._locks_fd, follow_symlinks=False)
+
+    def soft_path(self, name: bytes) -> bytes:
+        """Give the path of a name's lock file."""
+        return os.path.join(self.locks, lock_file_name(name).removesuffix(b".lock") + b".soft")
 
     def line_path(self, name: bytes) -> bytes:
         """Give the directory of a name's waiting line."""

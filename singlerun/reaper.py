@@ -265,7 +265,7 @@ def _close(store: "Store", state: "StateDir", run: "Run", *, dry_run: bool) -> R
     # Under the guard nobody is refused because of this moment's lock (conflict.py).
     with store.exclusively():
         try:
-            if not hold.try_take():
+            if not (holder.is_free(hold.paths) if dry_run else hold.try_take()):
                 holders = [pid for path in hold.paths for pid in processes.holding(path)]
                 if not holders:
                     return None

@@ -13,7 +13,12 @@ import time
 
 from singlerun import lock, owner, program
 from singlerun.child import Child
-from singlerun.errors import CommandNotExecutableError, CommandNotFoundError, StateDirError
+from singlerun.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    StateDirError,
+    UsageError,
+)
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
 from singlerun.recorder import Recorder
@@ -46,16 +51,37 @@ def run(job: "Job") -> int:
     recorder = Recorder(required=job.require_record)
     state = _state(job, recorder)
     if job.lock_file is not None:
-        hold = lock.of_file(job.lock_file, state, shared=job.shared, slots=job.slots)
+        hold = lock.of_file(
+            job.lock_file, state, shared=job.shared, slots=job.slots, lock_type=job.lock_type
+        )
     else:
         assert state is not None
-        hold = lock.of_names(job.names, state, shared=job.shared, slots=job.slots)
+        hold = lock.of_names(
+            job.names, state, shared=job.shared, slots=job.slots, lock_type=job.lock_type
+        )
+    if job.become and hold.needs_freeing:
+        raise UsageError("--exec leaves nobody who could remove the lock file")
     recorder.open(state)
     outputs = None
     if job.log or job.only_failed:
         from singlerun.output import Outputs  # noqa: PLC0415 - rare
 
         outputs = Outputs(job, state)
+    try:
+        return _run(job, hold, recorder, signals, outputs=outputs)
+    except Exception:
+        hold.forsake()
+        raise
+
+
+def _run(
+    job: "Job",
+    hold: lock.Hold,
+    recorder: Recorder,
+    signals: Signals,
+    *,
+    outputs: "Outputs | None",
+) -> int:
     if job.jitter and (number := signals.sleep(jitter_of(job))):
         return 128 + number
     while True:
@@ -186,6 +212,7 @@ def _attempt(
         raise _LockLostError
     if number := signals.ending():  # recording may have taken its time
         raise _StoppedError(number)
+    hold.note(marks)
     if job.become:
         this.command_pid, this.command_started = this.wrapper_pid, this.wrapper_started
         recorder.attempt(lambda store: store.name_command(this), None)
@@ -218,6 +245,7 @@ def _attempt(
             pump.started()
     # From here on only the command's end may free the lock: an error of ours must not.
     this.command_pid, this.command_started = command.pid, command.started
+    hold.note(marks, (command.pid, command.started))
     recorder.required = False  # too late to refuse
     recorder.attempt(lambda store: store.name_command(this), None)
     if job.verbose:

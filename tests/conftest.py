@@ -176,6 +176,22 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", path], check=True)
 
 
+@pytest.fixture
+def remote_disk(tmp_path):
+    """A real file system whose kernel locks can't be trusted: FUSE, as sshfs and others use it."""
+    need("bindfs")
+    if os.geteuid() != 0:
+        demand_or_skip("only root can mount a file system here")
+    source, path = tmp_path / "source", tmp_path / "remote"
+    source.mkdir(mode=0o700)
+    path.mkdir()
+    mounted = subprocess.run(["bindfs", source, path], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        demand_or_skip(f"FUSE cannot be used: {mounted.stderr}")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
 def fill(disk):
     with open(disk / "filler", "ab", buffering=0) as file:
         try:

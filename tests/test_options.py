@@ -70,6 +70,7 @@ plain_values = {
     "DURATION": st.sampled_from(["0", "30", "1.5s", "5m", "1h30m", "2d"]),
     "N": st.integers(1, 255).map(str),
     "N/DURATION": st.sampled_from(["3/1h", "1/30"]),
+    "TYPE": st.sampled_from(["auto", "flock", "lockfile"]),
     "WHEN": st.sampled_from(["always", "on-failure"]),
     "CMD": st.sampled_from(["", "true", "mail -s done root", "--x"]),
 }

@@ -8,7 +8,7 @@ import click
 
 from singlerun import duration, holder, reaper
 from singlerun.errors import SinglerunError, UsageError
-from singlerun.options import read_lock_file, read_name, read_path
+from singlerun.options import read_claim, read_lock_file, read_name, read_path
 from singlerun.paths import StateDir, state_path
 from singlerun.render.line import say
 from singlerun.store.base import Run
@@ -35,6 +35,7 @@ NAME = Read("NAME", read_name)
 TARGET = Read("NAME|ID", read_name)
 DURATION = Read("DURATION", duration.parse)
 LOCK_FILE = Read("PATH", read_lock_file)
+CLAIM = Read("CLAIM", read_claim)
 DIRECTORY = Read("DIR", read_path)
 
 

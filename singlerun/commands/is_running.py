@@ -12,6 +12,7 @@ from singlerun.paths import StateDir
 from singlerun.render import json, runs
 from singlerun.render.line import say
 from singlerun.render.refusal import holder as shown_holder
+from singlerun.render.refusal import unseen as shown_unseen
 from singlerun.render.text import shown
 from singlerun.store.base import Run
 from singlerun.store.sqlite import SqliteStore
@@ -65,8 +66,17 @@ def command(
         what = shown(name or lock_file or b"")
         for run, pids in held:
             orphan = ", an orphan" if run is not None and life(run.wrapper) == DEAD else ""
-            click.echo(f"{what} is held by {shown_holder(pids, run, None)}{orphan}")
+            by = shown_holder(pids, run, None)
+            if not pids and (claim := holder.unseen(_paths(name, lock_file, state))) is not None:
+                by = shown_unseen(claim)
+            click.echo(f"{what} is held by {by}{orphan}")
     return 0 if held else 1
+
+
+def _paths(name: bytes | None, lock_file: bytes | None, state: StateDir | None) -> list[bytes]:
+    if lock_file is not None:
+        return [lock_file]
+    return [] if name is None or state is None else [state.soft_path(name)]
 
 
 def _holders(

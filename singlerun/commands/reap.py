@@ -1,11 +1,19 @@
 """``singlerun reap``: close what dead owners left open."""
 
+import os
+
 import click
 
 from singlerun import reaper
 from singlerun.commands import common
+from singlerun.errors import ClaimError
+from singlerun.lock import claims
+from singlerun.owner import ALIVE, DEAD
 from singlerun.render import json
+from singlerun.render.refusal import holder as shown_holder
+from singlerun.render.refusal import unseen as shown_unseen
 from singlerun.render.text import names as shown_names
+from singlerun.render.text import shown
 from singlerun.store.base import LOST, STOPPED
 
 
@@ -21,6 +29,15 @@ from singlerun.store.base import LOST, STOPPED
     help=f"End what orphans left: TERM, {reaper.GRACE:.0f} seconds later KILL.",
 )  # fmt: skip
 @click.option(
+    "--break-lock",
+    type=common.CLAIM,
+    metavar="CLAIM",
+    help="Break this claim on a lock file, whose owner you know to be dead.",
+)
+@click.option(
+    "--lock-file", type=common.LOCK_FILE, metavar="PATH", help="With the claims on this file."
+)
+@click.option(
     "-q", "--quiet", is_flag=True, help="Print nothing of what was closed, only of what was not."
 )
 @common.json_option
@@ -32,6 +49,8 @@ def command(
     *,
     dry_run: bool,
     kill_orphans: bool,
+    break_lock: str | None,
+    lock_file: bytes | None,
     quiet: bool,
     as_json: bool,
     directory: bytes | None,
@@ -39,19 +58,62 @@ def command(
     """Close the records of runs whose processes are gone; prints a line for each.
 
     An orphan, whose command lives on, is left alone and told of, unless --kill-orphans is given.
+    So is a claim on a lock file whose owner can't be judged from here, as one on another host.
     Exits with 0 also when there is nothing to do, so it may stand in a crontab.
     """
     state = common.open_state(ctx, directory)
     store = common.open_store(state)
+    paths = [] if lock_file is None else [lock_file]
+    if state is not None:
+        paths += [state.soft_path(name) for name in names] or claims.of_directory(state.locks)
+    if break_lock is not None:
+        click.echo(_break(paths, break_lock, dry_run=dry_run))
+        return
     if state is None or store is None:
         found = []
     else:
         found = list(reaper.reap(store, state, names, dry_run=dry_run, kill_orphans=kill_orphans))
         common.tell_notices(store)
+    swept = list(claims.sweep(paths, dry_run=dry_run))
     if as_json:
-        json.show((run, what.state) for run, what in found)
+        json.show(
+            ((run, what.state) for run, what in found),
+            claims=[
+                {"path": os.fsdecode(one.claim.path), "claim": one.claim.token, "state": one.state}
+                | {"pid": one.claim.pid, "host": one.claim.host}
+                for one in swept
+            ],
+        )
     else:
         for run, what in found:
             if quiet and what.state in {LOST, STOPPED}:
                 continue
             click.echo(f"{run.id} {shown_names(run.names)}: {what.message}")
+        for one in swept:
+            where = shown(one.claim.path)
+            if one.state not in {claims.BROKEN, DEAD}:
+                click.echo(f"{where}: held by {shown_unseen(one.claim)}")
+            elif not quiet:
+                done = "broke" if one.state == claims.BROKEN else "would break"
+                click.echo(f"{where}: {done} the claim of PID {one.claim.pid}, which is dead")
+
+
+def _break(paths: list[bytes], digits: str, *, dry_run: bool) -> str:
+    """Break one claim, and say so.
+
+    Raises:
+        ClaimError: there is no such claim, or its owner lives.
+    """
+    found = claims.find(paths, digits)
+    if len(found) != 1:
+        what = "there are no claims" if not found else "there are several claims"
+        raise ClaimError(digits, f"{what} that begin so", "list them: singlerun reap --dry-run")
+    claim = found[0]
+    state, pids = claims.fate(claim)
+    if state == ALIVE:
+        by = shown_holder(pids, None, None)
+        raise ClaimError(digits, f"{shown(claim.path)} is held by {by}, which lives", "end that")
+    if not dry_run:
+        claims.break_(claim)
+    done = "would break" if dry_run else "broke"
+    return f"{shown(claim.path)}: {done} the claim of PID {claim.pid} on {shown(claim.host)}"

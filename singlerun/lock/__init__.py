@@ -6,19 +6,22 @@ two jobs can each hold what the other waits for.
 
 import os
 
-from singlerun.errors import StateDirError
+from singlerun.errors import LockFileError, SinglerunError, StateDirError, UsageError
 from singlerun.lock.flock import ChosenFile, FlockFile, NamedLock
 from singlerun.lock.line import Line, OccupiedError, Place, join, position
 from singlerun.paths import lock_file_name, slot_file_name
 
-__all__ = ["Hold", "OccupiedError", "of_file", "of_names"]
+__all__ = ["AUTO", "FLOCK", "LOCKFILE", "Hold", "OccupiedError", "of_file", "of_names"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from singlerun.lock.lockfile import LockFile
     from singlerun.lock.slots import SlotLock
     from singlerun.paths import StateDir
 
-    LockFile = FlockFile | SlotLock
+    Lock = FlockFile | SlotLock | LockFile
+
+AUTO, FLOCK, LOCKFILE = "auto", "flock", "lockfile"
 
 
 class Hold:
@@ -30,7 +33,7 @@ class Hold:
 
     __slots__ = ("_abandoned", "_files", "_is_held", "_lines", "_place", "out_of_line")
 
-    def __init__(self, files: "list[LockFile]", lines: list[Line]) -> None:
+    def __init__(self, files: "list[Lock]", lines: list[Line]) -> None:
         self._files = sorted(files, key=lambda file: file.path)
         self._lines = sorted(lines, key=lambda line: line.path)
         self._place: Place | None = None
@@ -46,7 +49,7 @@ class Hold:
     @property
     def paths(self) -> list[bytes]:
         """The paths of the lock files."""
-        return [file.path for file in self._files]
+        return [path for file in self._files for path in file.paths]
 
     @property
     def place(self) -> int | None:
@@ -143,9 +146,31 @@ class Hold:
         self._abandoned = True
         if self._is_held:
             self.forget_created()
-        self.unlock()
+        for file in self._files:
+            file.abandon()
         if self._place is not None:
             self._place.abandon()
+
+    @property
+    def needs_freeing(self) -> bool:
+        """Whether the end of this process would not free all of it."""
+        return any(file.needs_freeing for file in self._files)
+
+    def note(
+        self, marks: tuple[int | None, int], command: tuple[int, int | None] | None = None
+    ) -> None:
+        """Note the marks of the run that begins, then its command's process, beside a lock file.
+
+        Raises:
+            LockFileError: the marks can't be noted.
+        """
+        for file in self._files:
+            file.note(marks, command)
+
+    def forsake(self) -> None:
+        """Free after an error of ours what the kernel does not free, if nothing was started."""
+        for file in self._files:
+            file.forsake()
 
     def unlock(self) -> None:
         """Free all locks and leave the files open."""
@@ -170,33 +195,73 @@ class Hold:
 
 
 def of_names(
-    names: "tuple[bytes, ...]", state: "StateDir", *, shared: bool, slots: int | None = None
+    names: "tuple[bytes, ...]",
+    state: "StateDir",
+    *,
+    shared: bool,
+    slots: int | None = None,
+    lock_type: str = AUTO,
 ) -> Hold:
-    """Give the locks of these names; with ``slots`` one of so many of each."""
-    files: list[LockFile] = []
+    """Give the locks of these names; with ``slots`` one of so many of each.
+
+    Whatever the type, no two runs of a name go by two different locks: all take the kernel lock
+    where it can be trusted, and the lock file where it can't.
+
+    Raises:
+        LockFileError, UsageError: it needs a lock file, and is not to be held by one alone.
+    """
     wanted = sorted(set(names))
-    for file in map(lock_file_name, wanted):
-        lock = NamedLock(file, state, shared=shared or slots is not None)
-        files.append(lock if slots is None else _slot_of(lock, file, state, slots))
-    return Hold(files, [Line(state.line_path(name)) for name in wanted])
+    remote = _distrusted(state.locks)
+    alone = not shared and slots is None
+    files: list[Lock] = []
+    for name in wanted:
+        file = lock_file_name(name)
+        kernel = NamedLock(file, state, shared=not alone)
+        if remote is None and lock_type != LOCKFILE:
+            files.append(kernel if slots is None else _slot_of(kernel, file, state, slots))
+            continue
+        if not alone:
+            raise _not_alone(state.locks, remote, "name a local directory with --dir")
+        insists = lock_type == FLOCK
+        both = remote is None or insists
+        at = state.soft_path(name)
+        files.append(_lock_file(at, kernel, both=both, mode=0o600, needs_links=not insists))
+    # The tickets of a line are kernel locks too.
+    return Hold(files, [Line(state.line_path(name)) for name in wanted] if remote is None else [])
 
 
 def of_file(
-    path: bytes, state: "StateDir | None", *, shared: bool, slots: int | None = None
+    path: bytes,
+    state: "StateDir | None",
+    *,
+    shared: bool,
+    slots: int | None = None,
+    lock_type: str = AUTO,
 ) -> Hold:
     """Give the lock on a file that the user chose; without a state directory it has no line.
 
     Raises:
+        LockFileError, UsageError: it can't be looked at, or it needs a lock file, and is not to be
+            held by one alone.
         StateDirError: there is no state directory for the slots.
     """
-    lines = [] if state is None else [Line(state.line_path_of_file(path))]
-    lock = ChosenFile(path, shared=shared or slots is not None)
-    if slots is None:
-        return Hold([lock], lines)
-    if state is None:
-        raise StateDirError("of the slots", "there is none", "name one with --dir or SINGLERUN_DIR")
-    file = b"%%" + lock_file_name(path)  # no escaped name begins like this
-    return Hold([_slot_of(lock, file, state, slots)], lines)
+    alone = not shared and slots is None
+    kernel = ChosenFile(path, shared=not alone)
+    remote = None if lock_type == FLOCK else _distrusted(path)
+    file: Lock = kernel
+    if remote is not None or lock_type == LOCKFILE:
+        if not alone:
+            raise _not_alone(path, remote, "name a local file, or insist with --lock-type flock")
+        file = _lock_file(path, kernel, both=remote is None)
+    local = state if state is not None and _distrusted(state.locks) is None else None
+    if slots is not None:
+        if local is None:
+            raise StateDirError(
+                "of the slots", "there is no local one", "name one with --dir or SINGLERUN_DIR"
+            )
+        # No escaped name begins like this.
+        file = _slot_of(kernel, b"%%" + lock_file_name(path), local, slots)
+    return Hold([file], [] if local is None else [Line(local.line_path_of_file(path))])
 
 
 def _slot_of(lock: FlockFile, file: bytes, state: "StateDir", slots: int) -> "SlotLock":
@@ -204,3 +269,31 @@ def _slot_of(lock: FlockFile, file: bytes, state: "StateDir", slots: int) -> "Sl
 
     files = [slot_file_name(file, slot) for slot in range(1, slots + 1)]
     return SlotLock(lock, [NamedLock(file, state, shared=False) for file in files])
+
+
+def _lock_file(
+    at: bytes, kernel: FlockFile, *, both: bool, mode: int | None = None, needs_links: bool = True
+) -> "LockFile":
+    from singlerun.lock.lockfile import LockFile  # noqa: PLC0415 - imports filelock, 48 ms
+
+    return LockFile(at, kernel, both=both, mode=mode, needs_links=needs_links)
+
+
+def _distrusted(path: bytes) -> str | None:
+    """Give the type of a file's file system if kernel locks on it can't be trusted, else None."""
+    try:
+        if os.major(os.stat(path).st_dev):
+            return None  # it has a block device, so it is local
+    except OSError:
+        pass
+    from singlerun.lock.filesystem import distrusted  # noqa: PLC0415 - rare
+
+    return distrusted(path)
+
+
+def _not_alone(path: bytes, remote: str | None, remedy: str) -> SinglerunError:
+    what = "a lock file has neither a shared mode nor slots"
+    if remote is None:
+        return UsageError(what)
+    why = f"kernel locks on {remote} can't be trusted, and {what}"
+    return LockFileError(os.fsdecode(path), why, remedy)

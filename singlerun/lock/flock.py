@@ -11,12 +11,39 @@ only if it is still the file at that path; else all begins anew with the new fil
 import fcntl
 import os
 import stat
+from errno import EBADF, EIO
 
 from singlerun.errors import LockFileError
 from singlerun.paths import StateDir, lift, reason
 
 
-class FlockFile:
+class KernelLock:
+    """What is held by flock(2): who inherits it keeps it, and the kernel frees it at last.
+
+    Attributes:
+        needs_freeing: that the end of this process does not free it.
+    """
+
+    __slots__ = ()
+
+    needs_freeing = False
+
+    def unlock(self) -> None:
+        """Free the lock, for all who inherited it too."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Free the lock; the process ends after this."""
+        self.unlock()
+
+    def forsake(self) -> None:
+        """Leave the lock to who inherited it, after an error of ours; else the kernel frees it."""
+
+    def note(self, marks: tuple[int | None, int], command: tuple[int, int | None] | None) -> None:
+        """Note nothing: who inherits the lock keeps it."""
+
+
+class FlockFile(KernelLock):
     """A lock file, open or not, held or not.
 
     Attributes:
@@ -25,18 +52,24 @@ class FlockFile:
         created: whether opening it created it.
     """
 
-    __slots__ = ("_operation", "created", "fd", "path")
+    __slots__ = ("_operation", "_to_write", "created", "fd", "path")
 
     def __init__(self, path: bytes, *, shared: bool) -> None:
         self.path = path
         self.fd = -1
         self.created = False
         self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._to_write = False
 
     @property
     def fds(self) -> list[int]:
         """The descriptors that keep the lock."""
         return [self.fd]
+
+    @property
+    def paths(self) -> list[bytes]:
+        """The paths at which it is locked."""
+        return [self.path]
 
     def open(self) -> None:
         """Open the file, unless it is open.
@@ -97,6 +130,10 @@ class FlockFile:
                     return False
             except OSError as error:
                 self.close()
+                if error.errno in {EBADF, EIO} and not self._to_write:
+                    # NFS makes it a lock on a range of bytes, and wants such a file open to write.
+                    self._to_write = True
+                    continue
                 raise LockFileError(
                     os.fsdecode(self.path), reason(error), "put it on a local file system"
                 ) from error
@@ -145,7 +182,8 @@ class ChosenFile(FlockFile):
     __slots__ = ()
 
     def _open(self) -> tuple[int, bool]:
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        flags = os.O_RDWR if self._to_write else os.O_RDONLY
+        flags |= os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         shown = os.fsdecode(self.path)
         try:
             # Without O_CREAT first: in a sticky directory it fails on a file of another user

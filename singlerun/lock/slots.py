@@ -14,10 +14,10 @@ import _thread
 import fcntl
 import os
 
-from singlerun.lock.flock import FlockFile
+from singlerun.lock.flock import FlockFile, KernelLock
 
 
-class SlotLock:
+class SlotLock(KernelLock):
     """One of the slots of a lock; the same verbs as FlockFile.
 
     Attributes:
@@ -37,6 +37,11 @@ class SlotLock:
     def fds(self) -> list[int]:
         """The descriptors that keep the lock and the slot."""
         return self._main.fds if self._taken is None else [*self._main.fds, *self._taken.fds]
+
+    @property
+    def paths(self) -> list[bytes]:
+        """The path of the lock itself."""
+        return [self.path]
 
     @property
     def created(self) -> bool:

@@ -1,13 +1,20 @@
 """What is said of a lock that is held: by whom, since when, and how long it usually takes."""
 
+import os
+import shlex
 import time
 
 from singlerun import duration, processes
+from singlerun.lock.claims import MARK, SUFFIX
 from singlerun.render.text import command, cut, names, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from singlerun.lock.claims import Claim
     from singlerun.store.base import Run
+
+SHOWN_DIGITS = 12
+"""As many of a claim's 32 digits are enough to name it."""
 
 
 def user_name(uid: int) -> str:
@@ -50,6 +57,19 @@ def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
     if usual_ns is not None:
         parts.append(f"usually takes {duration.brief(usual_ns / 1e9)}")
     return ", ".join(parts)
+
+
+def unseen(claim: "Claim") -> str:
+    """Name who holds a lock file and can't be judged from here, and the command that breaks it."""
+    command = f"singlerun reap --break-lock {claim.token[:SHOWN_DIGITS]}"
+    if not claim.path.endswith(SUFFIX):
+        command += f" --lock-file {shlex.quote(os.fsdecode(claim.path))}"
+    host = claim.host.partition(MARK)[0]
+    place = f"on {shown(host)}" + (", in a container" if host != claim.host else "")
+    return (
+        f"PID {claim.pid} {place}, which can't be judged from here"
+        f" (if it has died: {shown(command)})"
+    )
 
 
 def nested(held: tuple[bytes, ...], by: str) -> str:

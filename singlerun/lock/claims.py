@@ -1,0 +1,333 @@
+"""Claims on a lock file: who makes one, whether he lives, and how it is taken away.
+
+A lock file at PATH, in the way of filelock's StrictSoftFileLock, is a directory
+PATH.filelock/claims with a file for each claim: who tries to take the lock, or holds it, by host,
+PID and start. The kernel frees none of them, so a dead owner's claim stays, and filelock itself
+never judges it.
+
+    alive     its process lives, or what singlerun started for it does
+    dead      seen: this very boot of this very machine has no such process any more, and nothing
+              that it started; or this machine was booted since
+    unknown   all else, and what is unknown is held: another host, another PID namespace
+
+A claim names its host by name only, and two machines may share a name. So beside its claim
+singlerun keeps a note in PATH.filelock, with the machine's own id, and with what it started, which
+a command can't close as it could a descriptor. The name of a claim is used once, so who breaks one
+that is dead can't hit the next.
+"""
+
+import os
+
+from singlerun import owner, processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from filelock import StrictSoftFileLock
+
+DIRECTORY = b".filelock"
+NOTE = b"note-"
+MARK = "?pidns-"
+"""What stands between a host's name and a PID namespace."""
+SUFFIX = b".soft"
+"""What the lock file of a name ends in; the file of its kernel lock ends in .lock."""
+_NOTE_BYTES = 160
+# Fixed by the kernel (linux/proc_ns.h): the namespaces that all others are made from.
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_FIRST_TIME_NAMESPACE = 0xEFFFFFFA
+
+
+class Claim:
+    """One process's claim on a lock file.
+
+    Attributes:
+        path: the lock file.
+        token: 32 hexadecimal digits, of this claim alone.
+        names: the files that make it up.
+        held: whether it has the lock, or only tries to take it.
+        pid, host, start: its owner, as filelock wrote it down.
+    """
+
+    __slots__ = ("held", "host", "names", "path", "pid", "start", "token")
+
+    def __init__(self, path: bytes, token: str, pid: int, host: str, start: int | None) -> None:
+        self.path = path
+        self.token = token
+        self.pid = pid
+        self.host = host
+        self.start = start
+        self.names: list[str] = []
+        self.held = False
+
+    @property
+    def note(self) -> bytes:
+        """The path of its note."""
+        return note_path(self.path, self.token)
+
+
+def note_path(path: bytes, token: str) -> bytes:
+    """Give the path of a claim's note."""
+    return os.path.join(path + DIRECTORY, NOTE + token.encode())
+
+
+def exist(path: bytes) -> bool:
+    """Tell whether a lock file at this path was ever taken."""
+    return os.path.isdir(path + DIRECTORY)
+
+
+def read(path: bytes) -> list[Claim]:
+    """Give the claims on a lock file.
+
+    Raises:
+        filelock.SoftFileLockProtocolError: they can't be read.
+    """
+    if not exist(path):
+        return []
+    found: dict[str, Claim] = {}
+    for record in _lock(path).claims:
+        claim = Claim(path, record.token, record.pid, record.hostname, record.start)
+        claim = found.setdefault(record.token, claim)
+        claim.names.append(record.name)
+        claim.held |= record.state == "held"
+    return list(found.values())
+
+
+def _lock(path: bytes) -> "StrictSoftFileLock":
+    from filelock import StrictSoftFileLock  # noqa: PLC0415 - 48 ms
+
+    return StrictSoftFileLock(os.fsdecode(path))
+
+
+def break_(claim: Claim) -> None:
+    """Take a claim away. To be done only to one that is dead, or that a person has judged.
+
+    Raises:
+        OSError: it can't be taken away.
+    """
+    lock = _lock(claim.path)
+    # While the older of the two is there, nobody can mistake the lock for free.
+    for name in sorted(claim.names):
+        try:
+            lock.force_break(name)
+        except FileNotFoundError:  # another was faster
+            pass
+    forget_note(claim.note)
+
+
+def fate(claim: Claim) -> tuple[str, list[int]]:
+    """Judge a claim's owner: ALIVE, DEAD or UNKNOWN; and the PIDs that prove that it lives."""
+    if (
+        claim.start is None
+        or _is_shifted()
+        or _namespace_of(claim.host) != _namespace_of(_our_host())
+    ):
+        return owner.UNKNOWN, []
+    boot, ticks = divmod(claim.start, 2**64)
+    here = owner.here()
+    if not boot or not here.boot_id:
+        return owner.UNKNOWN, []
+    try:
+        note = _read_note(claim)
+    except (OSError, ValueError):
+        return owner.UNKNOWN, []
+    if boot != int(here.boot_id.replace("-", ""), 16):
+        same = claim.host == _our_host() and note is not None and _is_ours(note.machine)
+        return (owner.DEAD if same else owner.UNKNOWN), []
+    life = owner.life(owner.Owner(here, claim.pid, ticks))
+    if life != owner.DEAD:
+        return life, [claim.pid]
+    if claim.host != _our_host():
+        return owner.UNKNOWN, []
+    if not _namespace_of(claim.host) and _is_elsewhere(claim.pid, ticks):
+        return owner.UNKNOWN, []
+    left = [] if note is None else note.survivors()
+    return (owner.ALIVE, left) if left else (owner.DEAD, [])
+
+
+def _our_host() -> str:
+    """Name this host as filelock does: printable, with the PID namespace unless it is the first."""
+    name = "".join(
+        chr(byte) if 0x21 <= byte < 0x7F and byte != ord("?") else f"?{byte:02x}"
+        for byte in os.fsencode(os.uname().nodename)
+    )
+    namespace = _namespace("pid")
+    return name + ("" if namespace == _FIRST_PID_NAMESPACE else f"{MARK}{namespace:x}")
+
+
+def _namespace_of(host: str) -> str:
+    return host.partition(MARK)[2]
+
+
+def _namespace(kind: str) -> int | None:
+    try:
+        return os.stat(f"/proc/self/ns/{kind}").st_ino
+    except OSError:
+        return None
+
+
+def _is_shifted() -> bool:
+    # In a time namespace start times differ from those that others wrote down.
+    return _namespace("time") not in {None, _FIRST_TIME_NAMESPACE}
+
+
+def _is_elsewhere(pid: int, ticks: int) -> bool:
+    """Tell whether a process lives in another PID namespace under this PID.
+
+    Older filelocks did not write the namespace down, and a container may bear its host's name.
+    """
+    return any(
+        owner.start_time(other) == ticks and _innermost_pid(other) == pid
+        for other in processes.pids()
+        if other != pid
+    )
+
+
+def _innermost_pid(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None
+    return next((int(line.split()[-1]) for line in lines if line.startswith(b"NSpid:")), None)
+
+
+def _is_ours(machine: str) -> bool:
+    return machine not in {"", "-"} and machine == _machine()
+
+
+def _machine() -> str:
+    try:
+        with open("/etc/machine-id", "rb", buffering=0) as file:
+            return file.read(64).strip().decode("ascii", "replace")
+    except OSError:
+        return ""
+
+
+class Note:
+    """What singlerun notes beside its claim.
+
+    Attributes:
+        machine: the id of the machine, "-" if it has none.
+        run_id, token: the marks in the command's environment, 0 where there are none yet.
+        pid, started: the command's process, 0 if none was started yet.
+    """
+
+    __slots__ = ("machine", "pid", "run_id", "started", "token")
+
+    def __init__(
+        self, machine: str, run_id: int = 0, token: int = 0, pid: int = 0, started: int = 0
+    ) -> None:
+        self.machine = machine
+        self.run_id = run_id
+        self.token = token
+        self.pid = pid
+        self.started = started
+
+    def survivors(self) -> list[int]:
+        """Give the live processes of what was started: the command first, then all it marked."""
+        found = []
+        if self.pid:
+            command = owner.Owner(owner.here(), self.pid, self.started or None)
+            found += [self.pid] if owner.life(command) == owner.ALIVE else []
+        if self.token:
+            marked = processes.marked(self.run_id or None, self.token)
+            found += [pid for pid in marked if pid not in found]
+        return found
+
+
+def write_note(
+    path: bytes,
+    marks: tuple[int | None, int] | None = None,
+    command: tuple[int, int | None] | None = None,
+    *,
+    mode: int = 0o666,
+) -> None:
+    """Note this machine, the marks of a run, and the process of its command.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    words = (_machine() or "-", *(marks or (0, 0)), *(command or (0, 0)))
+    line = "1 " + " ".join(str(word or 0) for word in words)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, mode)
+    try:
+        # In one piece and always of one size, so that nobody reads half of it.
+        os.pwrite(descriptor, line.encode().ljust(_NOTE_BYTES) + b"\n", 0)
+    finally:
+        os.close(descriptor)
+
+
+def forget_note(path: bytes) -> None:
+    """Delete a note."""
+    try:
+        os.unlink(path)
+    except OSError:  # it says nothing without its claim
+        pass
+
+
+def _read_note(claim: Claim) -> Note | None:
+    """Read a claim's note; None if it has none, as other programs' claims.
+
+    Raises:
+        OSError, ValueError: it can't be read, or is not by the owner of the claim.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(claim.note, flags)
+    except FileNotFoundError:
+        return None
+    try:
+        claimed = os.path.join(claim.path + DIRECTORY, b"claims", os.fsencode(claim.names[0]))
+        if os.fstat(descriptor).st_uid != os.stat(claimed, follow_symlinks=False).st_uid:
+            raise ValueError("it was planted")
+        words = os.read(descriptor, 2 * _NOTE_BYTES).decode("ascii").split()
+        version, machine, run_id, token, pid, started = words
+        if version != "1":
+            raise ValueError("it is of another version")
+        return Note(machine, int(run_id), int(token), int(pid), int(started))
+    finally:
+        os.close(descriptor)
+
+
+class Swept:
+    """What became of a claim: ``state`` is dead, broken or unknown."""
+
+    __slots__ = ("claim", "state")
+
+    def __init__(self, claim: Claim, state: str) -> None:
+        self.claim = claim
+        self.state = state
+
+
+BROKEN = "broken"
+
+
+def sweep(paths: "Iterable[bytes]", *, dry_run: bool) -> "Iterator[Swept]":
+    """Break the claims of dead owners on these lock files; give those, and what can't be judged.
+
+    Raises:
+        OSError: claims can't be read or broken.
+    """
+    for path in paths:
+        for claim in read(path):
+            state, _ = fate(claim)
+            if state == owner.DEAD and not dry_run:
+                break_(claim)
+                state = BROKEN
+            if state != owner.ALIVE:
+                yield Swept(claim, state)
+
+
+def find(paths: "Iterable[bytes]", digits: str) -> list[Claim]:
+    """Give the claims on these lock files whose token begins with these digits."""
+    return [claim for path in paths for claim in read(path) if claim.token.startswith(digits)]
+
+
+def of_directory(directory: bytes) -> "Iterator[bytes]":
+    """Give the paths of the lock files of names that were ever taken in a directory."""
+    for entry in sorted(os.listdir(directory)):
+        path = os.path.join(directory, entry)
+        if entry.endswith(SUFFIX + DIRECTORY) and os.path.isdir(path):
+            yield path.removesuffix(DIRECTORY)

@@ -1,0 +1,279 @@
+"""A lock file, for file systems whose kernel lock can't be trusted: filelock's StrictSoftFileLock.
+
+    take    look at the claims: all dead -> break them, and claim (filelock's part, by hard links,
+            which every file system that makes them makes at once or not at all)
+    hold    while the claim is there; a note beside it tells what is started under it
+    free    forget the note, delete the claim
+
+It has no queue in the kernel, so who waits looks again and again, the less often the longer it
+waits. And it isn't inherited: the claim of a wrapper that was killed counts as long as its command
+lives (claims.py). Where the kernel lock can be trusted too, both are taken, both or none.
+
+The process may end while another of its threads still tries to take the lock, and no finalizer
+runs then. So each try is made with the mutex held, and none is begun after ``abandon``.
+"""
+
+import _thread
+import os
+import time
+from errno import EMLINK, ENOSYS, ENOTSUP, EPERM, EXDEV
+from random import uniform
+
+from filelock import (
+    MarkerSoftFileLock,
+    SoftFileLock,
+    SoftFileLockProtocolError,
+    StrictSoftFileLock,
+    Timeout,
+)
+
+from singlerun.errors import LockFileError
+from singlerun.lock import claims
+from singlerun.owner import DEAD
+from singlerun.paths import reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from singlerun.lock.flock import FlockFile
+
+SHORTEST, LONGEST = 0.01, 0.5
+"""Seconds between two looks of one who waits."""
+PATIENCE = 5.0
+"""Seconds to wait for a try in another thread before giving it up for stuck."""
+_NO_LINKS = {EMLINK, ENOSYS, ENOTSUP, EPERM, EXDEV}
+
+
+class LockFile:
+    """A lock file, and the kernel lock beside it where there is one; held or not.
+
+    Attributes:
+        path: of the kernel lock, also where none is taken: what several locks are sorted by.
+        needs_freeing: that the end of this process does not free it.
+    """
+
+    __slots__ = (
+        "_abandoned", "_at", "_is_given", "_kernel", "_lock", "_made", "_mode", "_mutex",
+        "_needs_links", "_token", "needs_freeing", "path",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        at: bytes,
+        kernel: "FlockFile",
+        *,
+        both: bool,
+        mode: int | None = None,
+        needs_links: bool = True,
+    ) -> None:
+        """Name a lock file, and the kernel lock for the same purpose, taken too if ``both``.
+
+        ``mode`` is for the files that are made, None for what the umask leaves. Where a file
+        system makes no hard links nobody can have a claim, so there the kernel lock is enough
+        unless ``needs_links`` is true.
+        """
+        self.path = kernel.path
+        self.needs_freeing = True
+        self._at = at
+        self._kernel = kernel if both else None
+        self._needs_links = needs_links
+        self._mode = 0o666 if mode is None else mode
+        shown = os.fsdecode(at)
+        self._lock = (
+            StrictSoftFileLock(shown, thread_local=False)
+            if mode is None
+            else StrictSoftFileLock(shown, mode=mode, thread_local=False)
+        )
+        self._mutex = _thread.allocate_lock()
+        self._abandoned = False
+        self._is_given = False
+        self._made = False
+        self._token = ""
+
+    @property
+    def fds(self) -> list[int]:
+        """The descriptors that keep the kernel lock; of the claim there is none to inherit."""
+        return [] if self._kernel is None else self._kernel.fds
+
+    @property
+    def paths(self) -> list[bytes]:
+        """The paths at which it is locked."""
+        if self._kernel is None or self._at == self.path:
+            return [self._at]
+        return [self.path, self._at]
+
+    @property
+    def created(self) -> bool:
+        """Whether taking it made the file."""
+        if self._kernel is None or self._at == self.path:
+            return self._made
+        return self._kernel.created
+
+    def try_take(self) -> bool:
+        """Take the lock if nobody holds it; tell whether it was taken.
+
+        Raises:
+            LockFileError, StateDirError: the file can't be made or locked.
+        """
+        if not self._mutex.acquire(timeout=PATIENCE):
+            return False
+        try:
+            if self._abandoned or not self._claim():
+                return False
+            taken = False
+            try:
+                taken = self._kernel is None or self._kernel.try_take()
+            finally:
+                if not taken:
+                    self._drop()
+            return taken
+        finally:
+            self._mutex.release()
+
+    def take(self) -> None:
+        """Take the lock, and look again and again until that can be done, or it is abandoned.
+
+        Raises:
+            LockFileError, StateDirError: the file can't be made or locked.
+        """
+        nap = SHORTEST
+        while not self._abandoned and not self.try_take():
+            time.sleep(uniform(nap / 2, nap))  # noqa: S311 - so that not all look at one moment
+            nap = min(nap * 1.2, LONGEST)
+
+    def _claim(self) -> bool:
+        """Make our claim, if nobody who may live has one; tell whether it was made."""
+        try:
+            former = claims.read(self._at)
+            if any(claims.fate(claim)[0] != DEAD for claim in former):
+                return False
+            for claim in former:
+                claims.break_(claim)
+            self._made = not os.path.lexists(self._at)
+            while not self._try():
+                if self._abandoned or claims.read(self._at) or self._is_marked():
+                    return False
+                # Nobody has it, so what is there is no lock file (yet): filelock gives it two
+                # seconds to become one, and raises then.
+                time.sleep(LONGEST)
+            # Others may try at this moment, but in this process nobody else does.
+            pid = os.getpid()
+            self._token = next(
+                claim.token for claim in claims.read(self._at) if claim.held and claim.pid == pid
+            )
+        except (SoftFileLockProtocolError, OSError, StopIteration) as error:
+            self._drop()
+            foreign = getattr(error, "claim_name", None) is not None
+            cause = error.__cause__ if isinstance(error, SoftFileLockProtocolError) else error
+            number = getattr(cause, "errno", None)
+            if foreign and number == EPERM:
+                # It links a claim to see whether it is still there, which the kernel may forbid
+                # with files of other users (fs.protected_hardlinks): somebody has a claim.
+                return False
+            if number in _NO_LINKS:
+                if not self._needs_links:
+                    return True
+                raise LockFileError(
+                    os.fsdecode(self._at),
+                    "its file system makes no hard links, and a lock file needs them",
+                    "put it on a local file system, or insist with --lock-type flock",
+                ) from error
+            raise self._failure(error) from error
+        return True
+
+    def _try(self) -> bool:
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        return True
+
+    def _is_marked(self) -> bool:
+        """Tell whether the file is the lock of a program that uses one of filelock's other ways."""
+        path = os.fsdecode(self._at)
+        return bool(SoftFileLock(path).pid or MarkerSoftFileLock(path).pid)
+
+    def _failure(self, error: Exception) -> LockFileError:
+        if isinstance(error, SoftFileLockProtocolError):
+            what = (
+                error.reason if error.claim_name is None else f"{error.claim_name}: {error.reason}"
+            )
+            return LockFileError(
+                os.fsdecode(self._at), what, "remove it if nobody uses it, or name another file"
+            )
+        if isinstance(error, OSError):
+            return LockFileError(
+                os.fsdecode(self._at), reason(error), "make its directory writable, and make room"
+            )
+        return LockFileError(
+            os.fsdecode(self._at), "its claims were deleted from outside", "try again"
+        )
+
+    def note(self, marks: tuple[int | None, int], command: tuple[int, int | None] | None) -> None:
+        """Note the marks of the run that begins, then the process of its command.
+
+        Raises:
+            LockFileError: the marks can't be noted, so nobody would find what is left of the run.
+        """
+        self._is_given = command is not None
+        if not self._token:
+            return
+        path = claims.note_path(self._at, self._token)
+        try:
+            claims.write_note(path, marks, command, mode=self._mode)
+        except OSError as error:
+            if command is None:  # else its marks were noted before it was started
+                raise self._failure(error) from error
+
+    def is_current(self) -> bool:
+        """Tell whether our claim, and the file that was locked, are still where they were made."""
+        if self._kernel is not None and not self._kernel.is_current():
+            return False
+        name = f"held-v1-{self._token}.claim".encode()
+        directory = os.path.join(self._at + claims.DIRECTORY, b"claims")
+        return not self._token or os.path.lexists(os.path.join(directory, name))
+
+    def unlock(self) -> None:
+        """Free the lock, for all who inherited the kernel's too."""
+        self._drop()
+        if self._kernel is not None:
+            self._kernel.unlock()
+
+    def _drop(self) -> None:
+        if self._token:
+            claims.forget_note(claims.note_path(self._at, self._token))
+            self._token = ""
+        try:
+            self._lock.release(force=True)
+        except Exception:  # noqa: BLE001, S110 - what is left is a dead claim once we have ended
+            pass
+
+    def abandon(self) -> None:
+        """Free the lock, and never take it again, whatever another thread is about to do."""
+        self._abandoned = True
+        mine = self._mutex.acquire(timeout=PATIENCE)
+        try:
+            self.unlock()
+        finally:
+            if mine:
+                self._mutex.release()
+
+    def forsake(self) -> None:
+        """Free the lock after an error of ours, unless a command runs under it."""
+        if not self._is_given:
+            self.free()
+
+    def forget_created(self) -> None:
+        """Delete the file if taking it made it; only with the lock held."""
+        if self._kernel is not None:
+            self._kernel.forget_created()
+        if self._made:
+            try:
+                os.unlink(self._at)
+            except OSError:
+                pass
+
+    def free(self) -> None:
+        """Free the lock, for all who inherited the kernel's too, and close the file."""
+        self.unlock()
+        if self._kernel is not None:
+            self._kernel.close()
