@@ -100,6 +100,11 @@ class StateDir:
         self._fd = _open_directory(self.path, create=create)
         self._locks_fd = _open_directory(self.locks, create=create)
 
+    def close(self) -> None:
+        """Close the directory: for who lives on."""
+        os.close(self._fd)
+        os.close(self._locks_fd)
+
     def open_lock(self, file: bytes) -> tuple[int, bool]:
         """Open a lock's file; give its descriptor and whether this call created it.
 

@@ -15,6 +15,10 @@ import stat
 from singlerun.errors import LockFileError
 from singlerun.paths import StateDir, lift, reason
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class FlockFile:
     """A lock file, open or not, held or not.
@@ -80,6 +84,12 @@ class FlockFile:
                 os.unlink(self.path)
             except FileNotFoundError:
                 pass
+
+    def adopt(self, descriptors: "Iterator[int]", *, created: bool) -> None:
+        """Take over the lock by the next of these descriptors, from a process that took it."""
+        self.close()
+        self.fd = next(descriptors)
+        self.created = self.created or created
 
     def close(self) -> None:
         """Close the file; who inherited the lock keeps it."""
