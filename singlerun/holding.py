@@ -474,8 +474,8 @@ def _exclude(run: Run, job: Job) -> bool:
 
 def _warn(notices: list[str]) -> None:
     """Warn where the program called us."""
-    level, frame = 2, sys._getframe(1)  # noqa: SLF001
-    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+    level, frame = 1, sys._getframe()  # noqa: SLF001
+    while frame.f_back is not None and frame.f_globals is globals():
         level, frame = level + 1, frame.f_back
     for notice in notices:
-        warnings.warn(notice, RuntimeWarning, stacklevel=level - 1)
+        warnings.warn(notice, RuntimeWarning, stacklevel=level)

@@ -59,6 +59,11 @@ class Hold:
         """The paths of those lock files that did not exist before."""
         return [file.path for file in self._files if file.created]
 
+    def sweep(self) -> None:
+        """Clear away the tickets of the dead."""
+        for line in self._lines:
+            line.is_empty()
+
     def try_in_turn(self) -> bool:
         """Take all locks, or none if somebody holds one of them, or waits for it; tell which.
 

@@ -48,45 +48,44 @@ def take(job: "Job", hold: lock.Hold, state: StateDir | None, deadline: float | 
     Raises:
         SinglerunError: a lock can't be had at all, or the deputy died.
     """
-    import subprocess  # noqa: PLC0415 - the deputy itself doesn't need it
-
-    words: list[str | bytes] = [*interpreter.words(__name__), str(os.getpid())]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = lift(theirs.detach())  # below 3 it would be lost among the standard streams
     process = None
+    taken = False
     try:
-        # Below 3 it would be lost among the standard streams.
-        link = lift(theirs.detach())
         try:
-            words += [
-                str(link),
-                str(int(job.shared)),
-                str(job.slots or 0),
-                state.path if state else b"",
-            ]
-            words += [job.lock_file or b"", *job.names]
-            # In a session of its own it isn't told of what the terminal tells the program.
-            process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, pass_fds=[link], start_new_session=True, cwd="/",
-            )  # fmt: skip
-        except OSError as error:
-            raise errors.SinglerunError(f"cannot wait in line: {reason(error)}") from error
+            process = _send(job, state, link)
         finally:
             os.close(link)
-        if not _await(process.pid, ours, deadline):
-            return False
-        _receive(ours, hold)
-        ours.send(THANKS)
-        process.wait()  # it must not take the closed socket for our giving up
-    except BaseException:
-        hold.free()
-        raise
-    else:
-        return True
+        if _await(process.pid, ours, deadline):
+            _receive(ours, hold)
+            process.wait()  # it must not take the closed socket for our giving up
+            taken = True
+        return taken
     finally:
+        if not taken:
+            hold.free()
         ours.close()
         if process is not None:
             _see_off(process)
+        if not taken:
+            _sweep(hold)
+
+
+def _send(job: "Job", state: StateDir | None, link: int) -> "subprocess.Popen[bytes]":
+    import subprocess  # noqa: PLC0415 - the deputy itself doesn't need it
+
+    numbers = os.getpid(), link, int(job.shared), job.slots or 0
+    words: list[str | bytes] = [*interpreter.words(__name__), *map(str, numbers)]
+    words += [state.path if state else b"", job.lock_file or b"", *job.names]
+    try:
+        # In a session of its own it isn't told of what the terminal tells the program.
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=[link], start_new_session=True, cwd="/",
+        )  # fmt: skip
+    except OSError as error:
+        raise errors.SinglerunError(f"cannot wait in line: {reason(error)}") from error
 
 
 def _await(pid: int, link: socket.socket, deadline: float | None) -> bool:
@@ -106,16 +105,21 @@ def _await(pid: int, link: socket.socket, deadline: float | None) -> bool:
 
 
 def _receive(link: socket.socket, hold: lock.Hold) -> None:
+    """Take over what the deputy hands over, and thank for it."""
     descriptors: list[int] = []
     try:
         created, hold.out_of_line = _receive_descriptors(link, descriptors)
         for at, descriptor in enumerate(descriptors):
             descriptors[at] = lift(descriptor)
-        hold.adopt(descriptors, created)
-    except BaseException:
+        # From here on they are the hold's to close, and nobody closes them twice.
+        received, descriptors = descriptors, []
+        hold.adopt(received, created)
+        link.send(THANKS)
+    except OSError as error:
+        raise errors.SinglerunError(f"cannot take over a lock: {reason(error)}") from error
+    finally:
         for descriptor in descriptors:
             os.close(descriptor)
-        raise
 
 
 def _receive_descriptors(
@@ -152,6 +156,14 @@ def _see_off(process: "subprocess.Popen[bytes]") -> None:
         if not await_end([process.pid], GRACE):
             process.kill()
         process.wait()
+
+
+def _sweep(hold: lock.Hold) -> None:
+    # It may have ended between making its ticket and knowing that it has one.
+    try:
+        hold.sweep()
+    except errors.StateDirError:
+        pass
 
 
 # -- the deputy itself ------------------------------------------------------------------------
