@@ -131,18 +131,21 @@ class Guard:
 
     def __enter__(self) -> "Holding":
         notices: list[str] = []
+        # Whatever is raised between the taking and the block, Ctrl-C too, there will be no block.
+        taken: list[Holding] = []
         try:
-            holding = _take(self._job, notices)
-        except BaseException:
-            _warn(notices)
+            try:
+                _take(self._job, notices, taken)
+            finally:
+                _warn(notices)
+            self._entered.append(taken[0])
+        except BaseException as error:
+            for holding in taken:
+                if holding in self._entered:
+                    self._entered.remove(holding)
+                holding._end(error, [])  # noqa: SLF001
             raise
-        self._entered.append(holding)
-        try:
-            _warn(notices)
-        except BaseException:  # who makes errors of warnings
-            self.__exit__(*sys.exc_info())
-            raise
-        return holding
+        return taken[0]
 
     def __exit__(
         self,
@@ -224,11 +227,12 @@ class Holding:
 
     def _end(self, error: BaseException | None, notices: list[str]) -> None:
         """Record the end, then free the lock; in a forked child only close it."""
-        _held.pop(id(self), None)
         if self._pid != os.getpid():
+            _held.pop(id(self), None)
             self._locks.close()
             return
         try:
+            _held.pop(id(self), None)
             if self.run_id is not None and self._state is not None:
                 recorder = Recorder(required=False, tell=notices.append)
                 recorder.open(self._state)
@@ -299,7 +303,8 @@ def around_us() -> Holding | None:
 # -- taking -----------------------------------------------------------------------------------
 
 
-def _take(job: Job, notices: list[str]) -> Holding:
+def _take(job: Job, notices: list[str], taken: list[Holding]) -> None:
+    """Take a job's locks and add what is held to ``taken``."""
     recorder = Recorder(required=job.require_record, tell=notices.append)
     state = runner.open_state(job, recorder)
     hold: Hold | None = None
@@ -316,7 +321,8 @@ def _take(job: Job, notices: list[str]) -> Holding:
             this.command_pid, this.command_started = this.wrapper_pid, this.wrapper_started
             _record_start(this, recorder)
             if hold.is_current():
-                return Holding(this, hold, state)
+                taken.append(Holding(this, hold, state))
+                return
             # As in runner.py: of two whose lock files differ, one sees the other's run.
             this.detail = "the lock file was deleted in the moment of the start"
             recorder.refuse(this, REFUSED)
@@ -354,9 +360,12 @@ def _record_end(owed: _Owed, recorder: Recorder) -> None:
         store.finish_run(run, outcome, how)
         return True
 
-    _owed.append(owed)
-    if recorder.attempt(finish, otherwise=False):
-        _owed.remove(owed)
+    done = False
+    try:
+        done = recorder.attempt(finish, otherwise=False)
+    finally:
+        if not done:
+            _owed.append(owed)
 
 
 def _record_owed(state: StateDir, recorder: Recorder) -> None:

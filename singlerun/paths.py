@@ -102,8 +102,10 @@ class StateDir:
 
     def close(self) -> None:
         """Close the directory: for who lives on."""
-        os.close(self._fd)
-        os.close(self._locks_fd)
+        for descriptor in (self._fd, self._locks_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._fd = self._locks_fd = -1
 
     def open_lock(self, file: bytes) -> tuple[int, bool]:
         """Open a lock's file; give its descriptor and whether this call created it.
