@@ -26,8 +26,9 @@ def same_domain(cli, monkeypatch):
 class Program:
     """A Python program that says what it does, and goes on when it is told."""
 
-    def __init__(self, cli, tmp_path, source, *options, **more):
-        source = "import os, sys, signal, singlerun, threading, time\n" + textwrap.dedent(source)
+    def __init__(self, cli, tmp_path, source, *options, before="", **more):
+        source = textwrap.dedent(source)
+        source = f"import os, sys, signal, threading, time\n{before}\nimport singlerun\n{source}"
         self.process = subprocess.Popen(
             [sys.executable, *options, "-c", source], env=cli.env, cwd=tmp_path, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
@@ -592,7 +593,7 @@ def test_package_that_only_the_program_can_find_waits_too(cli, program, tmp_path
     (vendor / "socket.py").write_text("raise SystemExit('this is not the standard module')")
     source = WAIT.format(wait=True, number=1)
     with cli.hold("-n", "x") as command:
-        waiter = program("sys.path.append('vendor')\nimport singlerun\n" + source, "-P")
+        waiter = program(source, "-I", "-S", before="sys.path.append('vendor')")
         in_line(cli, 1)
         command.release()
         waiter.end()
@@ -624,13 +625,18 @@ def test_forked_child_that_lives_on_keeps_nothing_back(cli, program):
         pid = os.fork()
         if pid == 0:
             sys.stdin.read()
+            with singlerun.hold("x", wait=True):
+                print("in turn", flush=True)
             os._exit(0)
     print("free", flush=True)
     os.waitpid(pid, 0)
     """)
     assert started.line() == "free"
-    assert is_free(cli)
-    started.end()
+    with cli.hold("-n", "x") as command:
+        started.process.stdin.close()
+        in_line(cli, 1)
+        command.release()
+    assert started.line() == "in turn"
 
 
 def test_forked_child_works_on_under_the_lock_of_a_parent_that_was_killed(cli, program):
@@ -682,8 +688,11 @@ def test_broken_record_is_a_warning_and_the_lock_holds(cli):
         with singlerun.hold("x") as holding:
             assert holding.run_id is None
             assert holding.token > 0
-            with pytest.raises(singlerun.HeldError), singlerun.hold("x"):
+            with pytest.raises(singlerun.HeldError, match="x is held by"), singlerun.hold("x"):
                 pass
+            with pytest.raises(singlerun.HeldError, match="a part of"):
+                with singlerun.hold("x", wait=True):
+                    pass
     assert {warning.filename for warning in warned} == {__file__}
     with pytest.raises(singlerun.RecordError), singlerun.hold("x", require_record=True):
         pass
