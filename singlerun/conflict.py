@@ -11,7 +11,8 @@ replaced by the next, and none that came later gets in before one that came firs
 import os
 import time
 
-from singlerun import reaper
+from singlerun import processes, reaper
+from singlerun.errors import HeldError
 from singlerun.holder import find, unseen
 from singlerun.lock import OccupiedError, wait
 from singlerun.owner import DEAD, life
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from singlerun.recorder import Recorder
     from singlerun.render.waiting import WaitingLine
     from singlerun.signals import Signals
+    from singlerun.store.base import Store
     from singlerun.store.sqlite import SqliteStore
 
 
@@ -117,7 +119,9 @@ class Conflict:
 
     def _wait(self, block: "Callable[[], object]") -> bool:
         """Make a call that blocks; tell whether it ended before the deadline."""
-        ancestor = self._recorder.attempt(self._holding_ancestor, None)
+        ancestor = self._recorder.attempt(
+            lambda store: holding_ancestor(self._job, store, marks_of(os.environb)), None
+        )
         if ancestor is not None:
             raise _WouldWaitForItselfError(ancestor)
         if self._run.id is None:
@@ -160,65 +164,100 @@ class Conflict:
         run, pids, usual_ns = self._recorder.attempt(look, (None, [], None))
         line.draw(pids, run, usual_ns, hold.place)
 
-    def _holding_ancestor(self, store: "SqliteStore") -> Run | None:
-        """Find the run inside which this one was started and which holds what it would wait for.
-
-        The marks in the environment may be stale, so a run counts only if the record has it as
-        open, with that token.
-        """
-        job, marks = self._job, marks_of(os.environb)
-        above = store.find(marks[0]) if marks else None
-        if above is None or marks is None or above.token != marks[1]:
-            return None
-        for _ in range(DEEPEST):
-            same = above.lock_file == job.lock_file and (
-                job.lock_file is not None or set(above.names) & set(job.names)
-            )
-            # Also one that shares it: somebody else may be before us, and wait for that one.
-            if above.state == RUNNING and same:
-                return above
-            above = store.find(above.parent_id) if above.parent_id is not None else None
-            if above is None:
-                return None
-        return None
-
     def _coalesce(self) -> int:
         self._run.detail = "somebody waited already"
         self._recorder.refuse(self._run, SKIPPED)
         return 0
 
     def _refuse(self, living: "Living", *, nested: bool = False) -> int:
-        this, job = self._run, self._job
-        if not living:
-            former = self._recorder.attempt(
-                lambda store: store.open_runs(job.names, job.lock_file), []
-            )
-            living = [find(former, self._hold.paths)]
-        holder, pids = living[0]
-        held = this.names
-        usual = None
-        if holder is not None:
-            held = tuple(name for name in this.names if name in holder.names) or this.names
-            name, argv = held[0], holder.argv
-            usual = self._recorder.attempt(lambda store: store.usual_ns(name, argv), None)
-            this.conflict_id = holder.id
-        by = refusal.holder(pids, holder, usual)
-        if not pids and (claim := unseen(self._hold.paths)) is not None:
-            by = refusal.unseen(claim)
-        this.detail = f"held by {by}"
-        state = SKIPPED if job.skip else REFUSED
-        self._recorder.refuse(this, state)
+        job = self._job
+        waited = time.monotonic() - self._begun if job.wait_for else None
+        stays = job.replace and self._replacement.has_failed
+        error = refused(
+            job, self._run, self._hold, self._recorder, living,
+            waited=waited, nested=nested, stays=stays,
+        )  # fmt: skip
+        if job.raises and not job.skip:
+            raise error
         if job.verbose or not (job.skip or job.quiet):
-            waited = time.monotonic() - self._begun if job.wait_for else None
-            if nested:
-                say(refusal.nested(held, by))
-                return job.conflict_status
-            if job.replace and self._replacement.has_failed:
-                say(refusal.irreplaceable(held, by, stranger=holder is None))
-                return job.conflict_status
-            orphan = holder is not None and life(holder.wrapper) == DEAD
-            say(refusal.refusal(held, by, waited=waited, orphan=orphan, slots=job.slots))
+            say(str(error))
         return job.conflict_status
+
+
+def refused(
+    job: "Job",
+    this: Run,
+    hold: "Hold",
+    recorder: "Recorder",
+    living: "Living",
+    *,
+    waited: float | None,
+    nested: bool = False,
+    stays: bool = False,
+) -> HeldError:
+    """Record that a job is refused; give what there is to say about it.
+
+    ``living`` are those who hold the lock, where that is known already, and ``waited`` the seconds
+    for which the job stood in line; ``nested`` if it would wait for itself; ``stays`` if the holder
+    was to be replaced and could not be.
+    """
+    if not living:
+        former = recorder.attempt(lambda store: store.open_runs(job.names, job.lock_file), [])
+        living = [find(former, hold.paths)]
+    run, pids = living[0]
+    held = this.names
+    usual = None
+    if run is not None:
+        held = tuple(name for name in this.names if name in run.names) or this.names
+        name, argv = held[0], run.argv
+        usual = recorder.attempt(lambda store: store.usual_ns(name, argv), None)
+        this.conflict_id = run.id
+    by = refusal.holder(pids, run, usual)
+    if not pids and (claim := unseen(hold.paths)) is not None:
+        by = refusal.unseen(claim)
+    this.detail = f"held by {by}"
+    recorder.refuse(this, SKIPPED if job.skip else REFUSED)
+    if nested:
+        message = refusal.nested(held, by)
+    elif stays:
+        message = refusal.irreplaceable(held, by, stranger=run is None)
+    else:
+        orphan = run is not None and life(run.wrapper) == DEAD
+        how = "wait=True" if job.raises else "--wait"
+        message = refusal.refusal(held, by, waited=waited, orphan=orphan, slots=job.slots, how=how)
+    uid = processes.user_of(pids[0]) if pids else None
+    uid = run.uid if uid is None and run is not None else uid
+    return HeldError(
+        message,
+        names=tuple(os.fsdecode(name) for name in held),
+        pids=tuple(pids),
+        run_id=None if run is None else run.id,
+        user=None if uid is None else refusal.user_name(uid),
+        since=None if run is None or run.started_ns is None else run.started_ns / 1e9,
+        waited=waited,
+    )
+
+
+def holding_ancestor(job: "Job", store: "Store", marks: tuple[int, int] | None) -> Run | None:
+    """Find the run inside which this one was started and which holds what it would wait for.
+
+    The marks in an environment may be stale, so a run counts only if the record has it as open,
+    with that token.
+    """
+    above = store.find(marks[0]) if marks else None
+    if above is None or marks is None or above.token != marks[1]:
+        return None
+    for _ in range(DEEPEST):
+        same = above.lock_file == job.lock_file and (
+            job.lock_file is not None or set(above.names) & set(job.names)
+        )
+        # Also one that shares it: somebody else may be before us, and wait for that one.
+        if above.state == RUNNING and same:
+            return above
+        above = store.find(above.parent_id) if above.parent_id is not None else None
+        if above is None:
+            return None
+    return None
 
 
 def living_owners(job: "Job", hold: "Hold", recorder: "Recorder") -> "Living":

@@ -20,6 +20,36 @@ class UsageError(SinglerunError):
     """{0}; see: singlerun --help"""
 
 
+class HeldError(SinglerunError):
+    """{0}"""
+
+    exit_status = 75
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        names: tuple[str, ...] = (),
+        pids: tuple[int, ...] = (),
+        run_id: int | None = None,
+        user: str | None = None,
+        since: float | None = None,
+        waited: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.names = names
+        self.pids = pids
+        self.run_id = run_id
+        self.user = user
+        self.since = since
+        self.waited = waited
+
+    @property
+    def pid(self) -> int | None:
+        """The process that holds it, None if it can't be seen from here."""
+        return self.pids[0] if self.pids else None
+
+
 class StateDirError(SinglerunError):
     """cannot use the state directory {0}: {1}; {2}"""
 

@@ -28,7 +28,8 @@ def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int
             continue
         state, pids = reaper.state_of(run)
         if state != reaper.ZOMBIE:
-            if life(run.wrapper) == ALIVE and pids == [run.wrapper_pid]:
+            lingers = pids == [run.wrapper_pid] and run.command_pid != run.wrapper_pid
+            if lingers and life(run.wrapper) == ALIVE:
                 # It lingers, or has only just begun: rather name what still works.
                 pids = [*reaper.survivors(run), *pids]
             return run, pids

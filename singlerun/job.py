@@ -35,14 +35,18 @@ class Job:
         wait_for: seconds to wait at most; infinity to wait without end, 0 not to wait.
         hooks: shell commands, by the event that they are run at.
         conflict_status: what to exit with if the lock is held.
+        raises: whether to raise HeldError instead: for who asks from Python.
+        latest: its latest run, None before the first.
     """
 
     __slots__ = (
         "argv", "become", "coalesce", "conflict_status", "dir", "hooks", "jitter", "kill_after",
-        "linger", "lock_file", "lock_type", "log", "max_starts", "min_interval", "names",
-        "only_failed", "quiet", "replace", "require_record", "restart", "retries", "retry_delay",
-        "shared", "skip", "slots", "timeout", "verbose", "wait_for",
+        "latest", "linger", "lock_file", "lock_type", "log", "max_starts", "min_interval", "names",
+        "only_failed", "quiet", "raises", "replace", "require_record", "restart", "retries",
+        "retry_delay", "shared", "skip", "slots", "timeout", "verbose", "wait_for",
     )  # fmt: skip
+
+    latest: "Any"  # a Run, which is known on higher floors only
 
     def __init__(self, argv: list[str], options: "Mapping[str, Any]") -> None:
         """Make a job of a command and the values of run options, by their Option.dest.
@@ -106,6 +110,7 @@ class Job:
         self.require_record: bool = options["require_record"]
         self.quiet: bool = options["quiet"]
         self.verbose: bool = options["verbose"]
+        self.raises, self.latest = False, None
 
     def delay_before_next(self, exit_status: int, attempts: int) -> float | None:
         """Give the seconds after which to run the command again, None to leave it at that.

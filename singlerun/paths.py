@@ -104,6 +104,13 @@ class StateDir:
         self._fd = _open_directory(self.path, create=create)
         self._locks_fd = _open_directory(self.locks, create=create)
 
+    def close(self) -> None:
+        """Close the directory: for who lives on."""
+        for descriptor in (self._fd, self._locks_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._fd = self._locks_fd = -1
+
     def open_lock(self, file: bytes) -> tuple[int, bool]:
         """Open a lock's file; give its descriptor and whether this call created it.
 

@@ -147,8 +147,8 @@ def user_of(pid: int) -> int | None:
         return None
 
 
-def await_one(waited: "Iterable[int]") -> None:
-    """Sleep until one of these processes has ended."""
+def await_one(waited: "Iterable[int]", timeout: float | None = None) -> bool:
+    """Sleep until one of these processes has ended, as await_end does; tell whether so."""
     import select  # noqa: PLC0415 - as below
 
     poll = select.poll()
@@ -158,9 +158,9 @@ def await_one(waited: "Iterable[int]") -> None:
             try:
                 pidfds.append(os.pidfd_open(pid))
             except ProcessLookupError:
-                return
+                return True
             poll.register(pidfds[-1], select.POLLIN)
-        poll.poll()
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
     finally:
         for pidfd in pidfds:
             os.close(pidfd)

@@ -29,18 +29,30 @@ class Recorder:
 
     Attributes:
         required: whether a failure is an error.
+        tell: what to call with what the user must be told.
     """
 
-    __slots__ = ("_store", "required")
+    __slots__ = ("_opened", "_store", "required", "tell")
 
-    def __init__(self, *, required: bool) -> None:
+    def __init__(self, *, required: bool, tell: "Callable[[str], object]" = say) -> None:
         self.required = required
+        self.tell = tell
         self._store: SqliteStore | None = None
+        self._opened: SqliteStore | None = None
 
     def open(self, state: "StateDir | None") -> None:
         """Begin to keep a record in this state directory, if there is one."""
         if state is not None:
-            self._store = SqliteStore(state)
+            self._store = self._opened = SqliteStore(state)
+
+    def close(self) -> None:
+        """Let go of the store: for who lives on, and may fork."""
+        if self._opened is not None:
+            try:
+                self._opened.close()
+            except RecordError as error:
+                self.tell(str(error))
+            self._store = self._opened = None
 
     def attempt(
         self, verb: "Callable[[SqliteStore], Result]", otherwise: "Default"
@@ -60,7 +72,7 @@ class Recorder:
             return otherwise
         finally:
             for notice in store.notices:
-                say(notice)
+                self.tell(notice)
             store.notices.clear()
 
     def start(self, run: "Run", parent: tuple[int, int] | None) -> None:
@@ -89,4 +101,4 @@ class Recorder:
         self._store = None
         if self.required:
             raise error
-        say(f"{error}; this run goes on without a record")
+        self.tell(f"{error}; this run goes on without a record")

@@ -49,16 +49,8 @@ def run(job: "Job") -> int:
     """
     signals = Signals()
     recorder = Recorder(required=job.require_record)
-    state = _state(job, recorder)
-    if job.lock_file is not None:
-        hold = lock.of_file(
-            job.lock_file, state, shared=job.shared, slots=job.slots, lock_type=job.lock_type
-        )
-    else:
-        assert state is not None
-        hold = lock.of_names(
-            job.names, state, shared=job.shared, slots=job.slots, lock_type=job.lock_type
-        )
+    state = open_state(job, recorder)
+    hold = locks_of(job, state)
     if job.become and hold.needs_freeing:
         raise UsageError("--exec leaves nobody who could remove the lock file")
     recorder.open(state)
@@ -85,8 +77,8 @@ def _run(
     if job.jitter and (number := signals.sleep(jitter_of(job))):
         return 128 + number
     while True:
-        this = _asked(job)
-        if not _take_at_once(job, hold, recorder):
+        this = asked(job)
+        if not take_at_once(job, hold, recorder):
             from singlerun.conflict import Conflict  # noqa: PLC0415 - unusual
 
             status = Conflict(job, this, hold, recorder, signals).meet()
@@ -98,7 +90,8 @@ def _run(
             hold.free()
 
 
-def _state(job: "Job", recorder: Recorder) -> StateDir | None:
+def open_state(job: "Job", recorder: Recorder) -> StateDir | None:
+    """Open the state directory; None if it can't be used and the lock doesn't need it."""
     path = state_path(job.dir)
     try:
         return StateDir(path)
@@ -110,6 +103,18 @@ def _state(job: "Job", recorder: Recorder) -> StateDir | None:
         return None
 
 
+def locks_of(job: "Job", state: StateDir | None) -> lock.Hold:
+    """Give the locks that a job needs."""
+    if job.lock_file is not None:
+        return lock.of_file(
+            job.lock_file, state, shared=job.shared, slots=job.slots, lock_type=job.lock_type
+        )
+    assert state is not None
+    return lock.of_names(
+        job.names, state, shared=job.shared, slots=job.slots, lock_type=job.lock_type
+    )
+
+
 def jitter_of(job: "Job") -> float:
     """Give the seconds of this host and name: less than the jitter, and always the same."""
     from hashlib import blake2b  # noqa: PLC0415 - rare
@@ -118,12 +123,13 @@ def jitter_of(job: "Job") -> float:
     return (job.jitter or 0.0) * int.from_bytes(digest, "big") / 2**56
 
 
-def _asked(job: "Job") -> Run:
+def asked(job: "Job") -> Run:
+    """Give a new run of a job, which nothing has recorded yet."""
     try:
         cwd = os.getcwdb()
     except FileNotFoundError:
         cwd = None
-    return Run(
+    run = Run(
         names=job.names,
         argv=tuple(os.fsencode(word) for word in job.argv),
         wrapper=owner.this_process(),
@@ -134,9 +140,11 @@ def _asked(job: "Job") -> Run:
         shared=job.shared or job.slots is not None,
         slots=job.slots,
     )
+    job.latest = run
+    return run
 
 
-def _take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
+def take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
     """Take a lock that nobody holds, of which no former run was left open."""
     if len(hold.paths) > 1:
         return False  # holds some of them for a moment: only where that is in nobody's way
@@ -179,7 +187,7 @@ def _supervise(
             return outcome.exit_status
         if job.verbose:
             _tell(job, f"exit status {outcome.exit_status}, again in {delay:g} s")
-        this, last = _asked(job), (this, outcome.exit_status)
+        this, last = asked(job), (this, outcome.exit_status)
         _record_wait(this, recorder)
         number = signals.sleep(delay)
     from singlerun.conflict import stop_run  # noqa: PLC0415 - unusual

@@ -5,9 +5,11 @@ differences of epoch time: no time zone moves them. A start that lies in the fut
 clock was set back, counts for nothing.
 """
 
+import os
 import time
 
 from singlerun.duration import brief
+from singlerun.errors import HeldError
 from singlerun.render.line import say
 from singlerun.render.text import names
 from singlerun.store.base import REFUSED, SKIPPED
@@ -25,10 +27,12 @@ def refuse_early(job: "Job", this: "Run", recorder: "Recorder") -> bool:
     if wait <= 0:
         return False
     this.detail = f"too soon, by {brief(wait)}"
-    state = SKIPPED if job.skip else REFUSED
-    recorder.refuse(this, state)
+    recorder.refuse(this, SKIPPED if job.skip else REFUSED)
+    message = f"{names(job.names)} was started too recently; it may be again in {brief(wait)}"
+    if job.raises and not job.skip:
+        raise HeldError(message, names=tuple(os.fsdecode(name) for name in job.names))
     if not (job.skip or job.quiet):
-        say(f"{names(job.names)} was started too recently; it may be again in {brief(wait)}")
+        say(message)
     return True
 
 

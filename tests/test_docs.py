@@ -197,6 +197,19 @@ def test_readme_gives_singlerun_no_option_that_it_lacks():
     assert {line: unknown for line in lines if (unknown := unknown_options(line))} == {}
 
 
+def test_readme_programs_run(cli, tmp_path):
+    text = (ROOT / "README.md").read_text()
+    programs = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert programs
+    for program in programs:
+        result = subprocess.run(
+            [sys.executable, "-P", "-W", "error", "-c", program],
+            capture_output=True, text=True, check=False, env=cli.env, cwd=tmp_path,
+        )  # fmt: skip
+        assert (result.stderr, result.returncode) == ("", 0)
+    assert {run["name"] for run in cli.history()} == {"import", "report", "echo"}
+
+
 # -- the manual pages -------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import singlerun
 ROOT = Path(singlerun.__file__).parent
 FLOORS = [
     {"errors", "outcome", "duration", "owner", "processes"},
-    {"paths", "job", "options", "signals"},
+    {"interpreter", "paths", "job", "options", "signals"},
     {"program", "family"},
     {"child", "kept", "lock", "store"},
     {"render"},
@@ -17,7 +17,8 @@ FLOORS = [
     {"replacement", "throttle"},
     {"conflict", "hooks"},
     {"runner"},
-    {"fastpath", "commands"},
+    {"holding"},
+    {"fastpath", "commands", "running"},
     {"__main__"},
 ]
 WITHIN = {

@@ -62,6 +62,11 @@ class Hold:
         """The paths of those lock files that did not exist before."""
         return [file.path for file in self._files if file.created]
 
+    def sweep(self) -> None:
+        """Clear away the tickets of the dead."""
+        for line in self._lines:
+            line.is_empty()
+
     def try_in_turn(self) -> bool:
         """Take all locks, or none if somebody holds one of them, or waits for it; tell which.
 
@@ -90,26 +95,30 @@ class Hold:
                 for file in taken:
                     file.free()
 
-    def take(self, *, unless_occupied: bool = False) -> None:
+    def take(self, *, unless_occupied: bool = False, pid: int | None = None) -> None:
         """Take all locks in turn, asleep in the kernel until nobody is before us.
+
+        ``pid`` is as for ``stand_in_line``.
 
         Raises:
             OccupiedError: somebody waits already, and ``unless_occupied`` is true.
             LockFileError, StateDirError: a lock file can't be opened or locked.
         """
-        self.stand_in_line(unless_occupied=unless_occupied)
+        self.stand_in_line(unless_occupied=unless_occupied, pid=pid)
         for file in self._files:
             file.take()
         self._taken()
 
-    def stand_in_line(self, *, unless_occupied: bool = False) -> None:
+    def stand_in_line(self, *, unless_occupied: bool = False, pid: int | None = None) -> None:
         """Join the lines, and sleep until nobody is before us in any.
+
+        ``pid`` is the process for which one waits, if it is another.
 
         Raises:
             OccupiedError: somebody waits already, and ``unless_occupied`` is true.
         """
         try:
-            self._place = join(self._lines, unless_occupied=unless_occupied)
+            self._place = join(self._lines, unless_occupied=unless_occupied, pid=pid)
         except StateDirError as error:  # a full disk must not keep a job from its lock
             self.out_of_line = str(error)
         if self._place is not None:
@@ -186,6 +195,19 @@ class Hold:
         """
         for file in self._files:
             file.forget_created()
+
+    def adopt(self, descriptors: list[int], created: list[bool]) -> None:
+        """Take over all locks from a process that took them for us, in the order of ``fds``."""
+        rest = iter(descriptors)
+        for file, new in zip(self._files, created, strict=True):
+            file.adopt(rest, created=new)  # type: ignore[union-attr]  # a lock file is never taken so
+        self._is_held = True
+
+    def close(self) -> None:
+        """Close all files; who inherited the locks, or let us inherit them, keeps them."""
+        self._is_held = False
+        for file in self._files:
+            file.close()  # type: ignore[union-attr]  # as above
 
     def free(self) -> None:
         """Free all locks, for the command's children too; the last thing to do."""

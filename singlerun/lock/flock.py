@@ -16,6 +16,10 @@ from errno import EBADF, EIO
 from singlerun.errors import LockFileError
 from singlerun.paths import StateDir, lift, reason
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class KernelLock:
     """What is held by flock(2): who inherits it keeps it, and the kernel frees it at last.
@@ -113,6 +117,12 @@ class FlockFile(KernelLock):
                 os.unlink(self.path)
             except FileNotFoundError:
                 pass
+
+    def adopt(self, descriptors: "Iterator[int]", *, created: bool) -> None:
+        """Take over the lock by the next of these descriptors, from a process that took it."""
+        self.close()
+        self.fd = next(descriptors)
+        self.created = self.created or created
 
     def close(self) -> None:
         """Close the file; who inherited the lock keeps it."""

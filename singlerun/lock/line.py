@@ -101,11 +101,14 @@ class Line:
         except FileNotFoundError:
             return []
 
-    def issue(self) -> "Ticket":
-        """Join: make a ticket with the next number, and lock it. The gate must be shut."""
+    def issue(self, pid: int) -> "Ticket":
+        """Join: make a ticket with the next number, and lock it. The gate must be shut.
+
+        ``pid`` is the process that the place is for.
+        """
         names = self.names()
         number = int(names[-1].partition(b"-")[0]) + 1 if names else 1
-        name = b"%0*d-%d" % (_DIGITS, number, os.getpid())
+        name = b"%0*d-%d" % (_DIGITS, number, pid)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             descriptor = lift(os.open(name, flags, 0o600, dir_fd=self._fd))
@@ -202,7 +205,7 @@ class OccupiedError(Exception):
     """Somebody stands in line already."""
 
 
-def join(lines: list[Line], *, unless_occupied: bool = False) -> Place:
+def join(lines: list[Line], *, unless_occupied: bool = False, pid: int | None = None) -> Place:
     """Join these lines at one moment. They must be given in an order that is the same for all.
 
     Raises:
@@ -218,7 +221,7 @@ def join(lines: list[Line], *, unless_occupied: bool = False) -> Place:
         waiting = [line.tickets() for line in lines]
         if unless_occupied and any(waiting):
             raise OccupiedError
-        return Place([line.issue() for line in lines])
+        return Place([line.issue(pid or os.getpid()) for line in lines])
     finally:
         for line in shut:
             line.open()

@@ -16,6 +16,10 @@ import os
 
 from singlerun.lock.flock import FlockFile, KernelLock
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class SlotLock(KernelLock):
     """One of the slots of a lock; the same verbs as FlockFile.
@@ -82,6 +86,27 @@ class SlotLock(KernelLock):
                 self._taken = slot
             else:
                 slot.close()
+
+    def adopt(self, descriptors: "Iterator[int]", *, created: bool) -> None:
+        """Take over lock and slot by the next two of these descriptors, from who took them."""
+        self._main.adopt(descriptors, created=created)
+        slot_fd = next(descriptors)
+        for slot in self._slots:
+            slot.close()
+            slot.fd = slot_fd
+            if slot.is_current():
+                break
+            slot.fd = -1
+        else:  # its file was deleted: any will do for what is not current
+            slot.fd = slot_fd
+        self._taken = slot
+
+    def close(self) -> None:
+        """Close the files; who inherited the slot keeps it."""
+        if self._taken is not None:
+            self._taken.close()
+            self._taken = None
+        self._main.close()
 
     def is_current(self) -> bool:
         """Tell whether the files that were locked are still those at their paths."""

@@ -92,8 +92,9 @@ def refusal(
     waited: float | None,
     orphan: bool,
     slots: int | None = None,
+    how: str = "--wait",
 ) -> str:
-    """Say that a lock is held, by whom, and what to do about it."""
+    """Say that a lock is held, by whom, and what to do about it: ``how`` one waits."""
     what = cut(names(held), 100)
     if slots is not None and slots > 1:
         what += f" ({slots} slots)"
@@ -101,4 +102,4 @@ def refusal(
         return f"{what} is still held after {duration.brief(waited)} by {by}"
     if orphan:
         return f"{what} is held by an orphan, {by}; end it: singlerun reap --kill-orphans"
-    return f"{what} is held by {by}; to wait: --wait"
+    return f"{what} is held by {by}; to wait: {how}"

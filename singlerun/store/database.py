@@ -107,6 +107,12 @@ class Guard:
         if self._depth == 0:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
+    def close(self) -> None:
+        """Let go of its file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def _take(self) -> None:
         try:
             if self._fd < 0:
@@ -155,11 +161,14 @@ class Database:
         self._inode = 0
 
     def close(self) -> None:
-        """Close it."""
-        if self._open is not None:
-            with self.guard:
-                self._open.close()
+        """Close it, and the guard's file too."""
+        try:
+            if self._open is not None:
+                with self.guard:
+                    self._open.close()
+        finally:
             self._open = None
+            self.guard.close()
 
     def do(self, work: "Callable[[sqlite3.Connection], Result]") -> "Result":
         """Do work in one transaction; with a broken or foreign database, in a new one.
