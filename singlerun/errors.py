@@ -66,6 +66,16 @@ class RecordError(SinglerunError):
     """the run-log {0} cannot be used: {1}; {2}"""
 
 
+class QueueFullError(SinglerunError):
+    """the queue of {0} is full: {1} jobs are pending"""
+
+    exit_status = 75
+
+
+class NoDrainerError(SinglerunError):
+    """nobody works off the queue of {0}: {1}; to do it here: singlerun worker -n {0}"""
+
+
 class CommandNotFoundError(SinglerunError):
     """{0}: command not found; {1}"""
 

@@ -32,7 +32,7 @@ from singlerun.owner import DEAD, life
 from singlerun.paths import StateDir
 from singlerun.recorder import Recorder
 from singlerun.render import refusal
-from singlerun.store.base import FAILED, REFUSED, STOPPED, SUCCEEDED, Run, marks_of
+from singlerun.store.base import FAILED, REFUSED, STOPPED, SUCCEEDED, PausedError, Run, marks_of
 from singlerun.store.sqlite import SqliteStore
 
 Parameters = ParamSpec("Parameters")
@@ -356,7 +356,15 @@ def _record_start(this: Run, recorder: Recorder) -> None:
     if outer is not None and outer.run_id is not None:
         marks = outer.run_id, outer.token
     waited = this.id is not None
-    recorder.start(this, marks)
+    try:
+        recorder.start(this, marks)
+    except PausedError as error:
+        this.detail = refusal.paused(error.args[0])
+        recorder.refuse(this, REFUSED)
+        names = tuple(map(os.fsdecode, this.names))
+        raise errors.HeldError(
+            this.detail, names=names, pids=(), run_id=None, user=None, since=None, waited=None
+        ) from None
     if waited:
         recorder.attempt(lambda store: store.name_command(this), None)
 

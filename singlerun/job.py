@@ -23,6 +23,17 @@ UNABLE_AFTER_EXEC = (
 )  # fmt: skip
 """Options for which somebody must be there when the command ends."""
 
+SENSELESS_IN_QUEUE = (
+    "lock_file", "lock_type", "shared", "slots", "wait", "wait_for", "skip", "replace", "coalesce",
+    "min_interval", "max_starts", "restart", "jitter", "exec", "linger", "only_failed",
+    "require_record",
+)  # fmt: skip
+"""Options that are of how to meet a held lock, or that a job in a queue can't have."""
+OF_A_QUEUED_JOB = (
+    "timeout", "kill_after", "on_success", "on_failure", "on_finish",
+)  # fmt: skip
+"""Options that a job in a queue takes along."""
+
 
 class Job:
     """A command and its policy.
@@ -33,6 +44,7 @@ class Job:
         lock_file: the file that the user chose to lock instead, or None.
         lock_type: auto, flock or lockfile.
         wait_for: seconds to wait at most; infinity to wait without end, 0 not to wait.
+        kept: the values of options that a job in a queue takes along.
         hooks: shell commands, by the event that they are run at.
         conflict_status: what to exit with if the lock is held.
         raises: whether to raise HeldError instead: for who asks from Python.
@@ -40,10 +52,11 @@ class Job:
     """
 
     __slots__ = (
-        "argv", "become", "coalesce", "conflict_status", "dir", "hooks", "jitter", "kill_after",
-        "latest", "linger", "lock_file", "lock_type", "log", "max_starts", "min_interval", "names",
-        "only_failed", "quiet", "raises", "replace", "require_record", "restart", "retries",
-        "retry_delay", "shared", "skip", "slots", "timeout", "verbose", "wait_for",
+        "argv", "become", "coalesce", "conflict_status", "dir", "hooks", "jitter", "kept",
+        "kill_after", "latest", "linger", "lock_file", "lock_type", "log", "max_starts",
+        "min_interval", "names", "only_failed", "queue", "quiet", "raises", "replace",
+        "require_record", "restart", "retries", "retry_delay", "shared", "skip", "slots", "timeout",
+        "verbose", "wait_for",
     )  # fmt: skip
 
     latest: "Any"  # a Run, which is known on higher floors only
@@ -80,6 +93,13 @@ class Job:
         for other in ("coalesce", "skip"):
             if self.replace and options[other]:
                 raise UsageError(f"--replace and --{other} exclude each other")
+        self.queue: bool = options["queue"]
+        for other in SENSELESS_IN_QUEUE:
+            if self.queue and options[other]:
+                flag = other.replace("_", "-")
+                raise UsageError(f"--queue and --{flag} exclude each other")
+        if self.queue and len(self.names) > 1:
+            raise UsageError("with --queue there can be only one --name")
         status = options["conflict_exit_code"]
         self.conflict_status: int = (0 if self.skip else 75) if status is None else status
         self.min_interval: float | None = options["min_interval"]
@@ -94,6 +114,9 @@ class Job:
             raise UsageError("--retries and --restart exclude each other")
         delay = options["retry_delay"]
         self.retry_delay: float = RETRY_DELAY if delay is None else delay
+        self.kept: dict[str, object] = {
+            option: options[option] for option in OF_A_QUEUED_JOB if options[option] is not None
+        }
         self.become: bool = options["exec"]
         self.hooks: dict[str, str] = {
             event: script

@@ -160,6 +160,7 @@ RUN_OPTIONS = (
         help="If it is held, exit with N instead of 75.",
     ),
     Option("--replace", help="If it is held, end the holder and take its place."),
+    Option("--queue", help="Put it in the queue of this name, and return at once."),
     Option("--coalesce", help="If it is held, wait; but if somebody waits already, exit 0."),
     Option(
         "--min-interval", metavar="DURATION", read=duration.parse,
@@ -207,11 +208,13 @@ RUN_OPTIONS = (
     Option("-v", "--verbose", help="Say what happens."),
 )  # fmt: skip
 
-SUBCOMMANDS = ("history", "is-running", "logs", "ps", "reap", "run", "stop", "wait")
+SUBCOMMANDS = (
+    "add", "cancel", "history", "is-running", "logs", "move", "pause", "ps", "queue", "reap",
+    "resume", "retry", "run", "stop", "wait", "worker",
+)  # fmt: skip
 
 RESERVED = (
-    "add", "cancel", "completion", "config", "doctor", "metrics", "move", "pause", "prune",
-    "queue", "resume", "retry", "stats", "timeline", "why", "worker",
+    "completion", "config", "doctor", "metrics", "prune", "stats", "timeline", "why",
 )  # fmt: skip
 """Words that will be subcommands: to run a program of that name, write ``--`` before it."""
 

@@ -80,17 +80,24 @@ class Pump:
     """
 
     def __init__(
-        self, writer: kept.Writer | None, *, hold_back: bool = False, pass_on: bool = True
+        self,
+        writer: kept.Writer | None,
+        *,
+        hold_back: bool = False,
+        pass_on: bool = True,
+        source: int | None = None,
     ) -> None:
         """Fork it.
 
         With ``hold_back`` nothing is passed on until the command is known to have failed; without
-        ``pass_on`` nothing ever is.
+        ``pass_on`` nothing ever is. ``source`` is a pipe that the command has already.
         """
         self.pid: int | None = None
         self.streams: dict[int, int] = {}
         sources: dict[int, int] = {}
-        for stream in _streams(pass_on=pass_on):
+        if source is not None:
+            sources[1] = source
+        for stream in () if sources else _streams(pass_on=pass_on):
             if stream == 2 and pass_on and 1 in sources and _is_same(1, 2):
                 self.streams[2] = self.streams[1]
                 break

@@ -8,7 +8,7 @@ import time
 
 from singlerun.errors import RecordError, StateDirError
 from singlerun.render.line import say
-from singlerun.store.base import RUNNING
+from singlerun.store.base import RUNNING, WAITING, PausedError
 from singlerun.store.sqlite import SqliteStore
 
 TYPE_CHECKING = False
@@ -45,6 +45,10 @@ class Recorder:
         if state is not None:
             self._store = self._opened = SqliteStore(state)
 
+    def use(self, store: SqliteStore) -> None:
+        """Keep the record in this store, which is open already."""
+        self._store = store
+
     def close(self) -> None:
         """Let go of the store: for who lives on, and may fork."""
         if self._opened is not None:
@@ -75,11 +79,20 @@ class Recorder:
                 self.tell(notice)
             store.notices.clear()
 
-    def start(self, run: "Run", parent: tuple[int, int] | None) -> None:
-        """Record that a run starts."""
+    def start(self, run: "Run", parent: tuple[int, int] | None, *, heed_pause: bool = True) -> None:
+        """Record that a run starts.
+
+        Raises:
+            PausedError: its name is paused, and ``heed_pause`` is true.
+        """
         run.state = RUNNING
         run.started_ns = time.time_ns()
-        self.attempt(lambda store: store.start_run(run, parent), None)
+        try:
+            self.attempt(lambda store: store.start_run(run, parent, heed_pause=heed_pause), None)
+        except PausedError:
+            run.state = WAITING
+            run.started_ns = None
+            raise
 
     def refuse(self, run: "Run", state: str) -> None:
         """Record that a run was not started."""
@@ -87,10 +100,10 @@ class Recorder:
         run.ended_ns = time.time_ns()
         self.attempt(lambda store: store.refuse_run(run, state), None)
 
-    def finish(self, run: "Run", outcome: "Outcome", state: str) -> None:
-        """Record how a run ended."""
+    def finish(self, run: "Run", outcome: "Outcome", state: str) -> bool:
+        """Record how a run ended; tell whether jobs wait in the queue of its name."""
         run.finish(outcome, state)  # also where there is no store
-        self.attempt(lambda store: store.finish_run(run, outcome, state), None)
+        return self.attempt(lambda store: store.finish_run(run, outcome, state), otherwise=False)
 
     def failed(self, error: RecordError | StateDirError) -> None:
         """Warn that there will be no record.

@@ -16,6 +16,7 @@ from singlerun.child import Child
 from singlerun.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
+    NoDrainerError,
     StateDirError,
     UsageError,
 )
@@ -24,7 +25,7 @@ from singlerun.paths import StateDir, lift, state_path
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.signals import Signals
-from singlerun.store.base import REFUSED, STOPPED, Run, marks_of
+from singlerun.store.base import REFUSED, STOPPED, PausedError, Run, marks_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def run(job: "Job") -> int:
         SinglerunError: the lock can't be had at all, the command can't be started, or a required
             record can't be kept.
     """
+    if job.queue:
+        return _enqueue(job)
     signals = Signals()
     recorder = Recorder(required=job.require_record)
     state = open_state(job, recorder)
@@ -88,6 +91,24 @@ def _run(
             return _supervise(job, this, hold, recorder, signals, outputs=outputs)
         except _LockLostError:
             hold.free()
+
+
+def _enqueue(job: "Job") -> int:
+    """Put a job in the queue of its name instead."""
+    from singlerun import enqueue  # noqa: PLC0415 - rare
+    from singlerun.store.queue import QueuedJob  # noqa: PLC0415
+
+    queued = QueuedJob(
+        name=job.names[0],
+        argv=tuple(os.fsencode(word) for word in job.argv),
+        retries=job.retries,
+        retry_delay=job.retry_delay,
+    )
+    context = enqueue.context_here(options=job.kept)
+    (number,) = enqueue.add(StateDir(state_path(job.dir)), [queued], context)
+    if job.verbose:
+        _tell(job, f"queued as job {number}")
+    return 0
 
 
 def open_state(job: "Job", recorder: Recorder) -> StateDir | None:
@@ -174,7 +195,15 @@ def _supervise(
                 hold.free()
                 return _call_hooks(job, this, job.conflict_status, signals)
         try:
-            command, outcome = _attempt(job, this, hold, recorder, signals, outputs=outputs)
+            command, outcome = _attempt(
+                job, this, hold, recorder, signals, outputs=outputs, heed_pause=attempts == 0
+            )
+        except PausedError as error:
+            from singlerun.throttle import refuse_paused  # noqa: PLC0415 - rare
+
+            refuse_paused(job, this, recorder, error.args[0])
+            hold.free()
+            return _call_hooks(job, this, job.conflict_status, signals)
         except _StoppedError as stopped:
             number = stopped.args[0]
             break
@@ -207,10 +236,11 @@ def _attempt(
     signals: Signals,
     *,
     outputs: "Outputs | None",
+    heed_pause: bool,
 ) -> tuple[Child, Outcome]:
     """Run the command once."""
     env = program.environment()
-    recorder.start(this, marks_of(env))
+    recorder.start(this, marks_of(env), heed_pause=heed_pause)
     marks = _mark(env, this)
     if not hold.is_current():
         # Who takes a lock looks for open runs after it, and we look at the lock after our run is
@@ -268,7 +298,8 @@ def _attempt(
     if outcome.timed_out and not job.quiet:
         _tell(job, f"ended after {job.timeout:g} s, its time was over")
     asked_to_end = command.asked_to_end and outcome.exit_status != 0
-    recorder.finish(this, outcome, STOPPED if asked_to_end else outcome.state)
+    if recorder.finish(this, outcome, STOPPED if asked_to_end else outcome.state):
+        _kick_queues(job, recorder)
     if job.verbose:
         _tell(job, f"exit status {outcome.exit_status} after {outcome.elapsed_ns / 1e9:.3f} s")
     return command, outcome
@@ -276,6 +307,17 @@ def _attempt(
 
 def _record_wait(this: Run, recorder: Recorder) -> None:
     recorder.attempt(lambda store: store.wait_run(this), None)
+
+
+def _kick_queues(job: "Job", recorder: Recorder) -> None:
+    """See to it that the jobs which waited for us are worked off, should their drainer be dead."""
+    from singlerun import kick  # noqa: PLC0415 - rare
+
+    for name in job.names:
+        try:
+            kick.ensure(StateDir(state_path(job.dir)), name)
+        except (StateDirError, NoDrainerError) as error:
+            recorder.tell(str(error))
 
 
 def _call_hooks(job: "Job", this: Run, status: int, signals: Signals) -> int:

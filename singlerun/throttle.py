@@ -11,6 +11,7 @@ import time
 from singlerun.duration import brief
 from singlerun.errors import HeldError
 from singlerun.render.line import say
+from singlerun.render.refusal import paused
 from singlerun.render.text import names
 from singlerun.store.base import REFUSED, SKIPPED
 
@@ -18,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.job import Job
     from singlerun.recorder import Recorder
-    from singlerun.store.base import Run
+    from singlerun.store.base import Pause, Run
 
 
 def refuse_early(job: "Job", this: "Run", recorder: "Recorder") -> bool:
@@ -34,6 +35,15 @@ def refuse_early(job: "Job", this: "Run", recorder: "Recorder") -> bool:
     if not (job.skip or job.quiet):
         say(message)
     return True
+
+
+def refuse_paused(job: "Job", this: "Run", recorder: "Recorder", pause: "Pause") -> None:
+    """Refuse a job whose name is paused: tell so and record it."""
+    message = paused(pause)
+    this.detail = message
+    recorder.refuse(this, SKIPPED if job.skip else REFUSED)
+    if job.verbose or not (job.skip or job.quiet):
+        say(message)
 
 
 def _seconds_to_wait(job: "Job", name: bytes, recorder: "Recorder") -> float:

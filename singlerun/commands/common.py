@@ -6,13 +6,16 @@ from typing import Any
 
 import click
 
-from singlerun import duration, holder, reaper
+from singlerun import duration, holder, kick, reaper
 from singlerun.errors import SinglerunError, UsageError
-from singlerun.options import read_claim, read_lock_file, read_name, read_path
+from singlerun.options import read_claim, read_count, read_lock_file, read_name, read_path
 from singlerun.paths import StateDir, state_path
 from singlerun.render.line import say
+from singlerun.render.text import shown
 from singlerun.store.base import Run
+from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.sqlite import FILE, SqliteStore
+from singlerun.store.sqlite_queue import SqliteQueue
 
 
 class Read(click.ParamType):  # type: ignore[type-arg]  # older Clicks have no argument
@@ -33,6 +36,7 @@ class Read(click.ParamType):  # type: ignore[type-arg]  # older Clicks have no a
 
 NAME = Read("NAME", read_name)
 TARGET = Read("NAME|ID", read_name)
+COUNT = Read("N", read_count)
 DURATION = Read("DURATION", duration.parse)
 LOCK_FILE = Read("PATH", read_lock_file)
 CLAIM = Read("CLAIM", read_claim)
@@ -94,6 +98,42 @@ def tell_notices(store: SqliteStore) -> None:
 def judged(store: SqliteStore | None, runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
     """Give runs with their states as they are shown, and the PIDs that prove them."""
     return [] if store is None else [reaper.look_at(store, run) for run in runs]
+
+
+def open_queue(state: StateDir | None) -> SqliteQueue | None:
+    """Open the queues; None if there are none."""
+    if state is None or not os.path.lexists(os.path.join(state.path, FILE)):
+        return None
+    return SqliteQueue(state)
+
+
+def kick_if_pending(state: StateDir, queue: SqliteQueue, name: bytes) -> None:
+    """See to it that somebody works off a queue, if there is something in it."""
+    if name in queue.names_with_jobs():
+        kick.ensure(state, name)
+
+
+def kick_queue_of(state: StateDir | None, queue: SqliteQueue, number: int) -> None:
+    """See to it that somebody works off the queue of a job."""
+    job = queue.find_job(number)
+    if job is not None and state is not None:
+        kick.ensure(state, job.name)
+
+
+def kick_followers(state: StateDir | None, queue: SqliteQueue | None) -> None:
+    """See to it that somebody looks after jobs that were to follow one."""
+    if state is not None and queue is not None:
+        for name in queue.names_of_followers():
+            kick.ensure(state, name)
+
+
+def unfit(queue: SqliteQueue | None, number: int, what: str) -> str:
+    """Say why something can't be done to a job."""
+    job = None if queue is None else queue.find_job(number)
+    if job is None:
+        return f"there is no job {number}; see: singlerun queue --all"
+    hint = f"; to end it: singlerun stop {number}" if job.state == JOB_RUNNING else ""
+    return f"job {number} of {shown(job.name)} is {job.state}, so it can't {what}{hint}"
 
 
 class Command(click.Command):

@@ -76,6 +76,10 @@ class Hold:
         # Whoever has come since the locks were taken stands in line behind us, not before us.
         return self._is_held or (all(line.is_empty() for line in self._lines) and self.try_take())
 
+    def is_awaited(self) -> bool:
+        """Tell whether somebody stands in line for one of the locks."""
+        return not all(line.is_empty() for line in self._lines)
+
     def try_take(self) -> bool:
         """Take all locks, or none if somebody holds one of them; tell which. Past any line.
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from singlerun.store.base import Run
+    from singlerun.store.queue import QueuedJob
 
 SCHEMA = 1
 
@@ -29,6 +30,48 @@ def show(
     listed = [_run(run, state) | {"place": places.get(run.id)} for run, state in runs]
     document = {"schema": SCHEMA, "runs": listed, **more}
     print(json.dumps(document, indent=2))
+
+
+def show_jobs(jobs: "Iterable[QueuedJob]") -> None:
+    """Print jobs, and nothing else."""
+    document = {"schema": SCHEMA, "jobs": [_job(job) for job in jobs]}
+    print(json.dumps(document, indent=2))
+
+
+def _job(job: "QueuedJob") -> dict[str, object]:
+    run = job.run
+    elapsed = None
+    if run is not None and run.started_ns is not None:
+        elapsed = run.elapsed_ns
+        if elapsed is None and run.ended_ns is None:
+            elapsed = int(datetime.now(UTC).timestamp() * 1e9) - run.started_ns
+    return {
+        "id": job.id,
+        "name": os.fsdecode(job.name),
+        "state": job.state,
+        "place": job.place,
+        "label": job.label,
+        "command": [os.fsdecode(word) for word in job.argv],
+        "priority": job.priority,
+        "pid": None if run is None else run.command_pid,
+        "wrapper_pid": None if run is None else run.wrapper_pid,
+        "user": user_name(job.uid),
+        "host": None if run is None else run.host,
+        "cwd": None if job.context is None else os.fsdecode(job.context.cwd),
+        "tries": job.tries,
+        "retries": job.retries,
+        "after_id": job.after_id,
+        "run_id": job.run_id,
+        "parent_id": job.parent_id,
+        "added_at": _time(job.added_ns),
+        "starts_at": _time(job.paused_until_ns or job.not_before_ns),
+        "started_at": _time(job.started_ns),
+        "ended_at": _time(job.ended_ns),
+        "elapsed_s": None if elapsed is None else elapsed / 1e9,
+        "exit_code": job.exit_code,
+        "signal": job.signal,
+        "detail": job.detail,
+    }
 
 
 def _run(run: "Run", state: str) -> dict[str, object]:
@@ -62,6 +105,7 @@ def _run(run: "Run", state: str) -> dict[str, object]:
         "max_rss_kb": run.max_rss_kb,
         "parent_id": run.parent_id,
         "conflict_id": run.conflict_id,
+        "job_id": run.job_id,
         "detail": run.detail,
     }
 

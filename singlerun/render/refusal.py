@@ -11,7 +11,7 @@ from singlerun.render.text import command, cut, names, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.lock.claims import Claim
-    from singlerun.store.base import Run
+    from singlerun.store.base import Pause, Run
 
 SHOWN_DIGITS = 12
 """As many of a claim's 32 digits are enough to name it."""
@@ -70,6 +70,14 @@ def unseen(claim: "Claim") -> str:
         f"PID {claim.pid} {place}, which can't be judged from here"
         f" (if it has died: {shown(command)})"
     )
+
+
+def paused(pause: "Pause") -> str:
+    """Say that nothing may start under a name, until when, and how to change that."""
+    name = shown(pause.name)
+    until = "" if pause.until_ns is None else f" until {clock(pause.until_ns)}"
+    by = shown(user_name(pause.uid))
+    return f"{cut(name, 100)} is paused{until} by user {by}; to go on: singlerun resume {name}"
 
 
 def nested(held: tuple[bytes, ...], by: str) -> str:

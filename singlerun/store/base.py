@@ -10,7 +10,7 @@ close_run                         a former owner is gone: its run ends as lost o
 
 open_runs, runs, find             what is open, what there was, one run
 usual_ns, starts                  how long it usually takes, when it was started
-pause_of, has_jobs                whether its name is paused, or has a queue
+pause_of                          whether nothing may start under its name
 exclusively                       nobody else writes meanwhile
 """
 
@@ -143,6 +143,10 @@ class Pause:
         self.uid = uid
 
 
+class PausedError(Exception):
+    """Nothing may start: the pause is the first argument."""
+
+
 def marks_of(env: "Mapping[bytes, bytes]") -> tuple[int, int] | None:
     """Give id and token of the run that an environment is marked with, None if it is not."""
     try:
@@ -163,11 +167,16 @@ class Store:
         """Record that a run waits; sets its id."""
         raise NotImplementedError
 
-    def start_run(self, run: Run, parent: tuple[int, int] | None) -> None:
+    def start_run(
+        self, run: Run, parent: tuple[int, int] | None, *, heed_pause: bool = False
+    ) -> None:
         """Record, durably against a crash of ours, that a run starts; sets id, token and parent.
 
         ``parent`` is the id and the token of the run inside which this one was started; it counts
         only if this store knows it.
+
+        Raises:
+            PausedError: nothing may start under its name, and ``heed_pause`` is true.
         """
         raise NotImplementedError
 
@@ -175,8 +184,11 @@ class Store:
         """Record the command's process."""
         raise NotImplementedError
 
-    def finish_run(self, run: Run, outcome: "Outcome", state: str) -> None:
-        """Record a run's end. A run that the store lost meanwhile is recorded anew."""
+    def finish_run(self, run: Run, outcome: "Outcome", state: str) -> bool:
+        """Record a run's end; tell whether jobs wait in the queue of one of its names.
+
+        A run that the store lost meanwhile is recorded anew.
+        """
         raise NotImplementedError
 
     def refuse_run(self, run: Run, state: str) -> None:
@@ -219,10 +231,6 @@ class Store:
 
     def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
         """Give the pause of the first of these names that is paused; None if none is."""
-        raise NotImplementedError
-
-    def has_jobs(self, names: tuple[bytes, ...]) -> bool:
-        """Tell whether jobs wait in the queue of one of these names."""
         raise NotImplementedError
 
     def is_young(self) -> bool:

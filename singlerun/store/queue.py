@@ -2,6 +2,7 @@
 
 enqueue                           jobs are accepted: durably, all of them or none
 claim                             the next one is ours to start: it starts at most once
+give_back                         it is not: nothing was started
 finish_and_claim                  it has ended, and the next is ours; one commit
 look                              what there is to do: at once, at some time, or nothing
 jobs, find_job                    what is there, one of them
@@ -61,7 +62,8 @@ class QueuedJob:
         place: in its queue, the next to start being 1; None of what does not wait there.
         priority: the higher one starts first, within one the lower id.
         not_before_ns: it must not start earlier.
-        after_id: the job that must have succeeded before.
+        after_id: the job that must have succeeded before; is_blocked: while it has not.
+        paused_until_ns: until when its name is paused.
         retries: how often it may be tried again after a failure.
         retry_delay: seconds before the first retry, doubling with each.
         tries: how often it was started.
@@ -71,9 +73,10 @@ class QueuedJob:
     """
 
     __slots__ = (
-        "added_ns", "after_id", "argv", "context", "detail", "ended_ns", "exit_code", "id", "label",
-        "name", "not_before_ns", "parent_id", "place", "priority", "retries", "retry_delay", "run",
-        "run_id", "signal", "started_ns", "state", "tries", "uid",
+        "added_ns", "after_id", "argv", "context", "detail", "ended_ns", "exit_code", "id",
+        "is_blocked", "label", "name", "not_before_ns", "parent_id", "paused_until_ns", "place",
+        "priority", "retries", "retry_delay", "run", "run_id", "signal", "started_ns", "state",
+        "tries", "uid",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +101,8 @@ class QueuedJob:
         self.retries = retries
         self.retry_delay = retry_delay
         self.state = QUEUED
+        self.is_blocked = False
+        self.paused_until_ns: int | None = None
         self.place: int | None = None
         self.tries = 0
         self.uid = 0
@@ -149,6 +154,10 @@ class QueueStore(Store):
         self, job: QueuedJob, outcome: "Outcome", state: str, following: "Run | None"
     ) -> QueuedJob | None:
         """Record the end of a job's run; with ``following`` also claim the next for that run."""
+        raise NotImplementedError
+
+    def give_back(self, job: QueuedJob, detail: str) -> None:
+        """Undo a claim whose command was not started."""
         raise NotImplementedError
 
     def jobs(

@@ -3,7 +3,7 @@
 import time
 
 from singlerun.owner import here
-from singlerun.store.base import LOST, RUNNING, STOPPED, WAITING, Pause, Run, Store
+from singlerun.store.base import LOST, RUNNING, STOPPED, WAITING, Pause, PausedError, Run, Store
 from singlerun.store.database import FILE, Database, Guard
 
 __all__ = ["FILE", "SqliteStore"]
@@ -48,8 +48,12 @@ class SqliteStore(Store):
         run.state = WAITING
         self._do(lambda database: self._insert(database, run))
 
-    def start_run(self, run: Run, parent: tuple[int, int] | None) -> None:
+    def start_run(
+        self, run: Run, parent: tuple[int, int] | None, *, heed_pause: bool = False
+    ) -> None:
         def start(database: "sqlite3.Connection") -> None:
+            if heed_pause and (pause := find_pause(database, run.names)) is not None:
+                raise PausedError(pause)
             if parent is not None:
                 row = database.execute(
                     "SELECT id FROM runs WHERE id = ? AND token = ?", parent
@@ -63,9 +67,14 @@ class SqliteStore(Store):
         columns = ("command_pid", "command_started")
         self._do(lambda database: self._update(database, run, columns))
 
-    def finish_run(self, run: Run, outcome: "Outcome", state: str) -> None:
+    def finish_run(self, run: Run, outcome: "Outcome", state: str) -> bool:
         run.finish(outcome, state)
-        self._do(lambda database: self._finish(database, run))
+
+        def finish(database: "sqlite3.Connection") -> bool:
+            self._finish(database, run)
+            return _have_jobs(database, run.names)
+
+        return self._do(finish)
 
     def refuse_run(self, run: Run, state: str) -> None:
         run.state = state
@@ -151,26 +160,7 @@ class SqliteStore(Store):
         return not rows or rows[0][0] == here().boot_id
 
     def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
-        for name in names:
-            row = self._fetch(
-                "SELECT since_ns, until_ns, uid FROM pauses WHERE name = ?"
-                " AND (until_ns IS NULL OR until_ns > ?)",
-                (name, time.time_ns()),
-            )
-            if row:
-                return Pause(name, *row[0])
-        return None
-
-    def has_jobs(self, names: tuple[bytes, ...]) -> bool:
-        holes = ",".join("?" * len(names))
-        return bool(
-            self._fetch(
-                f"SELECT 1 FROM jobs WHERE name IN ({holes}) AND state = 'queued'"  # noqa: S608
-                f" UNION ALL SELECT 1 FROM jobs WHERE name IN ({holes}) AND state = 'delayed'"
-                " LIMIT 1",
-                names + names,
-            )
-        )
+        return self._do(lambda database: find_pause(database, names))
 
     def close(self) -> None:
         self._database.close()
@@ -253,6 +243,28 @@ class SqliteStore(Store):
         for name in set(run.names):
             database.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, token))
         return token
+
+
+def find_pause(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> Pause | None:
+    """Give the pause of the first of these names that is paused; None if none is."""
+    for name in names:
+        row = database.execute(
+            "SELECT since_ns, until_ns, uid FROM pauses WHERE name = ?"
+            " AND (until_ns IS NULL OR until_ns > ?)",
+            (name, time.time_ns()),
+        ).fetchone()
+        if row:
+            return Pause(name, *row)
+    return None
+
+
+def _have_jobs(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> bool:
+    for name in names:
+        for state in ("queued", "delayed"):  # each has its index
+            query = f"SELECT 1 FROM jobs WHERE name = ? AND state = '{state}' LIMIT 1"  # noqa: S608
+            if database.execute(query, (name,)).fetchone():
+                return True
+    return False
 
 
 def _value(run: Run, column: str) -> object:

@@ -10,7 +10,8 @@ import time
 
 from singlerun.store.base import FAILED as RUN_FAILED
 from singlerun.store.base import LOST as RUN_LOST
-from singlerun.store.base import STOPPED, TIMED_OUT, Pause, Run
+from singlerun.store.base import REFUSED as RUN_REFUSED
+from singlerun.store.base import STOPPED, TIMED_OUT, Run
 from singlerun.store.base import SUCCEEDED as RUN_SUCCEEDED
 from singlerun.store.queue import (
     CANCELLED,
@@ -25,7 +26,7 @@ from singlerun.store.queue import (
     QueuedJob,
     QueueStore,
 )
-from singlerun.store.sqlite import SqliteStore
+from singlerun.store.sqlite import SqliteStore, find_pause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ LONGEST_DELAY = 86_400.0
 _COLUMNS = (
     "id", "name", "context_id", "argv", "state", "priority", "not_before_ns", "after_id", "label",
     "retries", "retry_delay", "uid", "parent_id", "added_ns", "tries", "started_ns", "ended_ns",
-    "run_id", "exit_code", "signal", "detail",
+    "run_id", "exit_code", "signal", "detail", "blocked",
 )  # fmt: skip
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"  # noqa: S608
 _ORDER = "ORDER BY priority DESC, position, id"
@@ -119,7 +120,7 @@ class SqliteQueue(SqliteStore, QueueStore):
     def look(self, name: bytes) -> float | None:
         def look(database: "sqlite3.Connection") -> float | None:
             now = time.time_ns()
-            pause = _pause(database, name, now)
+            pause = find_pause(database, (name,))
             if pause is not None:
                 return None if pause.until_ns is None else (pause.until_ns - now) / 1e9
             ready = "SELECT 1 FROM jobs WHERE name = ? AND state = 'queued' LIMIT 1"
@@ -154,7 +155,7 @@ class SqliteQueue(SqliteStore, QueueStore):
 
     def _claim(self, database: "sqlite3.Connection", name: bytes, run: Run) -> QueuedJob | None:
         now = time.time_ns()
-        if _pause(database, name, now) is not None:
+        if find_pause(database, (name,)) is not None:
             return None
         database.execute(
             "UPDATE jobs SET state = 'queued' WHERE name = ? AND state = 'delayed'"
@@ -180,6 +181,21 @@ class SqliteQueue(SqliteStore, QueueStore):
             (job.tries, run.id, run.started_ns, job.id),
         )
         return job
+
+    def give_back(self, job: QueuedJob, detail: str) -> None:
+        run = job.run
+        assert run is not None
+        run.detail, run.ended_ns, run.state = detail, time.time_ns(), RUN_REFUSED
+
+        def give_back(database: "sqlite3.Connection") -> None:
+            self._update(database, run, ("state", "ended_ns", "detail"))
+            database.execute(
+                "UPDATE jobs SET state = 'queued', tries = tries - 1 WHERE id = ? AND run_id = ?"
+                " AND state = 'running'",
+                (job.id, run.id),
+            )
+
+        self._do(give_back)
 
     def jobs(
         self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
@@ -278,10 +294,12 @@ class SqliteQueue(SqliteStore, QueueStore):
 
     def _job(self, database: "sqlite3.Connection", row: "Sequence[object]") -> QueuedJob:
         job = QueuedJob.__new__(QueuedJob)
-        job.place = job.run = None
+        job.place = job.run = job.paused_until_ns = None
         for column, value in zip(_COLUMNS, row, strict=True):
             if column == "context_id":
                 job.context = self._context(database, int(str(value)))
+            elif column == "blocked":
+                job.is_blocked = bool(value)
             elif column == "argv":
                 assert isinstance(value, bytes)
                 job.argv = tuple(value.split(b"\0"))
@@ -369,15 +387,6 @@ def _cancel_followers(database: "sqlite3.Connection", job_id: int | None) -> set
 def _followers(database: "sqlite3.Connection", job_id: int | None) -> "list[tuple[int, bytes]]":
     query = "SELECT id, name FROM jobs WHERE after_id = ? AND blocked AND state = 'delayed'"
     return database.execute(query, (job_id,)).fetchall()
-
-
-def _pause(database: "sqlite3.Connection", name: bytes, now: int) -> Pause | None:
-    row = database.execute(
-        "SELECT since_ns, until_ns, uid FROM pauses WHERE name = ?"
-        " AND (until_ns IS NULL OR until_ns > ?)",
-        (name, now),
-    ).fetchone()
-    return None if row is None else Pause(name, *row)
 
 
 def _reserve(database: "sqlite3.Connection", count: int) -> int:
