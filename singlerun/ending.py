@@ -42,7 +42,8 @@ def end(run: "Run", kill_after: float) -> bool:
     life = owner.life(run.wrapper)
     if life == owner.UNKNOWN:
         return False
-    if life == owner.ALIVE:
+    # Who works off a queue has more to do; the command's end is all that is asked for.
+    if life == owner.ALIVE and run.job_id is None:
         try:
             pidfd = os.pidfd_open(run.wrapper_pid)
         except ProcessLookupError:

@@ -37,8 +37,8 @@ LOG = b"drainers.log"
 LOG_BYTES = 1024 * 1024
 
 
-def ensure(state: "StateDir", name: bytes) -> None:
-    """See to it that the queue of a name is worked off; returns at once.
+def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
+    """See to it that the queue of a name is worked off; tell whether nobody did before.
 
     Raises:
         NoDrainerError: there is none, and none could be started.
@@ -48,11 +48,13 @@ def ensure(state: "StateDir", name: bytes) -> None:
     try:
         if not try_lock(fifo):
             wake(fifo)
-            return
+            return False
         try:
-            _start(state, name, fifo)
+            if not dry_run:
+                _start(state, name, fifo)
         except OSError as error:
             raise NoDrainerError(shown(name), reason(error)) from error
+        return True
     finally:
         os.close(fifo)
 

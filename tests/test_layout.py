@@ -16,7 +16,7 @@ FLOORS = [
     {"ending", "output"},
     {"replacement", "throttle"},
     {"conflict", "hooks"},
-    {"runner"},
+    {"runner", "drainer"},
     {"holding"},
     {"fastpath", "commands", "running"},
     {"__main__"},

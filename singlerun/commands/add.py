@@ -26,7 +26,7 @@ HIGHEST = 1_000_000
     cls=common.Command,
     short_help="Put jobs into a queue.",
     epilog="Example: singlerun add -n import ./import.sh monday.csv",
-    context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
+    context_settings={"allow_interspersed_args": False},
 )
 @click.option(
     "-n",

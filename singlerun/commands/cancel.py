@@ -21,7 +21,7 @@ def command(ctx: click.Context, ids: tuple[int, ...], *, directory: bytes | None
     Exits with 1 if one of them does not wait. One that runs is ended by singlerun stop.
     """
     state = common.open_state(ctx, directory)
-    queue = common.open_queue(state)
+    queue = common.open_store(state)
     status = 0
     for number in ids:
         if queue is None or not queue.cancel(number, by_whom("cancelled")):

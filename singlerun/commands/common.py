@@ -67,16 +67,26 @@ def open_state(ctx: click.Context, directory: bytes | None) -> StateDir | None:
         return None
 
 
-def open_store(state: StateDir | None) -> SqliteStore | None:
-    """Open the run-log; None if there is none."""
+def open_store(state: StateDir | None) -> SqliteQueue | None:
+    """Open the run-log and the queues; None if there are none."""
     if state is None or not os.path.lexists(os.path.join(state.path, FILE)):
         return None
-    return SqliteStore(state)
+    return SqliteQueue(state)
 
 
-def find_run(store: SqliteStore, target: bytes) -> Run | None:
-    """Give the run of that id; None if the target is a name."""
-    return store.find(int(target)) if target.isdigit() and len(target) < 19 else None
+def find_run(store: SqliteQueue, target: bytes) -> Run | None:
+    """Give the run of that id, or the latest of the job; None if the target is a name."""
+    if not is_number(target):
+        return None
+    run = store.find(int(target))
+    if run is None and (job := store.find_job(int(target))) is not None:
+        run = job.run
+    return run
+
+
+def is_number(target: bytes) -> bool:
+    """Tell whether a target may be an id."""
+    return target.isdigit() and len(target) < 19
 
 
 def running(store: SqliteStore, state: StateDir, name: bytes) -> list[Run]:
@@ -98,13 +108,6 @@ def tell_notices(store: SqliteStore) -> None:
 def judged(store: SqliteStore | None, runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
     """Give runs with their states as they are shown, and the PIDs that prove them."""
     return [] if store is None else [reaper.look_at(store, run) for run in runs]
-
-
-def open_queue(state: StateDir | None) -> SqliteQueue | None:
-    """Open the queues; None if there are none."""
-    if state is None or not os.path.lexists(os.path.join(state.path, FILE)):
-        return None
-    return SqliteQueue(state)
 
 
 def kick_if_pending(state: StateDir, queue: SqliteQueue, name: bytes) -> None:
@@ -140,7 +143,8 @@ class Command(click.Command):
     """A subcommand: its own failures are one line and exit status 125."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        options["context_settings"] = {"help_option_names": ["-h", "--help"]}
+        settings = options.setdefault("context_settings", {})
+        settings["help_option_names"] = ["-h", "--help"]
         super().__init__(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:

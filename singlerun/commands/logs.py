@@ -13,7 +13,7 @@ from singlerun.errors import RecordError
 from singlerun.paths import StateDir
 from singlerun.render.line import say
 from singlerun.render.text import shown
-from singlerun.store.sqlite import SqliteStore
+from singlerun.store.sqlite_queue import SqliteQueue
 
 POLL = 0.1
 """Seconds between two looks at what has come."""
@@ -31,13 +31,17 @@ MANY = 100
 @common.dir_option
 @click.pass_context
 def command(ctx: click.Context, name: bytes, *, follow: bool, directory: bytes | None) -> int:
-    """Print what the command of a run wrote, as it was kept by --log: of the run with this number,
-    or of the latest run of that NAME that has any.
+    """Print what the command of a run wrote, as it was kept by --log or for a job in a queue: of
+    the run or job with this number, or of the latest run of that NAME that has any.
 
     What it wrote to standard error goes there. Exits with 1 if there is nothing kept.
     """
     state = common.open_state(ctx, directory)
-    reader = None if state is None else _reader(name, state)
+    while True:
+        reader = None if state is None else _reader(name, state)
+        if reader is not None or not follow or not _will_come(name, state):
+            break
+        time.sleep(POLL)
     if reader is None:
         say(f"no output of {shown(name)} is kept; to keep it: singlerun --log COMMAND")
         return 1
@@ -67,15 +71,22 @@ def _reader(name: bytes, state: StateDir) -> kept.Reader | None:
     except RecordError as error:
         # What was kept can be read without the record, if its number is known.
         say(str(error))
-        return kept.reader(state, int(name)) if _is_number(name) else None
+        return kept.reader(state, int(name)) if common.is_number(name) else None
     finally:
         if store is not None:
             common.tell_notices(store)
 
 
-def _of_run(name: bytes, state: StateDir, store: SqliteStore) -> kept.Reader | None:
-    if _is_number(name) and store.find(int(name)) is not None:
-        return kept.reader(state, int(name))
+def _will_come(name: bytes, state: StateDir | None) -> bool:
+    """Tell whether it is a job that has not ended yet, nor written anything."""
+    store = common.open_store(state)
+    job = store.find_job(int(name)) if store is not None and common.is_number(name) else None
+    return job is not None and job.ended_ns is None
+
+
+def _of_run(name: bytes, state: StateDir, store: SqliteQueue) -> kept.Reader | None:
+    if common.is_number(name) and (run := common.find_run(store, name)) is not None:
+        return kept.reader(state, run.id or 0)
     many, seen = MANY, 0
     while True:
         runs = store.runs(name, limit=many)
@@ -85,10 +96,6 @@ def _of_run(name: bytes, state: StateDir, store: SqliteStore) -> kept.Reader | N
         if len(runs) < many:
             return None
         many, seen = many * 10, len(runs)
-
-
-def _is_number(name: bytes) -> bool:
-    return name.isdigit() and len(name) < 19
 
 
 def _mark(missing: int, last: bytes) -> None:

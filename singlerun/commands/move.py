@@ -18,7 +18,7 @@ from singlerun.render.line import say
 def command(ctx: click.Context, number: int, *, first: bool, directory: bytes | None) -> int:  # noqa: ARG001 - there is no other place yet
     """Move a job that waits to the front of its queue. Exits with 1 if it does not wait."""
     state = common.open_state(ctx, directory)
-    queue = common.open_queue(state)
+    queue = common.open_store(state)
     if queue is None or not queue.put_first(number):
         say(common.unfit(queue, number, "be moved"))
         return 1

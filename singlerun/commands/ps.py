@@ -8,6 +8,8 @@ from singlerun import holder
 from singlerun.commands import common
 from singlerun.render import json, runs
 from singlerun.store.base import WAITING, Run
+from singlerun.store.queue import PENDING, QueuedJob
+from singlerun.store.sqlite_queue import SqliteQueue
 
 LATEST = 20
 
@@ -63,15 +65,28 @@ def command(
         }
         if watch:
             click.clear()
+        queued = [] if store is None else _queued(store, names)
         if as_json:
-            json.show(((run, state) for run, state, _ in judged), places)
-        elif judged or watch or not sys.stdout.isatty():
-            runs.show_open(judged, places, tree=tree)
+            json.show(
+                ((run, state) for run, state, _ in judged),
+                places,
+                jobs=[json.job_keys(job) for job in queued],
+            )
+        elif judged or queued or watch or not sys.stdout.isatty():
+            runs.show_open(judged, places, tree=tree, queued=queued)
         else:
             click.echo("Nothing runs.")
         if not watch:
             return
         _pause()
+
+
+def _queued(store: SqliteQueue, names: tuple[bytes, ...]) -> list[QueuedJob]:
+    """Give the jobs that are next, those that run already not among them."""
+    found = store.jobs(limit=LATEST) if not names else []
+    for name in names:
+        found += store.jobs(name, limit=LATEST)
+    return [job for job in found if job.state in PENDING][:LATEST]
 
 
 def _pause() -> None:

@@ -39,7 +39,7 @@ def command(
     if watch and as_json:
         raise click.UsageError("--watch and --json exclude each other")
     while True:
-        queue = common.open_queue(common.open_state(ctx, directory))
+        queue = common.open_store(common.open_state(ctx, directory))
         found = [] if queue is None else _shown(queue, name, ended=ended, limit=limit)
         if watch:
             click.clear()

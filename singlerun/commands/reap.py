@@ -4,17 +4,19 @@ import os
 
 import click
 
-from singlerun import reaper
+from singlerun import kick, reaper
 from singlerun.commands import common
 from singlerun.errors import ClaimError
 from singlerun.lock import claims
 from singlerun.owner import ALIVE, DEAD
+from singlerun.paths import StateDir
 from singlerun.render import json
 from singlerun.render.refusal import holder as shown_holder
 from singlerun.render.refusal import unseen as shown_unseen
 from singlerun.render.text import names as shown_names
 from singlerun.render.text import shown
 from singlerun.store.base import LOST, STOPPED
+from singlerun.store.sqlite_queue import SqliteQueue
 
 
 @click.command(
@@ -55,7 +57,8 @@ def command(
     as_json: bool,
     directory: bytes | None,
 ) -> None:
-    """Close the records of runs whose processes are gone; prints a line for each.
+    """Close the records of runs whose processes are gone, and let queues go on that nobody works
+    off; prints a line for each.
 
     An orphan, whose command lives on, is left alone and told of, unless --kill-orphans is given.
     So is a claim on a lock file whose owner can't be judged from here, as one on another host.
@@ -70,10 +73,13 @@ def command(
         click.echo(_break(paths, break_lock, dry_run=dry_run))
         return
     if state is None or store is None:
-        found = []
+        found, resumed = [], []
     else:
         found = list(reaper.reap(store, state, names, dry_run=dry_run, kill_orphans=kill_orphans))
         common.tell_notices(store)
+    resumed = (
+        [] if state is None or store is None else _resume(state, store, names, dry_run=dry_run)
+    )
     swept = list(claims.sweep(paths, dry_run=dry_run))
     if as_json:
         json.show(
@@ -89,6 +95,8 @@ def command(
             if quiet and what.state in {LOST, STOPPED}:
                 continue
             click.echo(f"{run.id} {shown_names(run.names)}: {what.message}")
+        for name in resumed if not quiet else []:
+            click.echo(f"{shown(name)}: its queue {'would go' if dry_run else 'goes'} on")
         for one in swept:
             where = shown(one.claim.path)
             if one.state not in {claims.BROKEN, DEAD}:
@@ -96,6 +104,19 @@ def command(
             elif not quiet:
                 done = "broke" if one.state == claims.BROKEN else "would break"
                 click.echo(f"{where}: {done} the claim of PID {one.claim.pid}, which is dead")
+
+
+def _resume(
+    state: StateDir, store: SqliteQueue, names: tuple[bytes, ...], *, dry_run: bool
+) -> list[bytes]:
+    """See to it that all queues are worked off; give the names of those that were not."""
+    return [
+        name
+        for name in store.names_with_jobs()
+        if (not names or name in names)
+        and store.look(name) is not None
+        and kick.ensure(state, name, dry_run=dry_run)
+    ]
 
 
 def _break(paths: list[bytes], digits: str, *, dry_run: bool) -> str:

@@ -18,7 +18,7 @@ from singlerun.render.text import shown
 def command(ctx: click.Context, name: bytes, *, directory: bytes | None) -> int:
     """Let things start under NAME again. Exits with 1 if it was not paused."""
     state = common.open_state(ctx, directory)
-    queue = common.open_queue(state)
+    queue = common.open_store(state)
     was_paused = queue is not None and queue.resume(name)
     if not was_paused:
         say(f"{shown(name)} is not paused")

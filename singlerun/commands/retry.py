@@ -20,7 +20,7 @@ def command(ctx: click.Context, ids: tuple[int, ...], *, directory: bytes | None
     Exits with 1 if one of them is no such job.
     """
     state = common.open_state(ctx, directory)
-    queue = common.open_queue(state)
+    queue = common.open_store(state)
     status = 0
     for number in ids:
         if queue is not None and queue.retry(number):

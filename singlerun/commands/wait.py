@@ -10,6 +10,9 @@ from singlerun.render.line import say
 from singlerun.render.text import names as shown_names
 from singlerun.render.text import shown
 from singlerun.store.base import LOST
+from singlerun.store.queue import CANCELLED, QueuedJob
+from singlerun.store.queue import LOST as JOB_LOST
+from singlerun.store.sqlite_queue import SqliteQueue
 
 LATEST = 100
 """How far back to look for a run that was started; refusals are of less interest."""
@@ -30,7 +33,7 @@ LATEST = 100
 def command(
     ctx: click.Context, target: bytes, *, timeout: float | None, directory: bytes | None
 ) -> int:
-    """Wait until the run ID, or what holds NAME, has ended, and exit with its exit status.
+    """Wait until the run or job ID, or what holds NAME, has ended; exit with its exit status.
 
     If nothing holds NAME, with the status of its latest run; if several share it, with that of the
     first that failed. A run whose end nobody saw gives 125, and so does a name without runs.
@@ -38,26 +41,53 @@ def command(
     deadline = None if timeout is None else time.monotonic() + timeout
     state = common.open_state(ctx, directory)
     store = common.open_store(state)
-    run = None if store is None else common.find_run(store, target)
     if store is None or state is None:
-        found = []
-    elif run is not None:
+        return _unknown(target)
+    if common.is_number(target) and (job := store.find_job(int(target))) is not None:
+        return _await_job(store, job, deadline)
+    run = common.find_run(store, target)
+    if run is not None:
         found = [run]
     else:
         latest = store.runs(target, limit=LATEST)
         started = [run for run in latest if run.started_ns is not None] or latest
         found = common.running(store, state, target) or started[:1]
-    if store is None or not found:
-        say(f"{shown(target)}: there is no such run; see: singlerun history")
-        return 125
+    if not found:
+        return _unknown(target)
     status = 0
     for run in found:
+        what = f"{run.id} {shown_names(run.names)}"
         ended = ending.await_end(store, run, deadline)
         common.tell_notices(store)
         if ended is None:
-            say(f"{run.id} {shown_names(run.names)}: still runs")
+            say(f"{what}: still runs")
             return 124
         if ended.state == LOST:
-            say(f"{run.id} {shown_names(run.names)}: lost, nobody saw its end")
+            say(f"{what}: lost, nobody saw its end")
         status = status or ending.exit_status_of(ended)
     return status
+
+
+def _unknown(target: bytes) -> int:
+    say(f"{shown(target)}: there is no such run; see: singlerun history")
+    return 125
+
+
+def _await_job(store: SqliteQueue, job: QueuedJob, deadline: float | None) -> int:
+    """Wait until a job has ended for good, with all its tries; give its exit status."""
+    what = f"job {job.id} of {shown(job.name)}"
+    nap = ending.SHORTEST_NAP
+    while job.ended_ns is None:
+        if deadline is not None and time.monotonic() > deadline:
+            say(f"{what}: is {job.state} still")
+            return 124
+        if job.run is not None and job.run.ended_ns is None:
+            ending.await_end(store, job.run, deadline)
+            nap = ending.SHORTEST_NAP
+        time.sleep(nap)  # no process tells when its turn comes
+        nap = min(2 * nap, ending.LONGEST_NAP)
+        job = store.find_job(job.id or 0) or job
+    if job.state in {CANCELLED, JOB_LOST}:
+        say(f"{what}: {job.state}: {job.detail}")
+        return 125
+    return 0 if job.run is None else ending.exit_status_of(job.run)

@@ -34,11 +34,12 @@ def show(
 
 def show_jobs(jobs: "Iterable[QueuedJob]") -> None:
     """Print jobs, and nothing else."""
-    document = {"schema": SCHEMA, "jobs": [_job(job) for job in jobs]}
+    document = {"schema": SCHEMA, "jobs": list(map(job_keys, jobs))}
     print(json.dumps(document, indent=2))
 
 
-def _job(job: "QueuedJob") -> dict[str, object]:
+def job_keys(job: "QueuedJob") -> dict[str, object]:
+    """Give a job as JSON shows it."""
     run = job.run
     elapsed = None
     if run is not None and run.started_ns is not None:

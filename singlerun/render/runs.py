@@ -10,17 +10,25 @@ from singlerun.store.base import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from singlerun.store.base import Run
+    from singlerun.store.queue import QueuedJob
 
     Judged = tuple[Run, str, list[int]]
 
 
 def show_open(
-    runs: "list[Judged]", places: "Mapping[int | None, int | None]", *, tree: bool = False
+    runs: "list[Judged]",
+    places: "Mapping[int | None, int | None]",
+    *,
+    tree: bool = False,
+    queued: "Sequence[QueuedJob]" = (),
 ) -> None:
-    """Print what runs, waits, or was left: a row a run, with its place in line by its id."""
+    """Print what runs, waits, or was left: a row a run, with its place in line by its id.
+
+    Below them are jobs that are queued.
+    """
     depths = _depths(runs) if tree else {}
     if tree:
         runs = _in_tree_order(runs)
@@ -35,6 +43,18 @@ def show_open(
             command(run.argv),
         )
         for run, state, pids in runs
+    ]
+    rows += [
+        (
+            str(job.id),
+            shown(job.name),
+            job.state if job.place is None else f"{job.state} #{job.place}",
+            "-",
+            shown(user_name(job.uid)),
+            brief((time.time_ns() - job.added_ns) / 1e9),
+            command(job.argv),
+        )
+        for job in queued
     ]
     table.show(("ID", "NAME", "STATE", "PID", "USER", "TIME", "COMMAND"), rows)
 

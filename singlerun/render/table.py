@@ -12,7 +12,8 @@ PADDED = 40
 STYLES = {
     "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
     "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red", "timed-out": "red",
-    "refused": "yellow", "skipped": "dim",
+    "refused": "yellow", "skipped": "dim", "queued": "yellow", "delayed": "yellow",
+    "paused": "cyan", "cancelled": "dim",
 }  # fmt: skip
 
 
