@@ -205,12 +205,9 @@ class _Channel:
         return not self.pending and not self.asked
 
     def read(self) -> memoryview:
-        """Give what has come; nothing if that is nothing yet, or the end."""
+        """Give what has come, which poll(2) must have told of; nothing at the end."""
         size = CHUNK if self.asked is None else min(CHUNK, self.asked)
-        try:
-            count = os.readv(self.source, [self._buffer[:size]])
-        except BlockingIOError:
-            return self._buffer[:0]
+        count = os.readv(self.source, [self._buffer[:size]])
         if not count:
             self.close()
         if self.asked is not None:
