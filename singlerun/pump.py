@@ -214,6 +214,12 @@ class _Channel:
             self.asked -= count
         return self._buffer[:count]
 
+    def is_at_end(self) -> bool:
+        """Tell whether nothing is in the pipe, and nobody could write to it any more."""
+        poll = select.poll()
+        poll.register(self.source, select.POLLIN)
+        return poll.poll(0) == [(self.source, select.POLLHUP)]
+
     def close(self) -> None:
         """Have no more to do with the command's end."""
         os.close(self.source)
@@ -377,6 +383,8 @@ class _Work:
                 self._stop_keeping(error)
         for channel in self._channels:
             channel.asked = None
+            if channel.source >= 0 and channel.is_at_end():
+                channel.close()
         goes_on = any(channel.source >= 0 for channel in self._channels)
         try:
             os.write(self._answer, GOES_ON if goes_on else ENDS)
