@@ -106,7 +106,6 @@ class Pump:
                 fcntl.fcntl(sources[stream], fcntl.F_SETPIPE_SZ, PIPE)
             except OSError:
                 pass  # this user has too many pipes already (pipe(7))
-            os.set_blocking(sources[stream], False)  # this end alone: not the command's
         if sources:
             control, self._control = _pipe()
             self._answer, answer = _pipe()

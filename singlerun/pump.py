@@ -205,17 +205,20 @@ class _Channel:
         return not self.pending and not self.asked
 
     def read(self) -> memoryview:
-        """Give what has come; nothing if that is nothing yet, or the end."""
+        """Give what has come, which poll(2) must have told of; nothing at the end."""
         size = CHUNK if self.asked is None else min(CHUNK, self.asked)
-        try:
-            count = os.readv(self.source, [self._buffer[:size]])
-        except BlockingIOError:
-            return self._buffer[:0]
+        count = os.readv(self.source, [self._buffer[:size]])
         if not count:
             self.close()
         if self.asked is not None:
             self.asked -= count
         return self._buffer[:count]
+
+    def is_at_end(self) -> bool:
+        """Tell whether nothing is in the pipe, and nobody could write to it any more."""
+        poll = select.poll()
+        poll.register(self.source, select.POLLIN)
+        return poll.poll(0) == [(self.source, select.POLLHUP)]
 
     def close(self) -> None:
         """Have no more to do with the command's end."""
@@ -380,6 +383,8 @@ class _Work:
                 self._stop_keeping(error)
         for channel in self._channels:
             channel.asked = None
+            if channel.source >= 0 and channel.is_at_end():
+                channel.close()
         goes_on = any(channel.source >= 0 for channel in self._channels)
         try:
             os.write(self._answer, GOES_ON if goes_on else ENDS)

@@ -466,9 +466,15 @@ def test_what_was_left_behind_keeps_nobody_waiting(cli):
     assert logs(cli, "1")[0].splitlines()[1:] == ["later"]
 
 
+CHATTER = "import os, sys\nwhile True: os.write(1, b'y' * 12345 + b'\\n')"
+
+
 def test_chatter_of_what_was_left_behind_keeps_nobody_waiting(cli):
-    wrapper = cli.start("-n", "x", "--log", "sh", "-c", "yes & echo $!", stdout=subprocess.PIPE)
-    pid = int(next(line for line in wrapper.stdout if line != b"y\n"))
+    wrapper = cli.start(
+        "-n", "x", "--log", "sh", "-c", '"$0" -c "$1" & echo $!; sleep 0.2', sys.executable,
+        CHATTER, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    pid = int(next(line for line in wrapper.stdout if line[:1] != b"y"))
     draining = threading.Thread(target=wrapper.stdout.read)
     draining.start()
     try:
@@ -478,6 +484,42 @@ def test_chatter_of_what_was_left_behind_keeps_nobody_waiting(cli):
         os.kill(pid, signal.SIGKILL)
     draining.join(PATIENCE)
     assert not draining.is_alive()
+
+
+def test_left_behind_output_comes_also_after_a_slow_end(cli):
+    """It writes on one stream while the other has not arrived yet."""
+    script = "exec 3<&0; cat <&3 2>&- & head -c 900000 /dev/zero >&2"
+    reading, writing = os.pipe()
+    wrapper = cli.start(
+        "-n", "x", "--log", "sh", "-c", script, stdin=reading, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(reading)
+    eventually(
+        lambda: any(run["pid"] and not is_alive(run["pid"]) for run in cli.json("ps")),
+        "the end of the command",
+    )
+    os.write(writing, b"later\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        wrapper.wait(0.2)
+    assert len(wrapper.stderr.read()) == 900_000
+    assert wrapper.wait(PATIENCE) == 0
+    assert wrapper.stdout.readline() == b"later\n"
+    os.close(writing)
+    assert wrapper.stdout.read() == b""
+
+
+def test_no_process_is_left_to_be_waited_for(cli):
+    """In a container nobody may do that for orphans."""
+    script = (
+        "import ctypes, os, subprocess, sys; assert not ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
+        "assert subprocess.run(sys.argv[1:]).returncode == 0\n"
+        "try: print(os.waitpid(-1, 0))\n"
+        "except ChildProcessError: print('nobody')"
+    )
+    words = [sys.executable, "-c", script, cli.binary, "-n", "x", "--log", "echo", "out"]
+    result = subprocess.run(words, env=cli.env, capture_output=True, text=True, check=True)
+    assert result.stdout == "out\nnobody\n"
 
 
 def test_a_stream_that_was_let_go_of_has_an_end(cli):
@@ -539,6 +581,21 @@ def test_signals_end_the_waiting_for_a_reader_that_is_stuck(cli):
     wrapper.terminate()
     assert wrapper.wait(PATIENCE) == 0
     assert len(wrapper.stdout.read()) == 500_000
+
+
+def test_the_end_is_not_told_before_all_has_arrived(cli):
+    wrapper = cli.start(
+        "-n", "x", "--log", "head", "-c", "900000", "/dev/zero", stdout=subprocess.PIPE
+    )
+    eventually(
+        lambda: any(run["pid"] and not is_alive(run["pid"]) for run in cli.json("ps")),
+        "the end of the command",
+    )
+    assert len(wrapper.stdout.read(400_000)) == 400_000
+    with pytest.raises(subprocess.TimeoutExpired):
+        wrapper.wait(0.5)
+    assert len(wrapper.stdout.read()) == 500_000
+    assert wrapper.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

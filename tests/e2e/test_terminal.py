@@ -78,6 +78,23 @@ def await_resumption(pid):
     eventually(resumed, "the resumption")
 
 
+def test_stop_continue_and_interrupt_with_kept_output(cli, terminal):
+    """The process that passes the output on stands in the same group, and must outlive it all."""
+    script = "trap 'echo bye; exit 3' INT; i=0; while :; do echo $((i += 1)); sleep 0.05; done"
+    terminal.type(f'singlerun -n x --log sh -c "{script}"\n'.replace("$", "\\$"))
+    terminal.expect("^3$")
+    terminal.key("C-z")
+    terminal.expect("Stopped")
+    terminal.type("clear; fg\n")
+    terminal.expect(r"^\d+\n\d+$")
+    terminal.key("C-c")
+    terminal.expect("bye$")
+    terminal.expect(r"^ready>$")
+    terminal.type("clear; singlerun logs x | tail -n 1; echo status $?\n")
+    terminal.expect(r"^bye\nstatus 0$")
+    assert (cli.last("x")["state"], cli.last("x")["exit_code"]) == ("stopped", 3)
+
+
 def test_interrupt_ends_the_command_and_gives_130(cli, terminal):
     terminal.type("singlerun -n x sleep 60; echo status $?\n")
     eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
