@@ -13,7 +13,6 @@ the same ``with`` in a child does nothing.
 
 import functools
 import os
-import resource
 import sys
 import threading
 import time
@@ -206,7 +205,7 @@ class Holding:
         self._pid = os.getpid()
         self._thread = threading.get_ident()
         self._begun_ns = time.monotonic_ns()
-        self._used = _usage()
+        self._used = processes.usage()
         _held[id(self)] = self
 
     @property
@@ -258,7 +257,7 @@ class Holding:
             state = STOPPED
         if error is not None and status:
             self._run.detail = type(error).__qualname__
-        user, system, peak = _usage()
+        user, system, peak = processes.usage()
         outcome = Outcome(
             status,
             elapsed_ns=time.monotonic_ns() - self._begun_ns,
@@ -273,16 +272,6 @@ class Holding:
         if self._thread != threading.get_ident():
             return False
         return self._pid == os.getpid() or any(map(_is_locked, self._locks.fds))
-
-
-def _usage() -> tuple[float, float, int]:
-    """Give this process's CPU seconds, those of the children it waited for included; and KiB."""
-    own, children = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return (
-        own.ru_utime + children.ru_utime,
-        own.ru_stime + children.ru_stime,
-        max(own.ru_maxrss, children.ru_maxrss),
-    )
 
 
 def _is_locked(descriptor: int) -> bool:
