@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 LONGEST_SLEEP = 60.0
 """Seconds after which the clock is looked at again: it may have been set, or the machine slept."""
-SILENT = 0.02
+SILENT = 0.2
 """Seconds for which a command is watched before its output gets a process of its own: most of those
 that are shorter write nothing."""
 DELAYS = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
