@@ -94,3 +94,12 @@ def test_what_was_acknowledged_survives_and_nothing_starts_twice(cli, tmp_path, 
         assert state in {"succeeded", "lost"}
         assert counts[int(number)] == 1 or state == "lost"
     eventually(lambda: running(cli) == ([], []), "the end of the drainer")
+
+
+def test_what_only_waits_survives_too(cli, disk):
+    """Nothing but the adding itself has synced anything."""
+    numbers = [int(cli.run("add", "-n", "q", "--delay", "1h", "true").stdout) for _ in range(5)]
+    for pid in chain(*running(cli)):
+        os.kill(pid, signal.SIGKILL)
+    disk()
+    assert [int(row[0]) for row in sql(cli, "SELECT id FROM jobs ORDER BY id")] == numbers
