@@ -46,6 +46,7 @@ class Child:
         adopt: bool = False,
         redirected: "Mapping[int, int] | None" = None,
         helpers: "Iterable[int]" = (),
+        path: str | None = None,
     ) -> None:
         """Start the command; it inherits these descriptors under their numbers.
 
@@ -53,7 +54,7 @@ class Child:
         seconds between a signal that asks to end and SIGKILL. With ``adopt`` the command's orphans
         become our children, so that none of them can hide from its end. ``redirected`` are streams
         of it that are to be other descriptors of ours; ``helpers`` are children of ours that are
-        none of its family.
+        none of its family; ``path`` is where it was found, if that is known.
 
         Raises:
             CommandNotFoundError: there is no such command.
@@ -64,7 +65,7 @@ class Child:
         signals.admit_stops()  # a Ctrl-Z from before it can be stopped too
         signals.defer_stops()
         self._begun_ns = time.monotonic_ns()
-        self.pid = program.spawn(argv, env, inherited, signals, redirected)
+        self.pid = program.spawn(argv, env, inherited, signals, redirected=redirected, path=path)
         # What came before it was there did not reach it, whoever sent it.
         self._early = signals.pending()
         self.started = start_time(self.pid)

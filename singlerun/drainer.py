@@ -31,6 +31,7 @@ from singlerun.options import Words
 from singlerun.outcome import Outcome
 from singlerun.output import Pump
 from singlerun.paths import StateDir, lift
+from singlerun.program import find
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.signals import ENDING, Signals
@@ -79,6 +80,7 @@ class Drainer:
         self._env: dict[bytes, bytes] = {}
         self._policy = self._policy_of({})
         self._pumps: set[int] = set()
+        self._found: dict[str, str | None] = {}
 
     def drain(self, *, stay: bool = False) -> None:
         """Work until there is nothing to do, or a signal comes; with ``stay`` only until that.
@@ -187,9 +189,10 @@ class Drainer:
         reading, writing = map(lift, os.pipe2(os.O_CLOEXEC))
         marks = (run.id, run.token)
         policy = self._policy
+        argv = [os.fsdecode(word) for word in job.argv]
         try:
             command = Child(
-                [os.fsdecode(word) for word in job.argv],
+                argv,
                 env,
                 self._hold.fds,
                 self._signals,
@@ -198,6 +201,7 @@ class Drainer:
                 adopt=policy.timeout is not None,
                 redirected={0: self._null, 1: writing, 2: writing},
                 helpers=self._pumps,
+                path=self._find(argv[0]),
             )
         except (CommandNotFoundError, CommandNotExecutableError) as error:
             os.close(reading)
@@ -233,6 +237,14 @@ class Drainer:
         os.environb[b"PATH"] = self._env.get(b"PATH", b"/usr/bin:/bin")
         self._policy = self._policy_of(context.options)
         self._prepared = context
+        self._found.clear()
+
+    def _find(self, command: str) -> str | None:
+        """Find a command once for all jobs: ten directories of PATH are ten calls to execve(2)."""
+        path = self._found.get(command)
+        if path is None or not os.access(path, os.X_OK):
+            path = self._found[command] = find(command)
+        return path
 
     def _policy_of(self, options: dict[str, object]) -> Job:
         values = Words().values | options | {"name": (self._name,)}

@@ -74,11 +74,14 @@ def spawn(
     env: "Mapping[bytes, bytes]",
     inherited: "Iterable[int]",
     signals: "Signals",
+    *,
     redirected: "Mapping[int, int] | None" = None,
+    path: str | None = None,
 ) -> int:
     """Start a program that inherits these descriptors; give its PID.
 
-    ``redirected`` are descriptors of it that are to be others of ours.
+    ``redirected`` are descriptors of it that are to be others of ours; ``path`` is where it was
+    found, if that is known.
 
     Raises:
         CommandNotFoundError: there is no such command.
@@ -101,7 +104,7 @@ def spawn(
         while True:
             try:
                 return os.posix_spawnp(
-                    words[0], words, env,
+                    words[0] if path is None or words is not argv else path, words, env,
                     file_actions=actions, setsigmask=signals.inherited, setsigdef=defaults, **group,
                 )  # fmt: skip
             except OSError as error:

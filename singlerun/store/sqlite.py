@@ -23,6 +23,7 @@ _COLUMNS = (
     "asked_ns", "started_ns", "ended_ns", "elapsed_ns", "exit_code", "signal", "user_us",
     "system_us", "max_rss_kb", "parent_id", "conflict_id", "detail", "slots", "job_id",
 )  # fmt: skip
+_INSERT = f"INSERT INTO runs VALUES ({','.join('?' * len(_COLUMNS))})"  # noqa: S608
 _SELECT = f"SELECT {', '.join(f'runs.{column}' for column in _COLUMNS)} FROM runs"  # noqa: S608
 
 
@@ -188,7 +189,7 @@ class SqliteStore(Store):
         self._heed_stop(database, run)
         columns = (
             "state", "ended_ns", "detail", "exit_code", "signal", "elapsed_ns", "user_us",
-            "system_us", "max_rss_kb",
+            "system_us", "max_rss_kb", "command_pid", "command_started",
         )  # fmt: skip
         # Who ended a run knows best how, also when somebody thought that it was lost.
         if self._update(database, run, columns, f"ended_ns IS NULL OR state = '{LOST}'"):
@@ -199,10 +200,7 @@ class SqliteStore(Store):
             self._insert(database, run)
 
     def _insert(self, database: "sqlite3.Connection", run: Run) -> None:
-        values = [_value(run, column) for column in _COLUMNS]
-        holes = ",".join("?" * len(_COLUMNS))
-        cursor = database.execute(f"INSERT INTO runs VALUES ({holes})", values)  # noqa: S608
-        run.id = cursor.lastrowid
+        run.id = database.execute(_INSERT, [_value(run, column) for column in _COLUMNS]).lastrowid
         for name in set(run.names):
             database.execute("INSERT INTO run_names VALUES (?, ?)", (name, run.id))
 
@@ -214,11 +212,11 @@ class SqliteStore(Store):
         still: str = "ended_ns IS NULL",
     ) -> bool:
         """Change columns of a run that is open; tell whether it was."""
-        changes = ", ".join(f"{column} = ?" for column in columns)
+        changes = ", ".join([f"{column} = ?" for column in columns])
         # The time of asking tells a run from one of the same id in a database begun anew.
         cursor = database.execute(
             f"UPDATE runs SET {changes} WHERE id = ? AND asked_ns = ? AND ({still})",  # noqa: S608
-            [*(_value(run, column) for column in columns), run.id, run.asked_ns],
+            [*[getattr(run, column) for column in columns], run.id, run.asked_ns],
         )
         return cursor.rowcount > 0
 

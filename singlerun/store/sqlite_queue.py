@@ -32,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
+    from typing import Any
 
     from singlerun.outcome import Outcome
     from singlerun.paths import StateDir
@@ -293,19 +294,18 @@ class SqliteQueue(SqliteStore, QueueStore):
             self._followers |= _cancel_followers(database, job_id)
         return cursor.rowcount > 0
 
-    def _job(self, database: "sqlite3.Connection", row: "Sequence[object]") -> QueuedJob:
+    def _job(self, database: "sqlite3.Connection", row: "Sequence[Any]") -> QueuedJob:
         job = QueuedJob.__new__(QueuedJob)
         job.place = job.run = job.paused_until_ns = None
-        for column, value in zip(_COLUMNS, row, strict=True):
-            if column == "context_id":
-                job.context = self._context(database, int(str(value)))
-            elif column == "blocked":
-                job.is_blocked = bool(value)
-            elif column == "argv":
-                assert isinstance(value, bytes)
-                job.argv = tuple(value.split(b"\0"))
-            else:
-                setattr(job, column, value)
+        (
+            job.id, job.name, context_id, argv, job.state, job.priority, job.not_before_ns,
+            job.after_id, job.label, job.retries, job.retry_delay, job.uid, job.parent_id,
+            job.added_ns, job.tries, job.started_ns, job.ended_ns, job.run_id, job.exit_code,
+            job.signal, job.detail, blocked,
+        ) = row  # fmt: skip
+        job.context = self._context(database, context_id)
+        job.argv = tuple(argv.split(b"\0"))
+        job.is_blocked = bool(blocked)
         return job
 
     def _context(self, database: "sqlite3.Connection", context_id: int) -> Context:
