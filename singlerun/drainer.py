@@ -110,6 +110,8 @@ class Drainer:
         Raises:
             InterruptedWaitError: a signal came first.
         """
+        os.chdir("/")  # a job's directory must not be kept busy
+        self._prepared = None
         poll = select.poll()
         poll.register(self._fifo, select.POLLIN)
         until = min(seconds, LONGEST_SLEEP) * 1000
@@ -148,7 +150,7 @@ class Drainer:
                 except wait.InterruptedWaitError:
                     self._hold.abandon()
                     raise
-            living = living_owners(self._policy, self._hold, self._recorder)
+            living = self._persist(lambda: living_owners(self._policy, self._hold, self._recorder))
             if not living:
                 return
             wait.call(lambda owners=living: reaper.await_ends(owners), endings, None)  # type: ignore[misc]
@@ -156,17 +158,28 @@ class Drainer:
     def _run(self, job: "QueuedJob") -> "QueuedJob | None":
         """Run a job that is claimed, and record its end; claim the next unless it is to wait."""
         outcome, state = self._perform(job)
-        going_on = not self._signals.ending() and not self._hold.is_awaited()
-        following = self._new_run() if going_on else None
+        goes_on = not self._signals.ending() and not self._hold.is_awaited()
+        # What is claimed is to start at once, so nothing may come between that takes its time.
+        at_once = goes_on and not self._policy.hooks
+        following = self._new_run() if at_once else None
         claimed = self._persist(
             lambda: self._queue.finish_and_claim(job, outcome, state, following)
         )
-        if self._policy.hooks and job.run is not None:
-            hooks.call(self._policy, job.run, outcome.exit_status, self._signals)
         for name in self._queue.names_of_followers():
             if name != self._name:
-                kick.ensure(self._state, name)
+                self._kick(name)
+        if self._policy.hooks and job.run is not None:
+            hooks.call(self._policy, job.run, outcome.exit_status, self._signals)
+            if goes_on:
+                run = self._new_run()
+                return self._persist(lambda: self._queue.claim(self._name, run))
         return claimed
+
+    def _kick(self, name: bytes) -> None:
+        try:
+            kick.ensure(self._state, name)
+        except SinglerunError as error:  # a job of ours may be claimed already: that goes before
+            say(str(error))
 
     def _perform(self, job: "QueuedJob") -> tuple[Outcome, str]:
         """Run a job's command; give how it ended, and the state of its run."""

@@ -6,6 +6,7 @@ from singlerun import kick
 from singlerun.errors import QueueFullError, UsageError
 from singlerun.paths import StateDir
 from singlerun.program import environment
+from singlerun.render.line import say
 from singlerun.render.text import shown
 from singlerun.store.queue import Context, FullError, QueuedJob
 from singlerun.store.sqlite_queue import SqliteQueue
@@ -85,6 +86,8 @@ def add(
     except LookupError as error:
         raise UsageError(f"there is no job {error.args[0]} to follow") from None
     finally:
+        for notice in queue.notices:
+            say(notice)
         queue.close()
     kick.ensure(state, name)
     return ids

@@ -77,10 +77,7 @@ class SqliteQueue(SqliteStore, QueueStore):
                 if count - len(pending) + len(jobs) > limit:
                     raise FullError(count)
             first = _reserve(database, len(jobs))
-            context_id = database.execute(
-                "INSERT INTO contexts (cwd, umask, env, options) VALUES (?, ?, ?, ?)",
-                (context.cwd, context.umask, b"\0".join(context.env), json.dumps(context.options)),
-            ).lastrowid
+            context_id = _context_id(database, context)
             states = {job.after_id: self._state_after(database, job.after_id) for job in jobs}
             uid, parent_id = os.getuid(), jobs[0].parent_id
             database.executemany(
@@ -388,6 +385,19 @@ def _cancel_followers(database: "sqlite3.Connection", job_id: int | None) -> set
 def _followers(database: "sqlite3.Connection", job_id: int | None) -> "list[tuple[int, bytes]]":
     query = "SELECT id, name FROM jobs WHERE after_id = ? AND blocked AND state = 'delayed'"
     return database.execute(query, (job_id,)).fetchall()
+
+
+def _context_id(database: "sqlite3.Connection", context: Context) -> int:
+    """Record a context, unless it is the one that was recorded last."""
+    values = (
+        context.cwd, context.umask, b"\0".join(context.env), json.dumps(context.options),
+    )  # fmt: skip
+    query = "SELECT cwd, umask, env, options, id FROM contexts ORDER BY id DESC LIMIT 1"
+    latest = database.execute(query).fetchone()
+    if latest is not None and latest[:4] == values:
+        return int(latest[4])
+    added = "INSERT INTO contexts (cwd, umask, env, options) VALUES (?, ?, ?, ?)"
+    return database.execute(added, values).lastrowid or 0
 
 
 def _reserve(database: "sqlite3.Connection", count: int) -> int:
