@@ -86,7 +86,7 @@ class Child:
         it when the command itself has ended.
         """
         signals = {*self._signals.watched, _signal.SIGCHLD}
-        limit = None if timeout is None else time.monotonic() + timeout
+        limit = None if timeout is None else self._begun_ns / 1e9 + timeout
         while True:
             until = limit if self._deadline is None else self._deadline
             if until is None:

@@ -302,7 +302,7 @@ class Drainer:
             writer = kept.Writer(self._state, run.id or 0)
         except (StateDirError, OSError) as error:
             say(f"the output of run {run.id} is not kept: {kept.why_not(error)}")
-        self._pumps = {pid for pid in self._pumps if not _is_over(pid)}
+        self._pumps.difference_update([pid for pid in self._pumps if _is_over(pid)])
         os.set_blocking(reading, False)
         pump = Pump(writer, pass_on=False, source=reading)
         if pump.pid is not None:

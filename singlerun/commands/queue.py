@@ -44,7 +44,7 @@ def command(
         if watch:
             click.clear()
         if as_json:
-            json.show_jobs(found)
+            json.show_jobs(found[:limit])
         elif found or watch or not sys.stdout.isatty():
             jobs.show(found[:limit])
             if len(found) > limit:
