@@ -1,5 +1,6 @@
 """What is written about singlerun says what its code does: no more and no less."""
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -12,13 +13,25 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import BINARY, need
+from conftest import BINARY, eventually, need
 
 import singlerun
-from singlerun import commands, duration, errors, hooks, job, options, paths, reaper, signals
-from singlerun.commands import ps
+from singlerun import (
+    commands,
+    duration,
+    enqueue,
+    errors,
+    hooks,
+    job,
+    kick,
+    options,
+    paths,
+    reaper,
+    signals,
+)
+from singlerun.commands import add, ps
 from singlerun.outcome import Outcome
-from singlerun.store import base, sqlite
+from singlerun.store import base, queue, sqlite, sqlite_queue
 
 ROOT = Path(__file__).resolve().parent.parent
 MAN = ROOT / "man"
@@ -373,6 +386,54 @@ def test_manual_lists_the_exit_statuses_of_wait(cli):
     assert set(items("wait", "EXIT STATUS")) == {str(status) for status in seen}
 
 
+def test_manual_lists_the_exit_statuses_of_those_that_steer_a_queue(cli):
+    assert cli.run("pause", "x").returncode == 0
+    cli.run("add", "-n", "x", "true")
+    seen = {
+        form: {
+            cli.run(form, *arguments, env=cli.env | more).returncode
+            for arguments, more in [
+                (good, {}),
+                (bad, {}),
+                (["--nothing"], {}),
+                (good, {"SINGLERUN_DIR": __file__}),
+            ]
+        }
+        for form, good, bad in [
+            ("move", ["1", "--first"], ["99", "--first"]),
+            ("cancel", ["1"], ["1"]),
+            ("retry", ["1"], ["1"]),
+            ("add", ["-n", "x", "true"], ["-n", "x", "--limit", "0", "true"]),
+            ("resume", ["x"], ["x"]),
+        ]
+    }
+    for form, statuses in seen.items():
+        assert set(items(form, "EXIT STATUS")) == {str(status) for status in statuses}, form
+    assert seen["add"] == {0, 2, 75, 125}
+    assert all(statuses == {0, 1, 2, 125} for form, statuses in seen.items() if form != "add")
+
+
+def test_manual_lists_the_exit_statuses_of_worker(cli):
+    with cli.start("worker", "-n", "x", "--stay") as staying:
+        fifo = cli.dir / "drainers" / "x"
+        eventually(lambda: fifo.exists() and is_locked(fifo), "the worker")
+        seen = {cli.run("worker", "-n", "x").returncode}
+        staying.terminate()
+    seen |= {staying.returncode, cli.run("worker").returncode}
+    seen.add(cli.run("worker", "-n", "x", env=cli.env | {"SINGLERUN_DIR": __file__}).returncode)
+    assert seen == {0, 2, 75, 125}
+    assert set(items("worker", "EXIT STATUS")) == {str(status) for status in seen}
+
+
+def is_locked(path):
+    with path.open("rb+", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def variables_of_hooks(cli):
     """Give those that hooks find, of all kinds of ends."""
     tell = "env -0 >> told"
@@ -408,11 +469,21 @@ def test_manual_lists_the_variables():
     )
 
 
-def test_manual_names_the_files():
+def test_manual_names_the_files(cli):
     named = [item.removeprefix("Pa ").replace(r"\(ti", "~") for item in items(PREFIX, "FILES")]
     assert named[:2] == [paths.SYSTEM_DIR.decode(), f"~/{paths.HOME_DIR.decode()}"]
-    file = sqlite.FILE.decode()
-    assert {file, f"{file}.lock", "locks/"} <= set(named)
+    cli.run("-n", "x", "-w", "--log", "echo", "x")
+    cli.run("add", "-n", "x", "true")
+    assert cli.run("wait", "2").returncode == 0
+    file, log = sqlite.FILE.decode(), kick.LOG.decode()
+    assert {file, f"{file}.lock", "locks/", "lines/", "drainers/", log} <= set(named)
+    text = "\n".join(section(PREFIX, "FILES"))
+    more = set(re.findall(r"^\.Pa (\S+)", text, re.MULTILINE))
+    there = {path.name for path in cli.dir.iterdir()}
+    assert {"locks", "drainers", "logs", file, log} <= there
+    assert there <= {name.removesuffix("ID/").removesuffix("/") for name in named} | more
+    assert f"From {kick.LOG_BYTES >> 20} MiB on" in text
+    assert f"{log}.old" in more
 
 
 def test_manual_names_the_signals():
@@ -451,16 +522,52 @@ def test_manual_writes_values_as_they_are_read():
     assert options.read_rate(rate)
 
 
+def default_of(form, name):
+    command = commands.group.get_command(None, form)
+    (default,) = [option.default for option in command.params if option.name == name]
+    return default
+
+
 def test_manual_names_the_default_limits():
     assert f"latest {ps.LATEST} runs" in "\n".join(section("ps", "OPTIONS"))
-    history = commands.group.get_command(None, "history")
-    (limit,) = [option.default for option in history.params if option.name == "limit"]
-    assert f"The default is {limit}." in section("history", "OPTIONS")
+    assert f"first {ps.LATEST} jobs" in "\n".join(section("ps", "DESCRIPTION"))
+    for form in ("history", "queue"):
+        assert f"The default is {default_of(form, 'limit')}." in about(form, "--limit")
+
+
+def test_manual_names_the_defaults_of_a_job():
+    assert f"The default is {job.RETRY_DELAY:.0f} second." in about("add", "--retry-delay")
+    assert f"The default is {job.KILL_AFTER:.0f} seconds." in about("add", "--kill-after")
+    assert "never more than a day" in about("add", "--retry-delay")
+    assert duration.parse("1d") == sqlite_queue.LONGEST_DELAY
+    priority = about("add", "--priority").replace(r"\-", "-")
+    assert f"from {-add.HIGHEST} to {add.HIGHEST}" in priority
+    assert f"The default is {default_of('add', 'priority')}." in priority
+
+
+def test_manual_lists_what_a_job_keeps():
+    pattern = r'^\.\\" kept variables\n(.*?)^\.Ed'
+    (listed,) = re.findall(pattern, source(PREFIX), re.DOTALL | re.MULTILINE)
+    assert tuple(re.split(r",\s+", listed.strip())) == enqueue.KEPT
+
+
+def test_manual_lists_what_goes_with_a_queue():
+    text = about(PREFIX, "--queue")
+    takes, excludes = text.split("It cannot be combined with")
+    as_flags = {option.dest: set(option.flags) for option in options.RUN_OPTIONS}
+    taken = flags_in(takes) - {"--queue", "--log"}
+    wanted = {"retries", "retry_delay", *job.OF_A_QUEUED_JOB}
+    assert [len(taken & as_flags[dest]) for dest in wanted] == [1] * len(taken)
+    excluded = flags_in(excludes) - {"--name"}
+    assert [len(excluded & as_flags[dest]) for dest in job.SENSELESS_IN_QUEUE] == [1] * len(
+        excluded
+    )
 
 
 def test_manual_lists_the_states():
     listed = items("ps", "DESCRIPTION") + items("history", "DESCRIPTION")
     assert sorted(listed) == sorted([*base.STATES, reaper.ORPHAN, reaper.ZOMBIE])
+    assert tuple(items("queue", "DESCRIPTION")) == queue.JOB_STATES
 
 
 def test_manual_lists_the_keys_of_json(cli):
@@ -470,6 +577,38 @@ def test_manual_lists_the_keys_of_json(cli):
     document = json.loads(cli.run("is-running", "x", "--json").stdout)
     more = re.findall(r"^\.Va (\w+)", "\n".join(section("is-running", "OPTIONS")), re.MULTILINE)
     assert {"schema", "runs", *more} == set(document)
+
+
+def test_manual_lists_the_keys_of_jobs(cli):
+    cli.run("pause", "x")
+    cli.run("add", "-n", "x", "true")
+    document = json.loads(cli.run("queue", "--json").stdout)
+    assert set(document) == {"schema", "jobs"}
+    (shown,) = document["jobs"]
+    listed = [key for item in items("queue", "JSON") for key in re.findall(r"[a-z_]+", item[3:])]
+    assert sorted(listed) == sorted(shown)
+    assert set(json.loads(cli.run("ps", "--json").stdout)) == {"schema", "runs", "jobs"}
+
+
+def test_manual_lists_the_keys_by_which_jobs_are_added(cli):
+    listed = [key for item in items("add", "JSON") for key in re.findall(r"[a-z_]+", item[3:])]
+    cli.run("pause", "x")
+    cli.run("add", "-n", "x", "true")
+    values = {
+        "command": ["true"], "priority": 3, "after": 1, "retries": 2, "delay": "5m",
+        "retry_delay": 300, "label": "y",
+    }  # fmt: skip
+    assert set(listed) == set(values)
+    result = cli.run("add", "-n", "x", "--stdin", "--json", input=json.dumps(values))
+    assert (result.stdout, result.stderr) == ("2\n", "")
+    (added,) = [
+        one for one in json.loads(cli.run("queue", "--json").stdout)["jobs"] if one["label"]
+    ]
+    for key, value in {**values, "after_id": 1}.items():
+        assert added.get(key, value) == value
+    assert added["starts_at"] > added["added_at"]
+    refused = cli.run("add", "-n", "x", "--stdin", "--json", input='{"command": "x", "no": 1}')
+    assert refused.returncode == 125
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -642,6 +781,7 @@ def test_completion_offers_subcommands_only_where_they_may_stand(shell, tmp_path
         "singlerun -- is-": False,
         "singlerun --dir x -- is-": False,
         "singlerun run is-": False,
+        "singlerun add is-": False,
         "singlerun true is-": False,
         "singlerun ps is-": False,
     }
@@ -675,8 +815,20 @@ def test_completion_knows_which_options_take_a_value(shell, tmp_path):
         "singlerun -- true --requ": False,
         "singlerun run -E true --requ": True,
     }
-    offered = offers(shell, tmp_path, *valued)
-    assert {line: "--require-record" in words for line, words in offered.items()} == valued
+    own = {
+        f"singlerun add {flag} true --uniq": metavar is not None
+        for flags, metavar in options_of("add").items()
+        for flag in flags
+        if "--help" not in flags
+    }
+    own |= {
+        "singlerun add -qn true --uniq": True,
+        "singlerun add -- true --uniq": False,
+        "singlerun add -q0 --uniq": True,
+    }
+    offered = offers(shell, tmp_path, *valued, *own)
+    assert {line: "--require-record" in offered[line] for line in valued} == valued
+    assert {line: "--unique" in offered[line] for line in own} == own
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -722,8 +874,18 @@ def test_completion_offers_files_and_directories(shell, tmp_path):
         "singlerun cat qu-": both,
         "singlerun -- cat qu-": both,
         "singlerun run -q cat qu-": both,
+        "singlerun add -n x cat qu-": both,
+        "singlerun add --after qu-": nothing,
+        "singlerun cancel qu-": nothing,
+        "singlerun pause qu-": nothing,
+        "singlerun worker -n qu-": nothing,
     }
-    commands = ("singlerun qu-", "singlerun --on-success qu-", "singlerun -q --on-finish qu-")
+    commands = (
+        "singlerun qu-",
+        "singlerun add qu-",
+        "singlerun --on-success qu-",
+        "singlerun -q --on-finish qu-",
+    )
     offered = offers(shell, tmp_path, *commands, *wanted)
     for line in commands:
         assert "qu-command" in offered.pop(line), line

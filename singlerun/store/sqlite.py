@@ -186,11 +186,13 @@ class SqliteStore(Store):
             self._update(database, run, ("state", "started_ns", "token", "parent_id"))
 
     def _finish(self, database: "sqlite3.Connection", run: Run) -> None:
-        self._heed_stop(database, run)
         columns = (
             "state", "ended_ns", "detail", "exit_code", "signal", "elapsed_ns", "user_us",
             "system_us", "max_rss_kb", "command_pid", "command_started",
         )  # fmt: skip
+        if self._update(database, run, columns, "ended_ns IS NULL AND detail IS NULL"):
+            return
+        self._heed_stop(database, run)
         # Who ended a run knows best how, also when somebody thought that it was lost.
         if self._update(database, run, columns, f"ended_ns IS NULL OR state = '{LOST}'"):
             return

@@ -7,17 +7,19 @@ import subprocess
 import pytest
 from conftest import need
 
+from singlerun.options import SUBCOMMANDS
+
 KEYS = [
     "id", "name", "names", "state", "command", "pid", "wrapper_pid", "user", "host", "cwd",
     "lock_file", "shared", "slots", "token", "asked_at", "started_at", "ended_at", "elapsed_s",
     "exit_code", "signal", "user_cpu_s", "system_cpu_s", "max_rss_kb", "parent_id", "conflict_id",
-    "detail", "place",
+    "job_id", "detail", "place",
 ]  # fmt: skip
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
 def test_nothing_makes_nothing(cli):
-    for arguments in (["ps"], ["history"], ["reap"], ["is-running", "x"]):
+    for arguments in (["ps"], ["history"], ["queue"], ["reap"], ["is-running", "x"]):
         result = cli.run(*arguments)
         assert result.returncode == (1 if arguments[0] == "is-running" else 0)
         assert result.stderr == ""
@@ -46,7 +48,7 @@ def test_a_pipe_is_not_cut_to_any_width(cli):
 def test_json_has_its_keys_and_types(cli):
     with cli.hold("-n", "x", "-n", "y") as holding:
         document = json.loads(cli.run("ps", "--json").stdout)
-        assert list(document) == ["schema", "runs"]
+        assert list(document) == ["schema", "runs", "jobs"]
         (run,) = document["runs"]
         assert list(run) == KEYS
         assert run["pid"] == holding.pid
@@ -56,9 +58,38 @@ def test_json_has_its_keys_and_types(cli):
         assert re.fullmatch(TIME, run["started_at"])
         assert run["ended_at"] is None
         assert run["elapsed_s"] >= 0
+        assert document["jobs"] == []
     run = cli.last()
     assert re.fullmatch(TIME, run["ended_at"])
     assert (run["exit_code"], run["signal"]) == (0, None)
+
+
+JOB_KEYS = [
+    "id", "name", "state", "place", "label", "command", "priority", "pid", "wrapper_pid", "user",
+    "host", "cwd", "tries", "retries", "after_id", "run_id", "parent_id", "added_at", "starts_at",
+    "started_at", "ended_at", "elapsed_s", "exit_code", "signal", "detail",
+]  # fmt: skip
+
+
+def test_json_of_jobs_has_its_keys_and_types(cli):
+    cli.run("pause", "x")
+    assert cli.run("add", "-n", "x", "--label", "y", "true").stdout == "1\n"
+    for form in ("queue", "ps"):
+        (job,) = json.loads(cli.run(form, "--json").stdout)["jobs"]
+        assert list(job) == JOB_KEYS
+        assert (job["id"], job["name"], job["label"], job["command"]) == (1, "x", "y", ["true"])
+        assert (job["tries"], job["run_id"], job["started_at"]) == (0, None, None)
+        assert re.fullmatch(TIME, job["added_at"])
+    cli.run("resume", "x")
+    assert cli.run("wait", "1").returncode == 0
+    document = json.loads(cli.run("queue", "--all", "--json").stdout)
+    assert list(document) == ["schema", "jobs"]
+    (job,) = document["jobs"]
+    assert (job["state"], job["tries"], job["exit_code"]) == ("succeeded", 1, 0)
+    assert re.fullmatch(TIME, job["ended_at"])
+    assert job["elapsed_s"] >= 0
+    run = cli.last()
+    assert (run["id"], run["job_id"]) == (job["run_id"], 1)
 
 
 def test_all_shows_the_latest_that_ended_too(cli):
@@ -136,7 +167,7 @@ def test_is_running_works_with_a_broken_record(cli):
         assert cli.run("is-running", "x").returncode == 0
 
 
-@pytest.mark.parametrize("command", ["ps", "history", "reap", "is-running", "run", "stop", "wait"])
+@pytest.mark.parametrize("command", SUBCOMMANDS)
 def test_every_subcommand_has_help_with_an_example(cli, command):
     result = cli.run(command, "--help")
     assert result.returncode == 0
