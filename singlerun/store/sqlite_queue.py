@@ -322,9 +322,8 @@ def end_job(database: "sqlite3.Connection", run: Run) -> set[bytes]:
     """Record what the end of a run makes of its job; give the names whose jobs that concerns."""
     if run.state == RUN_SUCCEEDED:  # by far the most
         succeeded = database.execute(
-            "UPDATE jobs SET state = 'succeeded', ended_ns = ?, exit_code = 0, signal = NULL, detail = NULL"
-            " WHERE id = ?"
-            " AND run_id = ? AND state IN ('running', 'lost')",
+            "UPDATE jobs SET state = 'succeeded', ended_ns = ?, exit_code = 0, signal = NULL,"
+            " detail = NULL WHERE id = ? AND run_id = ? AND state IN ('running', 'lost')",
             (run.ended_ns, run.job_id, run.id),
         )
         return _free_followers(database, run.job_id) if succeeded.rowcount else set()
