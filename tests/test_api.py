@@ -9,7 +9,7 @@ import threading
 import warnings
 
 import pytest
-from conftest import PATIENCE, eventually, is_alive
+from conftest import CLOSING, PATIENCE, eventually, is_alive
 
 import singlerun
 from singlerun import processes
@@ -583,6 +583,36 @@ def test_waiting_for_a_slot(cli, program):
         assert cli.run("-j1", "-n", "x", "true").returncode == 75
         waiter.end()
     assert cli.run("-j1", "-n", "x", "true").returncode == 0
+
+
+def test_slot_beside_an_orphan_that_closed_the_lock(cli, program):
+    """Its slot is free in the kernel; threads that come at once must not all find room."""
+    with cli.hold("-n", "x", "-j", "3", script=CLOSING) as orphan:
+        orphan.wrapper.kill()
+        orphan.wrapper.wait(PATIENCE)
+        counting = program("""
+            mutex, inside, most = threading.Lock(), 1, 1
+
+            def work():
+                global inside, most
+                for _ in range(15):
+                    try:
+                        with singlerun.hold("x", slots=3):
+                            with mutex:
+                                inside += 1
+                                most = max(most, inside)
+                            time.sleep(0.01)
+                            with mutex:
+                                inside -= 1
+                    except singlerun.HeldError:
+                        pass
+
+            threads = [threading.Thread(target=work) for _ in range(6)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+            print(most)
+        """)
+        assert counting.end() == ["3"]
 
 
 def test_package_that_only_the_program_can_find_waits_too(cli, program, tmp_path):
