@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import CLOSING, PATIENCE, blocked_on, eventually
+from conftest import CLOSING, PATIENCE, blocked_on, eventually, is_alive
 
 
 def waiting(cli):
@@ -110,6 +110,17 @@ def test_starts_at_once_beside_an_orphan_that_closed_the_lock(cli, tmp_path):
             assert 0 in statuses
     assert not (tmp_path / "overlap").exists()
     assert {run["state"] for run in cli.history("x")[:-1]} <= {"succeeded", "refused"}
+
+
+def test_replacing_beside_an_orphan_that_closed_the_lock_ends_only_the_oldest(cli):
+    with cli.hold("-n", "x", "-j", "3", script=CLOSING) as orphan:
+        orphan.wrapper.kill()
+        orphan.wrapper.wait(PATIENCE)
+        with cli.hold("-n", "x", "-j", "3") as one, cli.hold("-n", "x", "-j", "3") as other:
+            assert cli.run("-n", "x", "-j", "3", "--replace", "true").returncode == 0
+            assert not is_alive(orphan.pid)
+            assert one.wrapper.poll() is None
+            assert other.wrapper.poll() is None
 
 
 def test_slots_of_several_names_and_of_a_file(cli, tmp_path):
