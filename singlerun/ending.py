@@ -88,12 +88,17 @@ def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None
             run.state = LOST
             return run
         command = run.command
-        if pids and not (command and owner.life(command) == owner.DEAD):
+        pause = nap if left is None else min(nap, left)
+        if pids and command and pids[0] == command.pid != run.wrapper_pid:
             processes.await_end(pids, left)
             nap = SHORTEST_NAP
         else:
-            # Only its singlerun is left (it records the end, lingers, or lives where we can't see).
-            time.sleep(nap if left is None else min(nap, left))
+            # Only its singlerun is there, which can outlive the run (it waits, records the end,
+            # lingers, tries again, calls hooks), or a program that holds a name for a while.
+            if pids:
+                processes.await_end(pids[-1:], pause)
+            else:
+                time.sleep(pause)
             nap = min(2 * nap, LONGEST_NAP)
         run = store.find(run.id or 0) or run
     return run

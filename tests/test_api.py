@@ -615,6 +615,26 @@ def test_slot_beside_an_orphan_that_closed_the_lock(cli, program):
         assert counting.end() == ["3"]
 
 
+def test_wait_ends_with_the_block_and_not_with_the_program(cli, program):
+    holding = program("""
+        with singlerun.hold("x"):
+            print("held", flush=True)
+            sys.stdin.readline()
+        print("left", flush=True)
+        sys.stdin.read()
+    """)
+    assert holding.line() == "held"
+    waiting = cli.start("wait", "x")
+    eventually(lambda: cli.run("wait", "-t", "0.05", "x").returncode == 124, "the block")
+    assert waiting.poll() is None
+    holding.process.stdin.write("\n")
+    holding.process.stdin.flush()
+    assert holding.line() == "left"
+    assert waiting.wait(PATIENCE) == 0
+    assert holding.process.poll() is None
+    holding.end()
+
+
 def test_package_that_only_the_program_can_find_waits_too(cli, program, tmp_path):
     """From a directory of its own, without site-packages."""
     vendor = tmp_path / "vendor"

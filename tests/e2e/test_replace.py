@@ -5,7 +5,14 @@ import signal
 import subprocess
 
 import pytest
-from conftest import CLOSING, PATIENCE, blocked_on, eventually, is_alive, need
+from conftest import (
+    CLOSING,
+    PATIENCE,
+    blocked_on,
+    eventually,
+    is_alive,
+    need,
+)
 
 
 def test_the_holder_is_ended_and_its_place_taken(cli):
@@ -251,6 +258,18 @@ def test_wait_ends_with_the_run_and_with_its_status(cli, target):
         assert waiting.poll() is None
     assert waiting.wait(PATIENCE) == 7
     assert cli.run("wait", target).returncode == 7, "of one that has ended, at once"
+
+
+def test_wait_for_one_that_waits_and_is_then_started_again_and_again(cli):
+    with cli.hold("-n", "x"):
+        again = cli.start("-w", "-n", "x", "--restart", "always", "--retry-delay", "0", "false")
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        waiting = cli.start("wait", "2")
+        eventually(lambda: has_a_pidfd(waiting.pid), "the waiting for the one that waits")
+    assert waiting.wait(PATIENCE) == 1
+    assert again.poll() is None
+    again.terminate()
+    assert again.wait(PATIENCE) in {1, 143}
 
 
 def test_wait_for_what_a_signal_ended(cli):
