@@ -87,17 +87,28 @@ class Replacement:
 
     def _end(self, run: "Run") -> bool:
         detail = ending.by_whom(f"replaced by run {self._run.id}, PID {os.getpid()}")
-        self._recorder.attempt(lambda store: store.ask_to_end(run, detail), None)
+        asked = self._recorder.attempt(lambda store: store.ask_to_end(run, detail), None)
+        if asked is False:
+            return True  # it has ended by itself, and whatever its process does now is not ours
         ended: list[bool] = []
+        store = self._recorder.another()  # made here, connected in the thread that uses it
         try:
             wait.call(
-                lambda: ended.append(ending.end(run, self._job.kill_after)),
+                lambda: ended.append(
+                    ending.end(
+                        run,
+                        self._job.kill_after,
+                        lambda: store is not None and ending.is_over(store, run),
+                    )
+                ),
                 self._signals.ending_watched,
                 None,
             )
         except wait.InterruptedWaitError:
             self._hold.abandon()
             raise
+        if not ended[0]:
+            self._recorder.attempt(lambda store: store.ask_to_end(run, None), None)
         self._recorder.attempt(lambda store: ending.close(store, run), None)
         return ended[0]
 

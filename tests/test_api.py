@@ -635,6 +635,31 @@ def test_wait_ends_with_the_block_and_not_with_the_program(cli, program):
     holding.end()
 
 
+@pytest.mark.parametrize(
+    "command", [("stop", "-k", "0.3", "x"), ("-n", "x", "--replace", "-k", "0.3", "true")]
+)
+def test_program_that_leaves_the_block_when_it_is_told_to_lives_on(cli, program, command):
+    """It is told once: a second TERM would meet it in what comes after the block."""
+    holding = program("""
+        def end(*_):
+            raise InterruptedError
+        signal.signal(signal.SIGTERM, end)
+        try:
+            with singlerun.hold("x"):
+                print("held", flush=True)
+                time.sleep(60)
+        except InterruptedError:
+            print("told", flush=True)
+        sys.stdin.read()
+        print("alive")
+    """)
+    assert holding.line() == "held"
+    assert cli.run(*command).returncode == 0
+    assert holding.line() == "told"
+    assert holding.end() == ["alive"]
+    assert cli.history("x")[-1]["state"] == "stopped"
+
+
 def test_package_that_only_the_program_can_find_waits_too(cli, program, tmp_path):
     """From a directory of its own, without site-packages."""
     vendor = tmp_path / "vendor"

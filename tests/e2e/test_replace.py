@@ -9,6 +9,7 @@ from conftest import (
     CLOSING,
     PATIENCE,
     blocked_on,
+    demand_or_skip,
     eventually,
     is_alive,
     need,
@@ -168,6 +169,42 @@ def test_replace_excludes_what_would_not(cli, other):
     result = cli.run("-n", "x", "--replace", other, "true")
     assert result.returncode == 125
     assert "exclude each other" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("stop", "-k", "0.1", "x"), ("-n", "x", "--replace", "-k", "0.1", "true")]
+)
+def test_who_has_recorded_its_end_is_left_to_its_hooks(cli, tmp_path, command):
+    """The lock is free then. A hook may take longer than anybody's grace for the command."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    script = f"cat {gate}; echo hooked; :"
+    former = cli.start("-n", "x", "--on-finish", script, "sleep", "60", stdout=subprocess.PIPE)
+    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    assert cli.run(*command).returncode == 0
+    assert former.poll() is None
+    gate.write_text("")
+    assert former.stdout.read() == b"hooked\n"
+    assert former.wait(PATIENCE) == 143
+
+
+@pytest.mark.parametrize("command", [("stop", "x"), ("-n", "x", "--replace", "true")])
+def test_who_can_not_be_ended_is_not_recorded_as_stopped(cli, command):
+    """In another PID namespace it can't be judged from here; it ends well, and by itself."""
+    need("unshare")
+    if os.geteuid() != 0:
+        demand_or_skip("only root can make a PID namespace")
+    apart = subprocess.Popen(
+        ["unshare", "-pf", "--mount-proc", cli.binary, "-n", "x", "sh", "-c", "echo in; exec cat"],
+        env=cli.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert apart.stdout.readline() == b"in\n"
+    result = cli.run(*command)
+    assert result.returncode == (125 if command[0] == "stop" else 75)
+    assert "could not be ended" in result.stderr
+    apart.communicate(timeout=PATIENCE)
+    first = cli.history("x")[-1]
+    assert (first["state"], first["exit_code"], first["detail"]) == ("succeeded", 0, None)
 
 
 # -- stop ------------------------------------------------------------------------------------------
