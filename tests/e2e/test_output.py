@@ -349,6 +349,15 @@ def test_planted_links_cost_the_copy_alone(cli, tmp_path, planted):
     assert (result.returncode, result.stderr.count("\n")) == (125, 1)
 
 
+def test_directory_in_the_way_is_named(cli):
+    (cli.dir / "logs" / "1" / "stranger").mkdir(parents=True)
+    for directory in (cli.dir, cli.dir / "logs", cli.dir / "logs" / "1"):
+        directory.chmod(0o700)
+    result = cli.run("-n", "x", "--log", "echo", "out")
+    assert (result.returncode, result.stdout) == (0, "out\n")
+    assert f"{cli.dir}/logs/1: is a directory; remove it" in result.stderr
+
+
 def test_two_runs_at_once_keep_their_own(cli):
     script = "read go; for i in $(seq 3000); do echo $0 $i; done"
     wrappers = {
