@@ -286,6 +286,40 @@ def living_owners(job: "Job", hold: "Hold", recorder: "Recorder") -> "Living":
     return living
 
 
+def start_in_slot(
+    job: "Job",
+    this: Run,
+    hold: "Hold",
+    recorder: "Recorder",
+    parent: tuple[int, int] | None,
+    *,
+    heed_pause: bool = True,
+) -> bool:
+    """Record the start of a run that has a slot, unless as many live as there are slots.
+
+    Of those who live one may have lost its slot (living_owners). So who finds room beside it must
+    be seen, by the next who looks, from that very moment.
+
+    Raises:
+        PausedError: its name is paused, and ``heed_pause`` is true.
+    """
+    if job.slots is None:
+        recorder.start(this, parent, heed_pause=heed_pause)
+        return True
+
+    def start(store: "Store") -> bool:
+        with store.exclusively():
+            if living_owners(job, hold, recorder):
+                return False
+            recorder.start(this, parent, heed_pause=heed_pause)
+            return True
+
+    started = recorder.attempt(start, None)
+    if started is None:  # there is no record: the slots alone count
+        recorder.start(this, parent, heed_pause=heed_pause)
+    return started is not False
+
+
 def stop_run(this: Run, recorder: "Recorder", number: int) -> int:
     """Record that a signal came before the command was started; give the exit status."""
     this.signal = number

@@ -3,9 +3,11 @@
     record who asks -> TERM to the run's singlerun -> await its end -> KILL what is left later
 
 A singlerun that gets TERM hands it to all that it has started, and records the end itself: as
-stopped, by whom the record says. Where it is dead or hangs, its command is ended without it, and
-its record is closed here. Whom to signal is decided by the recorded identity, never by a pattern,
-and each signal goes through a pidfd that was opened before the identity was checked.
+stopped, by whom the record says. With that the run is over, though its process may
+live on: for its hooks, or, where the run was a block of a program's, for what comes after. Where it
+is dead or hangs, its command is ended without it, and its record is closed here. Whom to signal is
+decided by the recorded identity, never by a pattern, and each signal goes through a pidfd that was
+opened before the identity was checked.
 """
 
 import os
@@ -14,18 +16,23 @@ import signal
 import time
 
 from singlerun import owner, processes, reaper
+from singlerun.errors import RecordError
 from singlerun.render.refusal import user_name
 from singlerun.render.text import shown
 from singlerun.store.base import LOST, REFUSED, SKIPPED, STOPPED, TIMED_OUT, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from singlerun.store.base import Run, Store
 
 SHORTEST_NAP, LONGEST_NAP = 0.002, 0.5
 """Seconds between two looks at a record whose end no process tells of."""
 RECORDING = 2.0
 """Seconds that a singlerun has to record the end of a command that was killed."""
+LOOK = 0.05
+"""Seconds between two looks at whether the process of a run has recorded its end, and lives on."""
 
 
 def by_whom(what: str) -> str:
@@ -33,11 +40,11 @@ def by_whom(what: str) -> str:
     return f"{what}, user {shown(user_name(os.getuid()))}"
 
 
-def end(run: "Run", kill_after: float) -> bool:
+def end(run: "Run", kill_after: float, is_over: "Callable[[], bool]") -> bool:
     """End a run's processes: TERM, KILL after so many seconds; tell whether all of it ended.
 
-    Nothing is touched that can't be judged from here (another host or PID namespace), and what may
-    not be signalled is left.
+    ``is_over`` tells whether the run's end is recorded. Nothing is touched that can't be judged
+    from here (another host or PID namespace), and what may not be signalled is left.
     """
     life = owner.life(run.wrapper)
     if life == owner.UNKNOWN:
@@ -51,8 +58,12 @@ def end(run: "Run", kill_after: float) -> bool:
         else:
             try:
                 # Looked at again: what the pidfd stands for can't change any more.
-                if owner.life(run.wrapper) == owner.ALIVE and not _end(run, pidfd, kill_after):
+                if owner.life(run.wrapper) == owner.ALIVE and not _end(
+                    run, pidfd, kill_after, is_over
+                ):
                     return False
+                if is_over():
+                    return True
             except PermissionError:
                 return False
             finally:
@@ -61,6 +72,15 @@ def end(run: "Run", kill_after: float) -> bool:
         return True
     left = reaper.survivors(run)
     return not left or reaper.kill(run, left, kill_after)
+
+
+def is_over(store: "Store", run: "Run") -> bool:
+    """Tell whether the end of a run is recorded; not if that can't be told."""
+    try:
+        now = store.find(run.id or 0)
+    except RecordError:
+        return False
+    return now is not None and now.asked_ns == run.asked_ns and now.ended_ns is not None
 
 
 def close(store: "Store", run: "Run") -> None:
@@ -89,12 +109,17 @@ def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None
             run.state = LOST
             return run
         command = run.command
-        if pids and not (command and owner.life(command) == owner.DEAD):
+        pause = nap if left is None else min(nap, left)
+        if pids and command and pids[0] == command.pid != run.wrapper_pid:
             processes.await_end(pids, left)
             nap = SHORTEST_NAP
         else:
-            # Only its singlerun is left (it records the end, lingers, or lives where we can't see).
-            time.sleep(nap if left is None else min(nap, left))
+            # Only its singlerun is there, which can outlive the run (it waits, records the end,
+            # lingers, tries again, calls hooks), or a program that holds a name for a while.
+            if pids:
+                processes.await_end(pids[-1:], pause)
+            else:
+                time.sleep(pause)
             nap = min(2 * nap, LONGEST_NAP)
         run = store.find(run.id or 0) or run
     return run
@@ -111,28 +136,29 @@ def exit_status_of(run: "Run") -> int:
     return 125 if run.exit_code is None else run.exit_code
 
 
-def _end(run: "Run", pidfd: int, kill_after: float) -> bool:
+def _end(run: "Run", pidfd: int, kill_after: float, is_over: "Callable[[], bool]") -> bool:
     """End a live singlerun with what it has started; tell whether it ended.
 
     Raises:
         PermissionError: it may not be signalled.
     """
-    others = _started_by(run) if run.command_pid == run.wrapper_pid else set()  # after --exec
+    # After --exec, and in a program that holds a name, what runs is the process itself.
+    others = _started_by(run) - {run.wrapper_pid} if run.command_pid == run.wrapper_pid else set()
     for number in (signal.SIGTERM, signal.SIGCONT):  # who is stopped must go on to end
         _send(pidfd, number)
         for pid in others:
             _signal(pid, run, number)
-    if _has_ended(pidfd, kill_after):
+    if _has_ended(pidfd, kill_after, is_over):
         return True
     # Its own grace may be longer than ours, and it may hang: then what it has started goes first.
     deadline = time.monotonic() + RECORDING
     while time.monotonic() < deadline:
         for pid in _started_by(run):
             _signal(pid, run, signal.SIGKILL)
-        if _has_ended(pidfd, 0.1):
+        if _has_ended(pidfd, 0.1, is_over):
             return True
     _send(pidfd, signal.SIGKILL)
-    return _has_ended(pidfd, RECORDING)
+    return _has_ended(pidfd, RECORDING, is_over)
 
 
 def _started_by(run: "Run") -> set[int]:
@@ -161,7 +187,13 @@ def _send(pidfd: int, number: int) -> None:
         pass
 
 
-def _has_ended(pidfd: int, seconds: float) -> bool:
+def _has_ended(pidfd: int, seconds: float, is_over: "Callable[[], bool]") -> bool:
+    deadline = time.monotonic() + seconds
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
+    while True:
+        left = deadline - time.monotonic()
+        if poll.poll(max(0, min(left, LOOK)) * 1000) or is_over():
+            return True
+        if left <= 0:
+            return False

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from singlerun import errors, processes, runner
-from singlerun.conflict import holding_ancestor, living_owners, refused
+from singlerun.conflict import holding_ancestor, living_owners, refused, start_in_slot
 from singlerun.job import Job
 from singlerun.lock import Hold
 from singlerun.options import RUN_OPTIONS, read_lock_file, read_name, read_path, read_slots
@@ -311,18 +311,20 @@ def _take(job: Job, notices: list[str], taken: list[Holding]) -> None:
         recorder.open(state)
         if state is not None:
             _record_owed(state, recorder)
+        this, conflict = runner.asked(job), None
         while True:
-            this = runner.asked(job)
             if not runner.take_at_once(job, hold, recorder):
-                _Conflict(job, this, hold, state, recorder).win()
+                conflict = conflict or _Conflict(job, this, hold, state, recorder)
+                conflict.win()
             this.command_pid, this.command_started = this.wrapper_pid, this.wrapper_started
-            _record_start(this, recorder)
-            if hold.is_current():
-                taken.append(Holding(this, hold, state))
-                return
-            # As in runner.py: of two whose lock files differ, one sees the other's run.
-            this.detail = "the lock file was deleted in the moment of the start"
-            recorder.refuse(this, REFUSED)
+            if _record_start(job, this, hold, recorder):
+                if hold.is_current():
+                    taken.append(Holding(this, hold, state))
+                    return
+                # As in runner.py: of two whose lock files differ, one sees the other's run.
+                this.detail = "the lock file was deleted in the moment of the start"
+                recorder.refuse(this, REFUSED)
+                this, conflict = runner.asked(job), None
             hold.free()
     except BaseException:
         if hold is not None:
@@ -339,23 +341,24 @@ def _take(job: Job, notices: list[str], taken: list[Holding]) -> None:
         recorder.close()
 
 
-def _record_start(this: Run, recorder: Recorder) -> None:
+def _record_start(job: Job, this: Run, hold: Hold, recorder: Recorder) -> bool:
+    """Record that a block begins; tell whether there is still a slot for it, if it has one."""
     outer = around_us()
     marks = marks_of(os.environb)
     if outer is not None and outer.run_id is not None:
         marks = outer.run_id, outer.token
     waited = this.id is not None
     try:
-        recorder.start(this, marks)
+        if not start_in_slot(job, this, hold, recorder, marks):
+            return False
     except PausedError as error:
         this.detail = refusal.paused(error.args[0])
         recorder.refuse(this, REFUSED)
         names = tuple(map(os.fsdecode, this.names))
-        raise errors.HeldError(
-            this.detail, names=names, pids=(), run_id=None, user=None, since=None, waited=None
-        ) from None
+        raise errors.HeldError(this.detail, names=names) from None
     if waited:
         recorder.attempt(lambda store: store.name_command(this), None)
+    return True
 
 
 def _record_end(owed: _Owed, recorder: Recorder) -> None:
@@ -387,12 +390,7 @@ class _Conflict:
     """A lock that was not to be had at the first try; conflict.py does the same for a command."""
 
     def __init__(
-        self,
-        job: Job,
-        this: Run,
-        hold: Hold,
-        state: StateDir | None,
-        recorder: Recorder,
+        self, job: Job, this: Run, hold: Hold, state: StateDir | None, recorder: Recorder
     ) -> None:
         self._job = job
         self._run = this

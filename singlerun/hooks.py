@@ -14,7 +14,7 @@ import time
 
 from singlerun.render.line import say
 from singlerun.render.text import command, names
-from singlerun.store.base import REFUSED, SKIPPED, SUCCEEDED
+from singlerun.store.base import REFUSED, SKIPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+LONGEST_COMMAND = 100_000
+"""Bytes of a command that a hook is told; Linux takes 131,072 in one variable (execve(2))."""
 LONGEST = 30.0
 """Seconds that a hook may take."""
 GRACE = 2.0
@@ -39,7 +41,7 @@ def call(job: "Job", this: "Run", status: int, signals: "Signals") -> None:
     elif this.ended_ns is not None and this.started_ns is None:
         return  # a signal came while it waited: nothing was refused, and nothing ran
     else:
-        events = ["success" if this.state == SUCCEEDED else "failure", "finish"]
+        events = ["failure" if status else "success", "finish"]
     for event in events:
         script = job.hooks.get(event)
         if script is not None:
@@ -66,9 +68,8 @@ def _environment(job: "Job", this: "Run", event: str, status: int) -> dict[bytes
     }
     for key, value in told.items():
         if value is not None:
-            env[b"SINGLERUN_" + key.encode()] = (
-                value if isinstance(value, bytes) else os.fsencode(str(value))
-            )
+            told_as = value if isinstance(value, bytes) else os.fsencode(str(value))
+            env[b"SINGLERUN_" + key.encode()] = told_as[:LONGEST_COMMAND]
     return env
 
 

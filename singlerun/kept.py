@@ -347,5 +347,9 @@ def _remove(directory: int, path: bytes) -> None:
         for name in os.listdir(directory):
             os.unlink(name, dir_fd=directory)
         os.rmdir(path)
+    except BlockingIOError:  # what writes there still would not be helped by that
+        raise
+    except OSError as error:
+        raise StateDirError(os.fsdecode(path), reason(error), "remove it") from error
     finally:
         os.close(directory)

@@ -2,13 +2,14 @@
 
 import fcntl
 import os
+import select
 import sys
 import time
 
 from singlerun import kept, pump
 from singlerun.errors import StateDirError
 from singlerun.lock import wait
-from singlerun.paths import lift
+from singlerun.paths import lift, reason
 from singlerun.render.line import say
 
 TYPE_CHECKING = False
@@ -38,11 +39,21 @@ class Outputs:
         self._state = state
         self.pids: set[int] = set()
 
-    def begin(self, run: "Run") -> "Pump":
-        """Make the way for the output of one run, about to be started."""
+    def begin(self, run: "Run") -> "Pump | None":
+        """Make the way for the output of one run, about to be started.
+
+        None if it can't be made, which must not keep the command from its start.
+        """
         self.pids = {pid for pid in self.pids if not _reaped(pid)}
         writer = self._writer(run) if self._job.log else None
-        begun = Pump(writer, hold_back=self._job.only_failed)
+        try:
+            begun = Pump(writer, hold_back=self._job.only_failed)
+        except OSError as error:  # too many processes, or open files
+            say(f"the output is neither kept nor held back: {reason(error)}")
+            return None
+        finally:
+            if writer is not None:
+                writer.close()
         if begun.pid:
             self.pids.add(begun.pid)
         return begun
@@ -114,8 +125,6 @@ class Pump:
                 pump.be(sources, writer, (control, answer), hold_back=hold_back, pass_on=pass_on)
             for descriptor in (*sources.values(), control, answer):
                 os.close(descriptor)
-        if writer is not None:
-            writer.close()
 
     def started(self) -> None:
         """Let go of the command's ends of the pipes: it has them now, or will never."""
@@ -136,9 +145,7 @@ class Pump:
         signals.admit_stops()
         try:
             os.write(self._control, pump.FAILED if failed else pump.SUCCEEDED)
-            arrived = wait.call(
-                lambda: answers.append(os.read(self._answer, 1)), signals.ending_watched, deadline
-            )
+            arrived = self._await_answer(answers, signals, deadline)
         except BrokenPipeError:
             answers.append(b"")
             arrived = True
@@ -155,6 +162,25 @@ class Pump:
         if answers != [pump.GOES_ON]:
             _reaped(self.pid, 0)
         return 0
+
+    def _await_answer(
+        self, answers: list[bytes], signals: "Signals", deadline: float | None
+    ) -> bool:
+        def read() -> None:
+            answers.append(os.read(self._answer, 1))
+
+        try:
+            return wait.call(read, signals.ending_watched, deadline)
+        except wait.ThreadError:  # the command has ended, and its status must not be lost
+            poll = select.poll()
+            poll.register(self._answer, select.POLLIN)
+            while not poll.poll(0):
+                if deadline is not None and time.monotonic() > deadline:
+                    return False
+                if number := signals.sleep(0.01):
+                    raise wait.InterruptedWaitError(number) from None
+            read()
+            return True
 
 
 def _streams(*, pass_on: bool) -> "Iterable[int]":

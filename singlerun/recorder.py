@@ -32,22 +32,28 @@ class Recorder:
         tell: what to call with what the user must be told.
     """
 
-    __slots__ = ("_opened", "_store", "required", "tell")
+    __slots__ = ("_opened", "_state", "_store", "required", "tell")
 
     def __init__(self, *, required: bool, tell: "Callable[[str], object]" = say) -> None:
         self.required = required
         self.tell = tell
         self._store: SqliteStore | None = None
         self._opened: SqliteStore | None = None
+        self._state: StateDir | None = None
 
     def open(self, state: "StateDir | None") -> None:
         """Begin to keep a record in this state directory, if there is one."""
+        self._state = state
         if state is not None:
             self._store = self._opened = SqliteStore(state)
 
     def use(self, store: SqliteStore) -> None:
         """Keep the record in this store, which is open already."""
         self._store = store
+
+    def another(self) -> SqliteStore | None:
+        """Give a store of its own to another thread, None if there is none; connections stay."""
+        return None if self._store is None or self._state is None else SqliteStore(self._state)
 
     def close(self) -> None:
         """Let go of the store: for who lives on, and may fork."""

@@ -79,22 +79,36 @@ class Replacement:
         Raises:
             InterruptedWaitError: a signal came first.
         """
+        if self._job.slots:  # of those who have the other slots the oldest must go
+            spared = [holder for holder in holders if self._is_fellow(holder[0])][1:]
+            holders = [holder for holder in holders if holder not in spared]
         self.has_failed = not all(run is not None and self._end(run) for run, _ in holders)
         return not self.has_failed
 
     def _end(self, run: "Run") -> bool:
         detail = ending.by_whom(f"replaced by run {self._run.id}, PID {os.getpid()}")
-        self._recorder.attempt(lambda store: store.ask_to_end(run, detail), None)
+        asked = self._recorder.attempt(lambda store: store.ask_to_end(run, detail), None)
+        if asked is False:
+            return True  # it has ended by itself, and whatever its process does now is not ours
         ended: list[bool] = []
+        store = self._recorder.another()  # made here, connected in the thread that uses it
         try:
             wait.call(
-                lambda: ended.append(ending.end(run, self._job.kill_after)),
+                lambda: ended.append(
+                    ending.end(
+                        run,
+                        self._job.kill_after,
+                        lambda: store is not None and ending.is_over(store, run),
+                    )
+                ),
                 self._signals.ending_watched,
                 None,
             )
         except wait.InterruptedWaitError:
             self._hold.abandon()
             raise
+        if not ended[0]:
+            self._recorder.attempt(lambda store: store.ask_to_end(run, None), None)
         self._recorder.attempt(lambda store: ending.close(store, run), None)
         return ended[0]
 
@@ -106,9 +120,11 @@ class Replacement:
             if run.id == self._run.id:
                 continue
             if is_holding(run, self._hold.paths):
-                fellow = (
-                    run.shared and self._run.shared and bool(run.slots) == bool(self._job.slots)
-                )
-                (fellows if fellow else found).append((run, []))
-        # Of those who have the other slots the oldest must go.
-        return found or (fellows[:1] if self._job.slots else [])
+                (fellows if self._is_fellow(run) else found).append((run, []))
+        return found or (fellows if self._job.slots else [])
+
+    def _is_fellow(self, run: "Run | None") -> bool:
+        """Tell whether a run shares the lock with us: a reader with readers, a slot with slots."""
+        if run is None or not (run.shared and self._run.shared):
+            return False
+        return bool(run.slots) == bool(self._job.slots)

@@ -37,6 +37,10 @@ class _LockLostError(Exception):
     """The lock file was deleted before the start was recorded: another may hold a new one."""
 
 
+class _CrowdedError(Exception):
+    """Others have started since there was room: as many live as there are slots."""
+
+
 class _StoppedError(Exception):
     """A signal came before the command was started: its number is the first argument."""
 
@@ -79,18 +83,24 @@ def _run(
 ) -> int:
     if job.jitter and (number := signals.sleep(jitter_of(job))):
         return 128 + number
+    this, conflict = asked(job), None
     while True:
-        this = asked(job)
         if not take_at_once(job, hold, recorder):
             from singlerun.conflict import Conflict  # noqa: PLC0415 - unusual
 
-            status = Conflict(job, this, hold, recorder, signals).meet()
+            conflict = conflict or Conflict(job, this, hold, recorder, signals)
+            status = conflict.meet()
             if status is not None:
                 return _call_hooks(job, this, status, signals)
         try:
             return _supervise(job, this, hold, recorder, signals, outputs=outputs)
         except _LockLostError:
             hold.free()
+            this, conflict = asked(job), None
+        except _CrowdedError:
+            hold.free()
+            if this is not job.latest:  # between two tries
+                this, conflict = job.latest, None
 
 
 def _enqueue(job: "Job") -> int:
@@ -240,7 +250,13 @@ def _attempt(
 ) -> tuple[Child, Outcome]:
     """Run the command once."""
     env = program.environment()
-    recorder.start(this, marks_of(env), heed_pause=heed_pause)
+    if job.slots is None:
+        recorder.start(this, marks_of(env), heed_pause=heed_pause)
+    else:
+        from singlerun.conflict import start_in_slot  # noqa: PLC0415 - rare
+
+        if not start_in_slot(job, this, hold, recorder, marks_of(env), heed_pause=heed_pause):
+            raise _CrowdedError
     marks = _mark(env, this)
     if not hold.is_current():
         # Who takes a lock looks for open runs after it, and we look at the lock after our run is

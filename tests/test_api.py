@@ -9,7 +9,7 @@ import threading
 import warnings
 
 import pytest
-from conftest import PATIENCE, eventually, is_alive
+from conftest import CLOSING, PATIENCE, eventually, is_alive
 
 import singlerun
 from singlerun import processes
@@ -583,6 +583,81 @@ def test_waiting_for_a_slot(cli, program):
         assert cli.run("-j1", "-n", "x", "true").returncode == 75
         waiter.end()
     assert cli.run("-j1", "-n", "x", "true").returncode == 0
+
+
+def test_slot_beside_an_orphan_that_closed_the_lock(cli, program):
+    """Its slot is free in the kernel; threads that come at once must not all find room."""
+    with cli.hold("-n", "x", "-j", "3", script=CLOSING) as orphan:
+        orphan.wrapper.kill()
+        orphan.wrapper.wait(PATIENCE)
+        counting = program("""
+            mutex, inside, most = threading.Lock(), 1, 1
+
+            def work():
+                global inside, most
+                for _ in range(15):
+                    try:
+                        with singlerun.hold("x", slots=3):
+                            with mutex:
+                                inside += 1
+                                most = max(most, inside)
+                            time.sleep(0.01)
+                            with mutex:
+                                inside -= 1
+                    except singlerun.HeldError:
+                        pass
+
+            threads = [threading.Thread(target=work) for _ in range(6)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+            print(most)
+        """)
+        assert counting.end() == ["3"]
+
+
+def test_wait_ends_with_the_block_and_not_with_the_program(cli, program):
+    holding = program("""
+        with singlerun.hold("x"):
+            print("held", flush=True)
+            sys.stdin.readline()
+        print("left", flush=True)
+        sys.stdin.read()
+    """)
+    assert holding.line() == "held"
+    waiting = cli.start("wait", "x")
+    eventually(lambda: cli.run("wait", "-t", "0.05", "x").returncode == 124, "the block")
+    assert waiting.poll() is None
+    holding.process.stdin.write("\n")
+    holding.process.stdin.flush()
+    assert holding.line() == "left"
+    assert waiting.wait(PATIENCE) == 0
+    assert holding.process.poll() is None
+    holding.end()
+
+
+@pytest.mark.parametrize(
+    "command", [("stop", "-k", "0.3", "x"), ("-n", "x", "--replace", "-k", "0.3", "true")]
+)
+def test_program_that_leaves_the_block_when_it_is_told_to_lives_on(cli, program, command):
+    """It is told once: a second TERM would meet it in what comes after the block."""
+    holding = program("""
+        def end(*_):
+            raise InterruptedError
+        signal.signal(signal.SIGTERM, end)
+        try:
+            with singlerun.hold("x"):
+                print("held", flush=True)
+                time.sleep(60)
+        except InterruptedError:
+            print("told", flush=True)
+        sys.stdin.read()
+        print("alive")
+    """)
+    assert holding.line() == "held"
+    assert cli.run(*command).returncode == 0
+    assert holding.line() == "told"
+    assert holding.end() == ["alive"]
+    assert cli.history("x")[-1]["state"] == "stopped"
 
 
 def test_package_that_only_the_program_can_find_waits_too(cli, program, tmp_path):

@@ -1,5 +1,7 @@
 """``singlerun stop``: end what runs."""
 
+from functools import partial
+
 import click
 
 from singlerun import ending
@@ -46,13 +48,15 @@ def command(
     status = 0
     for run in found:
         what = f"{run.id} {shown_names(run.names)}"
-        store.ask_to_end(run, ending.by_whom("stopped with singlerun stop"))
-        if ending.end(run, kill_after):
+        if not store.ask_to_end(run, ending.by_whom("stopped with singlerun stop")):
+            say(f"{what}: it has ended by itself")
+        elif ending.end(run, kill_after, partial(ending.is_over, store, run)):
             ending.close(store, run)
             if not quiet:
                 click.echo(f"{what}: stopped")
         else:
             status = 125
+            store.ask_to_end(run, None)
             say(f"{what}: it could not be ended; see: singlerun ps")
     common.tell_notices(store)
     return status

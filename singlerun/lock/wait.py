@@ -9,6 +9,8 @@ import _thread
 import os
 import time
 
+from singlerun.errors import SinglerunError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
@@ -25,6 +27,10 @@ class InterruptedWaitError(Exception):
     """A signal came while waiting: its number is the first argument."""
 
 
+class ThreadError(SinglerunError):
+    """{}"""
+
+
 def call(
     block: "Callable[[], object]",
     watched: "Iterable[int]",
@@ -39,6 +45,7 @@ def call(
 
     Raises:
         InterruptedWaitError: one of the watched signals came first.
+        ThreadError: there can't be a thread, so the call was not made.
         Exception: what the call raised.
     """
     ended: list[BaseException | None] = []
@@ -53,7 +60,10 @@ def call(
         os.kill(os.getpid(), WAKE)
 
     signals = {*watched, WAKE}
-    _thread.start_new_thread(run, ())
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError as error:
+        raise ThreadError(f"cannot wait: {error}; too many processes (ulimit -u)?") from None
     while not ended:
         if deadline is None and tick is None:
             came = _signal.sigwaitinfo(signals)

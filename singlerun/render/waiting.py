@@ -1,6 +1,7 @@
 """The live line of who waits on a terminal: for whom, for how long, and until about when."""
 
 import os
+import select
 import time
 
 from singlerun.duration import brief
@@ -54,7 +55,7 @@ def _fit(text: str) -> str:
     from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - wide characters take two
 
     try:
-        width = os.get_terminal_size(2).columns - 1
+        width = (os.get_terminal_size(2).columns or 80) - 1  # 0: the terminal doesn't know
     except OSError:
         width = 79
     return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)) + "…"
@@ -68,6 +69,11 @@ def _is_in_front() -> bool:
 
 
 def _write(data: bytes) -> None:
+    # One that was stopped (Ctrl-S) must not stop us: the lock may be ours at any moment.
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    if not poll.poll(0):
+        return
     try:
         os.write(2, data)
     except OSError:

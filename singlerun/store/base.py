@@ -195,10 +195,11 @@ class Store:
         """Record that a run was not started: refused, skipped or stopped while it waited."""
         raise NotImplementedError
 
-    def ask_to_end(self, run: Run, detail: str) -> bool:
+    def ask_to_end(self, run: Run, detail: str | None) -> bool:
         """Record who is about to end an open run; tell whether it was still open.
 
-        However it ends then, it ends as stopped, with this detail.
+        However it ends then, it ends as stopped, with this detail. None takes that back: it could
+        not be ended.
         """
         raise NotImplementedError
 

@@ -89,7 +89,7 @@ class SqliteStore(Store):
 
         self._do(refuse)
 
-    def ask_to_end(self, run: Run, detail: str) -> bool:
+    def ask_to_end(self, run: Run, detail: str | None) -> bool:
         run.detail = detail
         return self._do(lambda database: self._update(database, run, ("detail",)))
 

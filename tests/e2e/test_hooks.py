@@ -95,6 +95,22 @@ def test_a_stopped_run_failed(cli):
     assert wrapper.stdout.read() == b"failure x stopped 143\nfinish x stopped 143\n"
 
 
+def test_what_is_asked_to_end_and_ends_well_has_succeeded(cli):
+    script = "trap 'exit 0' TERM; while :; do sleep 0.02; done"
+    wrapper = cli.start(*hooked("sh", "-c", script), stdout=subprocess.PIPE)
+    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    assert cli.run("stop", "x").returncode == 0
+    assert wrapper.stdout.read() == b"success x stopped 0\nfinish x stopped 0\n"
+    assert wrapper.wait(PATIENCE) == 0
+
+
+def test_a_command_line_that_is_too_long_for_a_variable_is_cut(cli):
+    words = [f"word-{number}" for number in range(20_000)]
+    hook = 'echo "$SINGLERUN_EXIT_STATUS ${#SINGLERUN_COMMAND}"'
+    result = cli.run("-n", "x", "--on-failure", hook, "sh", "-c", "exit 3", *words)
+    assert (result.returncode, result.stdout, result.stderr) == (3, "3 100000\n", "")
+
+
 def test_hooks_work_without_a_record(cli):
     cli.run("-n", "x", "true")
     (cli.dir / "singlerun.db").unlink()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -348,6 +349,15 @@ def test_planted_links_cost_the_copy_alone(cli, tmp_path, planted):
     assert (result.returncode, result.stderr.count("\n")) == (125, 1)
 
 
+def test_directory_in_the_way_is_named(cli):
+    (cli.dir / "logs" / "1" / "stranger").mkdir(parents=True)
+    for directory in (cli.dir, cli.dir / "logs", cli.dir / "logs" / "1"):
+        directory.chmod(0o700)
+    result = cli.run("-n", "x", "--log", "echo", "out")
+    assert (result.returncode, result.stdout) == (0, "out\n")
+    assert f"{cli.dir}/logs/1: is a directory; remove it" in result.stderr
+
+
 def test_two_runs_at_once_keep_their_own(cli):
     script = "read go; for i in $(seq 3000); do echo $0 $i; done"
     wrappers = {
@@ -390,6 +400,26 @@ def test_full_disk_does_not_lose_what_was_held_back(cli, small_disk):
     result = cli.run("-n", "x", "--log", "--only-failed", "sh", "-c", f"{BOTH}; exit 3")
     assert (result.returncode, result.stdout) == (3, "out\n")
     assert "err" in result.stderr.splitlines()
+
+
+def test_too_many_open_files_cost_the_copy_alone(cli):
+    """Whatever the limit: where the command can be started, it is, and its status is ours."""
+    cli.run("-n", "x", "true")
+
+    def run(limit, *options):
+        return cli.run(
+            *options, "-n", "x", "sh", "-c", "echo out; exit 5",
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
+        )  # fmt: skip
+
+    enough = next(limit for limit in range(8, 60) if run(limit).returncode == 5)
+    for limit in range(enough, enough + 12):
+        for option in ("--log", "--only-failed"):
+            result = run(limit, option)
+            assert (result.returncode, result.stdout) == (5, "out\n")
+    assert "too many open files" in run(enough + 2, "--log").stderr
+    assert cli.json("ps") == []
+    assert {run["state"] for run in cli.history("x")} == {"succeeded", "failed"}
 
 
 def test_without_a_record_output_is_passed_on(cli):

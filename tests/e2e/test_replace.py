@@ -5,7 +5,15 @@ import signal
 import subprocess
 
 import pytest
-from conftest import CLOSING, PATIENCE, blocked_on, eventually, is_alive, need
+from conftest import (
+    CLOSING,
+    PATIENCE,
+    blocked_on,
+    demand_or_skip,
+    eventually,
+    is_alive,
+    need,
+)
 
 
 def test_the_holder_is_ended_and_its_place_taken(cli):
@@ -163,6 +171,42 @@ def test_replace_excludes_what_would_not(cli, other):
     assert "exclude each other" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [("stop", "-k", "0.1", "x"), ("-n", "x", "--replace", "-k", "0.1", "true")]
+)
+def test_who_has_recorded_its_end_is_left_to_its_hooks(cli, tmp_path, command):
+    """The lock is free then. A hook may take longer than anybody's grace for the command."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    script = f"cat {gate}; echo hooked; :"
+    former = cli.start("-n", "x", "--on-finish", script, "sleep", "60", stdout=subprocess.PIPE)
+    eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
+    assert cli.run(*command).returncode == 0
+    assert former.poll() is None
+    gate.write_text("")
+    assert former.stdout.read() == b"hooked\n"
+    assert former.wait(PATIENCE) == 143
+
+
+@pytest.mark.parametrize("command", [("stop", "x"), ("-n", "x", "--replace", "true")])
+def test_who_can_not_be_ended_is_not_recorded_as_stopped(cli, command):
+    """In another PID namespace it can't be judged from here; it ends well, and by itself."""
+    need("unshare")
+    if os.geteuid() != 0:
+        demand_or_skip("only root can make a PID namespace")
+    apart = subprocess.Popen(
+        ["unshare", "-pf", "--mount-proc", cli.binary, "-n", "x", "sh", "-c", "echo in; exec cat"],
+        env=cli.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert apart.stdout.readline() == b"in\n"
+    result = cli.run(*command)
+    assert result.returncode == (125 if command[0] == "stop" else 75)
+    assert "could not be ended" in result.stderr
+    apart.communicate(timeout=PATIENCE)
+    first = cli.history("x")[-1]
+    assert (first["state"], first["exit_code"], first["detail"]) == ("succeeded", 0, None)
+
+
 # -- stop ------------------------------------------------------------------------------------------
 
 
@@ -251,6 +295,18 @@ def test_wait_ends_with_the_run_and_with_its_status(cli, target):
         assert waiting.poll() is None
     assert waiting.wait(PATIENCE) == 7
     assert cli.run("wait", target).returncode == 7, "of one that has ended, at once"
+
+
+def test_wait_for_one_that_waits_and_is_then_started_again_and_again(cli):
+    with cli.hold("-n", "x"):
+        again = cli.start("-w", "-n", "x", "--restart", "always", "--retry-delay", "0", "false")
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        waiting = cli.start("wait", "2")
+        eventually(lambda: has_a_pidfd(waiting.pid), "the waiting for the one that waits")
+    assert waiting.wait(PATIENCE) == 1
+    assert again.poll() is None
+    again.terminate()
+    assert again.wait(PATIENCE) in {1, 143}
 
 
 def test_wait_for_what_a_signal_ended(cli):

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import CLOSING, PATIENCE, blocked_on, eventually
+from conftest import CLOSING, PATIENCE, blocked_on, eventually, is_alive
 
 
 def waiting(cli):
@@ -94,6 +94,33 @@ def test_an_orphan_keeps_its_slot_also_if_it_closed_the_lock(cli):
             eventually(lambda: waiting(cli), "the waiting")
             second.release()
         assert waiter.wait(PATIENCE) == 0, "one of the two has ended"
+
+
+def test_starts_at_once_beside_an_orphan_that_closed_the_lock(cli, tmp_path):
+    """The slot that it lost is free in the kernel: two must not both find room."""
+    (tmp_path / "count").write_text("1\n")
+    with cli.hold("-n", "x", "-j", "3", script=CLOSING) as orphan:
+        orphan.wrapper.kill()
+        orphan.wrapper.wait(PATIENCE)
+        for how in (("-w",), ("-q",)) * 10:
+            scripts = [WITNESS.format(tmp_path, 3, number) for number in range(6)]
+            runs = [cli.start(*how, "-n", "x", "-j", "3", "sh", "-c", text) for text in scripts]
+            statuses = {run.wait(PATIENCE) for run in runs}
+            assert statuses <= ({0} if how == ("-w",) else {0, 75})
+            assert 0 in statuses
+    assert not (tmp_path / "overlap").exists()
+    assert {run["state"] for run in cli.history("x")[:-1]} <= {"succeeded", "refused"}
+
+
+def test_replacing_beside_an_orphan_that_closed_the_lock_ends_only_the_oldest(cli):
+    with cli.hold("-n", "x", "-j", "3", script=CLOSING) as orphan:
+        orphan.wrapper.kill()
+        orphan.wrapper.wait(PATIENCE)
+        with cli.hold("-n", "x", "-j", "3") as one, cli.hold("-n", "x", "-j", "3") as other:
+            assert cli.run("-n", "x", "-j", "3", "--replace", "true").returncode == 0
+            assert not is_alive(orphan.pid)
+            assert one.wrapper.poll() is None
+            assert other.wrapper.poll() is None
 
 
 def test_slots_of_several_names_and_of_a_file(cli, tmp_path):

@@ -1,14 +1,17 @@
 """On a terminal: a real one, tmux, with a real interactive shell in it."""
 
+import fcntl
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
-from conftest import blocked_on, eventually, is_alive, need
+from conftest import PATIENCE, blocked_on, eventually, is_alive, need
 
 
 class Terminal:
@@ -308,3 +311,22 @@ def test_the_live_line_tells_when_it_will_be_free(cli, terminal):
         terminal.expect(r"^130$")
         assert cli.last("x")["state"] == "stopped"
         assert list((cli.dir / "lines" / "x").iterdir()) == []
+
+
+def test_a_terminal_that_was_stopped_does_not_stop_a_waiter(cli):
+    """Ctrl-S: who writes to the terminal sleeps until Ctrl-Q, and the lock may be its already."""
+    master, slave = pty.openpty()
+    try:
+        with cli.hold("-n", "x") as holding:
+            waiter = cli.start(
+                "-w", "-n", "x", "true",
+                stdin=slave, stdout=subprocess.DEVNULL, stderr=slave, start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            )  # fmt: skip
+            assert os.read(master, 100).lstrip(b"\r\x1b[2K").startswith(b"waiting for x")
+            termios.tcflow(slave, termios.TCOOFF)
+            holding.release()
+            assert waiter.wait(PATIENCE) == 0
+    finally:
+        os.close(slave)
+        os.close(master)
