@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SHORTEST_NAP, LONGEST_NAP = 0.002, 0.5
 """Seconds between two looks at a record whose end no process tells of."""
+MOMENT = 0.02
+"""Seconds that a singlerun has to record what it does next."""
 RECORDING = 2.0
 """Seconds that a singlerun has to record the end of a command that was killed."""
 LOOK = 0.05

@@ -339,3 +339,19 @@ def test_wait_for_nothing(cli):
     result = cli.run("wait", "x")
     assert result.returncode == 125
     assert "no such run" in result.stderr
+
+
+def test_wait_for_a_name_waits_for_all_tries(cli, tmp_path):
+    file = tmp_path / "file"
+    script = f"echo $$; read line; [ -e {file} ] || {{ touch {file}; exit 4; }}"
+    tries = cli.start(
+        "-n", "x", "--retries", "1", "--retry-delay", "0.2", "sh", "-c", script,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert tries.stdout.readline()
+    by_name, by_id = cli.start("wait", "x"), cli.start("wait", "1")
+    eventually(lambda: has_a_pidfd(by_name.pid) and has_a_pidfd(by_id.pid), "the waiting")
+    tries.stdin.write(b"\n\n")
+    tries.stdin.flush()
+    assert by_id.wait(PATIENCE) == 4
+    assert by_name.wait(PATIENCE) == 0
