@@ -77,7 +77,7 @@ def command(
 
 def _next_try(store: SqliteQueue, state: StateDir, ended: Run, name: bytes) -> Run | None:
     """Give what follows a run under the same hold of its name: another try, if there is one."""
-    if ended.ended_ns is None or life(ended.wrapper) != ALIVE:
+    if ended.ended_ns is None or ended.job_id or life(ended.wrapper) != ALIVE:
         return None
     time.sleep(ending.MOMENT)  # between the record of an end and that of what follows
     for run in common.running(store, state, name):
