@@ -69,6 +69,9 @@ _singlerun_value() {
         --on-*)
             _singlerun_offer "$2" -c
             ;;
+        --env)
+            _singlerun_offer "$2" -e
+            ;;
     esac
 }
 
@@ -88,19 +91,30 @@ _singlerun_command() {
 
 _singlerun() {
     local run_options="-n --name --lock-file --lock-type -s --shared -w --wait --wait-for
-        --skip -j --slots -E --conflict-exit-code --replace --coalesce --min-interval --max-starts
-        -t --timeout -k --kill-after --retries --retry-delay --restart --jitter --exec --linger
+        --skip -j --slots -E --conflict-exit-code --replace --queue --coalesce --min-interval
+        --max-starts -t --timeout -k --kill-after --retries --retry-delay --restart --jitter --exec --linger
         --on-success --on-failure --on-conflict --on-finish --log --only-failed --require-record --dir
         -q --quiet -v --verbose -h --help"
+    local add_options="-n --name --priority --delay --after --unique --label --retries --retry-delay
+        --limit -t --timeout -k --kill-after --env --all-env --stdin -0 --null --json -q --quiet
+        --dir -h --help"
+    local cancel_options="--dir -h --help"
     local history_options="--limit --json --dir -h --help"
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
     local logs_options="-f --follow --dir -h --help"
+    local move_options="--first --dir -h --help"
+    local pause_options="--for --dir -h --help"
     local ps_options="-a --all --tree --watch --json --dir -h --help"
+    local queue_options="-a --all --limit --watch --json --dir -h --help"
     local reap_options="--dry-run --kill-orphans --break-lock --lock-file -q --quiet --json --dir
         -h --help"
+    local resume_options="--dir -h --help"
+    local retry_options="--dir -h --help"
     local stop_options="-k --kill-after -q --quiet --dir -h --help"
     local wait_options="-t --timeout --dir -h --help"
-    local subcommands="history is-running logs ps reap run stop wait"
+    local worker_options="-n --name --stay --now --dir -h --help"
+    local subcommands="add cancel history is-running logs move pause ps queue reap resume retry run
+        stop wait worker"
 
     COMPREPLY=()
     local typed
@@ -117,10 +131,10 @@ _singlerun() {
         valued=
         case $word in
             --)
-                [[ -n $subcommand && $subcommand != run ]] || _singlerun_command $((i + 1))
+                [[ ! $subcommand =~ ^(|run|add)$ ]] || _singlerun_command $((i + 1))
                 return
                 ;;
-            --dir | --limit | --break-lock)
+            --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for)
                 valued=$word
                 ;;
             --dir=*) ;;
@@ -136,21 +150,29 @@ _singlerun() {
             -?*)
                 : "${subcommand:=run}"
                 # Flags may be joined. What takes a value ends that: -qwn NAME, or -qwnNAME.
-                if [[ $subcommand =~ ^(run|stop|wait)$ && $word =~ ^-[^nEjtk]*[nEjtk]$ ]]; then
+                if [[ $subcommand =~ ^(run|add|stop|wait|worker)$ && $word =~ ^-[^nEjtk]*[nEjtk]$ ]]; then
                     valued=$word
                 fi
                 ;;
             *)
                 case $subcommand:$word in
+                    :add) subcommand=$word options=$add_options ;;
+                    :cancel) subcommand=$word options=$cancel_options ;;
                     :history) subcommand=$word options=$history_options ;;
                     :is-running) subcommand=$word options=$is_running_options ;;
                     :logs) subcommand=$word options=$logs_options ;;
+                    :move) subcommand=$word options=$move_options ;;
+                    :pause) subcommand=$word options=$pause_options ;;
                     :ps) subcommand=$word options=$ps_options ;;
+                    :queue) subcommand=$word options=$queue_options ;;
                     :reap) subcommand=$word options=$reap_options ;;
+                    :resume) subcommand=$word options=$resume_options ;;
+                    :retry) subcommand=$word options=$retry_options ;;
                     :run) subcommand=$word ;;
                     :stop) subcommand=$word options=$stop_options ;;
                     :wait) subcommand=$word options=$wait_options ;;
-                    :* | run:*)
+                    :worker) subcommand=$word options=$worker_options ;;
+                    :* | run:* | add:*)
                         _singlerun_command "$i"
                         return
                         ;;
@@ -167,7 +189,7 @@ _singlerun() {
     elif [[ $current == -* ]]; then
         ((last > 1)) || options+=" --version"
         _singlerun_offer "$current" -W "$options"
-    elif [[ -z $subcommand || $subcommand == run ]]; then
+    elif [[ $subcommand =~ ^(|run|add)$ ]]; then
         _singlerun_command "$last"
         [[ -n $subcommand ]] || _singlerun_offer "$current" -W "$subcommands"
     fi

@@ -48,9 +48,12 @@ if TYPE_CHECKING:
 
 LONGEST_SLEEP = 60.0
 """Seconds after which the clock is looked at again: it may have been set, or the machine slept."""
-SILENT = 0.02
-"""Seconds for which a command is watched before its output gets a process of its own: most of those
-that are shorter write nothing."""
+BRIEF = 0.005
+"""Seconds after which the process of a command is recorded. Until then its marks tell what is left
+of it, should we be killed; and a thousand short jobs need not pay for a thousand commits more."""
+SILENT = 0.2
+"""Seconds for which a command is watched before its output gets a process of its own, unless it
+writes something."""
 DELAYS = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
 """Seconds between tries to use a run-log that can't be used: a full disk, a stopped process."""
 
@@ -205,11 +208,7 @@ class Drainer:
             os.close(writing)
         run.command_pid, run.command_started = command.pid, command.started
         self._hold.note(marks, (command.pid, command.started))
-        try:
-            self._queue.name_command(run)
-        except RecordError as error:  # it runs: that goes before
-            say(str(error))
-        pump = self._pump_for(command, reading, run)
+        pump = self._watch(command, reading, run)
         outcome = command.wait(policy.timeout)
         if pump is None:
             pump = self._last_pump_for(reading, run)
@@ -242,14 +241,20 @@ class Drainer:
     def _new_run(self) -> Run:
         return Run(names=(self._name,), argv=(), wrapper=self._this, uid=os.getuid(), asked_ns=0)
 
-    def _pump_for(self, command: Child, reading: int, run: Run) -> Pump | None:
-        """Start to keep the output of a command that writes, or that goes on; None if it ended."""
+    def _watch(self, command: Child, reading: int, run: Run) -> Pump | None:
+        """Record the process of a command that goes on, and keep its output; None if it ended."""
         pidfd = os.pidfd_open(command.pid)
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            poll.register(reading, select.POLLIN)
-            came = dict(poll.poll(SILENT * 1000))
+            came = dict(poll.poll(BRIEF * 1000))
+            if not came:
+                try:
+                    self._queue.name_command(run)
+                except RecordError as error:  # it runs: that goes before
+                    say(str(error))
+                poll.register(reading, select.POLLIN)
+                came = dict(poll.poll(SILENT * 1000))
         finally:
             os.close(pidfd)
         if pidfd in came and not came.get(reading, 0) & select.POLLIN:

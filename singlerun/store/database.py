@@ -149,9 +149,8 @@ class Database:
         notices: what the user must be told of, such as a database that was set aside.
     """
 
-    def __init__(self, state: "StateDir", *, durable: bool = False) -> None:
-        """``durable``: what is committed survives a power loss, at the price of a sync each."""
-        self._synchronous = "FULL" if durable else "NORMAL"
+    def __init__(self, state: "StateDir") -> None:
+        self._is_durable = False
         self.notices: list[str] = []
         # SQLite takes names relative to the working directory, which may change: ours is absolute.
         self._path = os.path.join(state.path, FILE)
@@ -170,8 +169,12 @@ class Database:
             self._open = None
             self.guard.close()
 
-    def do(self, work: "Callable[[sqlite3.Connection], Result]") -> "Result":
+    def do(
+        self, work: "Callable[[sqlite3.Connection], Result]", *, durable: bool = False
+    ) -> "Result":
         """Do work in one transaction; with a broken or foreign database, in a new one.
+
+        ``durable``: it survives a power loss, and so does all before it, at the price of a sync.
 
         Raises:
             RecordError: it can't be done.
@@ -179,14 +182,14 @@ class Database:
         with self.guard:
             try:
                 try:
-                    return self._in_transaction(work)
+                    return self._in_transaction(work, durable=durable)
                 except _ForeignError as error:
                     self._set_aside(str(error))
                 except sqlite3.DatabaseError as error:
                     if not _is_broken(error):
                         raise
                     self._set_aside(str(error))
-                return self._in_transaction(work)
+                return self._in_transaction(work, durable=durable)
             except (sqlite3.Error, _ForeignError) as error:
                 advice = _ADVICE.get(_code(error) & 0xFF, "see the README on the run-log")
                 raise RecordError(
@@ -195,8 +198,13 @@ class Database:
             except OSError as error:
                 raise RecordError(self._shown, reason(error), "check its directory") from error
 
-    def _in_transaction(self, work: "Callable[[sqlite3.Connection], Result]") -> "Result":
+    def _in_transaction(
+        self, work: "Callable[[sqlite3.Connection], Result]", *, durable: bool
+    ) -> "Result":
         database = self._current() or self._connect()
+        if durable is not self._is_durable:
+            database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._is_durable = durable
         # Never the deferred BEGIN: its first write can fail with "database is locked" at once.
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -233,7 +241,8 @@ class Database:
             raise RecordError(self._shown, flaw, "remove it")
         database = sqlite3.connect(self._path, timeout=BUSY_PATIENCE, isolation_level=None)
         try:
-            database.execute(f"PRAGMA synchronous = {self._synchronous}")
+            database.execute("PRAGMA synchronous = NORMAL")
+            self._is_durable = False
             database.execute("PRAGMA wal_autocheckpoint = 0")
             (version,) = database.execute("PRAGMA user_version").fetchone()
             (application,) = database.execute("PRAGMA application_id").fetchone()

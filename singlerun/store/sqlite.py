@@ -33,9 +33,8 @@ class SqliteStore(Store):
         notices: what the user must be told of, such as a database that was set aside.
     """
 
-    def __init__(self, state: "StateDir", *, durable: bool = False) -> None:
-        """``durable``: what is committed survives a power loss, at the price of a sync each."""
-        self._database = Database(state, durable=durable)
+    def __init__(self, state: "StateDir") -> None:
+        self._database = Database(state)
         self.notices = self._database.notices
         self._do = self._database.do
 

@@ -1,7 +1,7 @@
 """The queues' verbs in SQL.
 
-All commits are durable: what was accepted is there after a power loss, and what was claimed before
-one is not claimed again.
+What changes a queue is committed durably: what was accepted is there after a power loss, and what
+was claimed before one is not claimed again.
 """
 
 import json
@@ -52,7 +52,7 @@ class SqliteQueue(SqliteStore, QueueStore):
     """The run-log and the queues in the state directory."""
 
     def __init__(self, state: "StateDir") -> None:
-        super().__init__(state, durable=True)
+        super().__init__(state)
         self._contexts: dict[int, Context] = {}
         self._followers: set[bytes] = set()
 
@@ -104,7 +104,7 @@ class SqliteQueue(SqliteStore, QueueStore):
                     self._cancel(database, number, f"job {job.after_id} did not succeed")
             return list(range(first, first + len(jobs)))
 
-        return self._do(enqueue)
+        return self._do(enqueue, durable=True)
 
     def _state_after(self, database: "sqlite3.Connection", after_id: int | None) -> str | None:
         """Tell what a job that is to follow another must do: nothing, wait (DELAYED), or fail."""
@@ -137,7 +137,7 @@ class SqliteQueue(SqliteStore, QueueStore):
         return self._do(look)
 
     def claim(self, name: bytes, run: Run) -> QueuedJob | None:
-        return self._do(lambda database: self._claim(database, name, run))
+        return self._do(lambda database: self._claim(database, name, run), durable=True)
 
     def finish_and_claim(
         self, job: QueuedJob, outcome: "Outcome", state: str, following: Run | None
@@ -151,7 +151,7 @@ class SqliteQueue(SqliteStore, QueueStore):
             self._followers |= end_job(database, run)
             return None if following is None else self._claim(database, job.name, following)
 
-        return self._do(finish)
+        return self._do(finish, durable=True)
 
     def _claim(self, database: "sqlite3.Connection", name: bytes, run: Run) -> QueuedJob | None:
         now = time.time_ns()
@@ -195,7 +195,7 @@ class SqliteQueue(SqliteStore, QueueStore):
                 (job.id, run.id),
             )
 
-        self._do(give_back)
+        self._do(give_back, durable=True)
 
     def jobs(
         self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
@@ -236,7 +236,7 @@ class SqliteQueue(SqliteStore, QueueStore):
         return job
 
     def cancel(self, job_id: int, detail: str) -> bool:
-        return self._do(lambda database: self._cancel(database, job_id, detail))
+        return self._do(lambda database: self._cancel(database, job_id, detail), durable=True)
 
     def retry(self, job_id: int) -> bool:
         def retry(database: "sqlite3.Connection") -> bool:
@@ -248,7 +248,7 @@ class SqliteQueue(SqliteStore, QueueStore):
             )
             return cursor.rowcount > 0
 
-        return self._do(retry)
+        return self._do(retry, durable=True)
 
     def put_first(self, job_id: int) -> bool:
         def put_first(database: "sqlite3.Connection") -> bool:
@@ -261,17 +261,18 @@ class SqliteQueue(SqliteStore, QueueStore):
             )
             return cursor.rowcount > 0
 
-        return self._do(put_first)
+        return self._do(put_first, durable=True)
 
     def pause(self, name: bytes, until_ns: int | None) -> None:
         values = (name, time.time_ns(), until_ns, os.getuid())
-        self._fetch("INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?)", values)
+        put = "INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?)"
+        self._do(lambda database: database.execute(put, values), durable=True)
 
     def resume(self, name: bytes) -> bool:
         def resume(database: "sqlite3.Connection") -> bool:
             return database.execute("DELETE FROM pauses WHERE name = ?", (name,)).rowcount > 0
 
-        return self._do(resume)
+        return self._do(resume, durable=True)
 
     def names_with_jobs(self) -> list[bytes]:
         query = "SELECT DISTINCT name FROM jobs WHERE state = {!r}"
