@@ -144,7 +144,7 @@ def test_a_job_may_keep_the_whole_environment(cli, tmp_path):
 
 
 def test_a_job_has_no_descriptor_of_ours_but_the_lock(cli, tmp_path):
-    command = ["sh", "-c", "exec readlink /proc/self/fd/* 7</dev/null"]
+    command = ["sh", "-c", "ls -l /proc/$$/fd | sed -n 's/.* -> //p'"]
     number = cli.add("-n", "x", *command, pass_fds=[os.open(tmp_path, os.O_RDONLY)])
     ended(cli, number)
     links = cli.run("logs", str(number)).stdout.split()
@@ -182,9 +182,9 @@ def test_a_directory_that_is_gone_fails_the_job_alone(cli, tmp_path, how):
     assert "no such file or directory" in job["detail"]
 
 
-@pytest.mark.parametrize("status", [126, 127])
-def test_a_command_that_cannot_be_started_fails_the_job_alone(cli, tmp_path, status):
-    program = tmp_path / "program"
+@pytest.mark.parametrize(("status", "name"), [(126, "program"), (127, "program"), (127, "\udcff")])
+def test_a_command_that_cannot_be_started_fails_the_job_alone(cli, tmp_path, status, name):
+    program = tmp_path / name
     if status == 126:
         program.write_text("no program")
     cli.run("pause", "x")
@@ -193,7 +193,7 @@ def test_a_command_that_cannot_be_started_fails_the_job_alone(cli, tmp_path, sta
     ended(cli, numbers[1])
     job = ended(cli, numbers[0], status=status)
     assert (job["state"], job["exit_code"]) == ("failed", status)
-    assert str(program) in job["detail"]
+    assert str(tmp_path) in job["detail"]
 
 
 def test_a_command_is_looked_for_in_the_path_of_who_added_it(cli, tmp_path):
@@ -278,7 +278,7 @@ def test_nothing_comes_of_nothing(cli):
         ["sh", "-c", f"exec {BINARY} add -n x --stdin <&-"],
         env=cli.env, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert closed.returncode == 125
+    assert closed.returncode == 2
     assert "internal error" not in closed.stderr
     assert cli.queue("--all") == []
 
@@ -383,18 +383,16 @@ def test_a_delayed_job_starts_later_and_others_do_not_wait_for_it(cli, tmp_path)
     assert (job["state"], job["place"]) == ("delayed", None)
     asleep_in(cli, "x")
     ended(cli, cli.add("-n", "x", *witness(path, "now")))
-    job = ended(cli, late)
+    assert ended(cli, late)["started_at"] >= job["starts_at"]
     assert words(path) == ["now", "late"]
-    assert job["starts_at"] <= job["started_at"]
 
 
 def test_a_job_that_becomes_due_earlier_wakes_the_drainer(cli):
     late = cli.add("-n", "x", "--delay", "1h", "true")
     pid = asleep_in(cli, "x")
     early = cli.add("-n", "x", "--delay", "0.2", "true")
-    job = ended(cli, early)
+    ended(cli, early)
     assert cli.history("x")[0]["wrapper_pid"] == pid == drainer(cli, "x")
-    assert job["starts_at"] <= job["started_at"]
     assert [one["id"] for one in cli.queue()] == [late]
 
 
@@ -618,7 +616,9 @@ def test_a_job_may_use_singlerun_itself(cli, tmp_path):
     (added,) = [one for one in cli.queue("--all") if one["id"] != number]
     ended(cli, added["id"])
     logs = cli.run("logs", str(number))
-    assert logs.stdout == "inside\nrefused 75\n"
+    first, second, third = logs.stdout.splitlines()
+    assert (first, third) == ("inside", "refused 75")
+    assert second.startswith("singlerun: x is held by the run that this one is a part of, PID ")
     assert words(path) == ["added"]
     assert cli.last("inner")["parent_id"] == job["run_id"]
     assert cli.job(added["id"])["parent_id"] == job["run_id"]
@@ -819,9 +819,8 @@ def test_a_lost_job_that_has_retries_is_tried_again(cli, gate, resumer):
     gate.open()
     job = ended(cli, number)
     assert (job["state"], job["tries"]) == ("succeeded", 2)
-    assert sorted(run["state"] for run in cli.history("x") if run["job_id"]) == [
-        "lost", "succeeded",
-    ]  # fmt: skip
+    tries = [run["state"] for run in cli.history("x") if run["job_id"] == number]
+    assert tries == ["succeeded", "lost"]
 
 
 def test_a_lost_job_is_tried_again_also_if_what_is_added_next_is_delayed(cli, gate):
