@@ -12,6 +12,7 @@ or tried again if it was given retries.
 
 import os
 import select
+import signal
 import sys
 import time
 
@@ -34,6 +35,7 @@ from singlerun.paths import StateDir, lift
 from singlerun.program import find
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
+from singlerun.render.text import shown
 from singlerun.signals import ENDING, Signals
 from singlerun.store.base import STOPPED, Run
 from singlerun.store.sqlite_queue import SqliteQueue
@@ -52,7 +54,7 @@ LONGEST_SLEEP = 60.0
 BRIEF = 0.005
 """Seconds after which the process of a command is recorded. Until then its marks tell what is left
 of it, should we be killed; and a thousand short jobs need not pay for a thousand commits more."""
-SILENT = 0.2
+SILENT = 0.05
 """Seconds for which a command is watched before its output gets a process of its own, unless it
 writes something."""
 DELAYS = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
@@ -72,8 +74,12 @@ class Drainer:
         self._recorder.use(self._queue)
         self._hold = lock.of_names((name,), state, shared=False)
         self._signals = Signals()
+        self._endings = self._signals.ending_watched
+        self._is_told_to_end = False
         if not end_job:
+            # While a job runs nobody takes them: they stay pending until it has ended.
             self._signals.watched -= set(ENDING)
+            self._signals.ending_watched = set()
         self._this = owner.this_process()
         self._null = lift(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._prepared: Context | None = None
@@ -81,6 +87,7 @@ class Drainer:
         self._policy = self._policy_of({})
         self._pumps: set[int] = set()
         self._found: dict[str, str | None] = {}
+        self._is_shared = False
 
     def drain(self, *, stay: bool = False) -> None:
         """Work until there is nothing to do, or a signal comes; with ``stay`` only until that.
@@ -88,11 +95,14 @@ class Drainer:
         Raises:
             RecordError, StateDirError, LockFileError: it can't go on.
         """
-        while not self._signals.ending():
+        orphaned = self._persist(lambda: self._queue.open_runs((self._name,)))
+        has_lost = any(run.job_id is not None for run in orphaned)
+        while not self._is_to_end():
             kick.woken(self._fifo)
             seconds = self._persist(lambda: self._queue.look(self._name))
             try:
-                if seconds == 0:
+                if seconds == 0 or has_lost:  # what is lost may be tried again
+                    has_lost = False
                     self._run_jobs()
                 elif seconds is not None or stay:
                     self._sleep(LONGEST_SLEEP if seconds is None else seconds)
@@ -115,7 +125,10 @@ class Drainer:
         poll = select.poll()
         poll.register(self._fifo, select.POLLIN)
         until = min(seconds, LONGEST_SLEEP) * 1000
-        wait.call(lambda: poll.poll(until), self._signals.ending_watched, None)
+        wait.call(lambda: poll.poll(until), self._endings, None)
+
+    def _is_to_end(self) -> bool:
+        return self._is_told_to_end or bool(self._endings & signal.sigpending())
 
     def _run_jobs(self) -> None:
         """Take the name's lock, and run jobs until somebody else waits for it.
@@ -135,6 +148,7 @@ class Drainer:
                 job = self._run(job)
         finally:
             self._hold.free()
+            os.chdir("/")  # a job's directory may be on what somebody wants to unmount
 
     def _take(self) -> None:
         """Take the name's lock in turn, also from what a dead singlerun left behind.
@@ -142,7 +156,7 @@ class Drainer:
         Raises:
             InterruptedWaitError: a signal came first.
         """
-        endings = self._signals.ending_watched
+        endings = self._endings
         while True:
             if not self._hold.try_in_turn():
                 try:
@@ -158,10 +172,12 @@ class Drainer:
     def _run(self, job: "QueuedJob") -> "QueuedJob | None":
         """Run a job that is claimed, and record its end; claim the next unless it is to wait."""
         outcome, state = self._perform(job)
-        goes_on = not self._signals.ending() and not self._hold.is_awaited()
-        # What is claimed is to start at once, so nothing may come between that takes its time.
-        at_once = goes_on and not self._policy.hooks
-        following = self._new_run() if at_once else None
+        # What a job left behind has inherited the lock. We can free it now, but nobody could if we
+        # were killed in the next job: so that one gets the lock anew. And what is claimed is to
+        # start at once, so hooks must not come between; they find the lock free.
+        pauses = self._is_to_end() or self._is_shared or self._policy.hooks
+        going_on = not (pauses or self._hold.is_awaited())
+        following = self._new_run() if going_on else None
         claimed = self._persist(
             lambda: self._queue.finish_and_claim(job, outcome, state, following)
         )
@@ -169,10 +185,11 @@ class Drainer:
             if name != self._name:
                 self._kick(name)
         if self._policy.hooks and job.run is not None:
-            hooks.call(self._policy, job.run, outcome.exit_status, self._signals)
-            if goes_on:
-                run = self._new_run()
-                return self._persist(lambda: self._queue.claim(self._name, run))
+            self._hold.free()
+            env = self._env | {b"SINGLERUN_DIR": self._state.path}
+            status = outcome.exit_status
+            if hooks.call(self._policy, job.run, status, self._signals, env):
+                self._is_told_to_end = True
         return claimed
 
     def _kick(self, name: bytes) -> None:
@@ -190,7 +207,7 @@ class Drainer:
         try:
             self._prepare(job.context)
         except OSError as error:
-            run.detail = f"{os.fsdecode(job.context.cwd)}: {(error.strerror or '').lower()}"
+            run.detail = f"{shown(job.context.cwd)}: {(error.strerror or '').lower()}"
             outcome = Outcome(126)
             return outcome, outcome.state
         env = self._env | {
@@ -200,6 +217,8 @@ class Drainer:
             b"SINGLERUN_JOB_ID": b"%d" % (job.id or 0),
         }
         reading, writing = map(lift, os.pipe2(os.O_CLOEXEC))
+        # Who has the lock has this too: it ends with the last of them.
+        watching, watched = map(lift, os.pipe2(os.O_CLOEXEC))
         marks = (run.id, run.token)
         policy = self._policy
         argv = [os.fsdecode(word) for word in job.argv]
@@ -207,7 +226,7 @@ class Drainer:
             command = Child(
                 argv,
                 env,
-                self._hold.fds,
+                [*self._hold.fds, watched],
                 self._signals,
                 marks=marks,
                 kill_after=policy.kill_after,
@@ -218,11 +237,13 @@ class Drainer:
             )
         except (CommandNotFoundError, CommandNotExecutableError) as error:
             os.close(reading)
-            run.detail = str(error)
+            os.close(watching)
+            run.detail = shown(str(error))
             outcome = Outcome(error.exit_status)
             return outcome, outcome.state
         finally:
             os.close(writing)
+            os.close(watched)
         run.command_pid, run.command_started = command.pid, command.started
         self._hold.note(marks, (command.pid, command.started))
         pump = self._watch(command, reading, run)
@@ -231,7 +252,12 @@ class Drainer:
             pump = self._last_pump_for(reading, run)
         if pump is not None:
             patience = policy.kill_after if outcome.timed_out or command.asked_to_end else None
-            pump.end(self._signals, failed=True, patience=patience)
+            if pump.end(self._signals, failed=True, patience=patience):
+                self._is_told_to_end = True
+        self._is_shared = not _has_ended(watching)
+        os.close(watching)
+        if command.asked_to_end:
+            self._is_told_to_end = True
         asked_to_end = command.asked_to_end and outcome.exit_status != 0
         return outcome, STOPPED if asked_to_end else outcome.state
 
@@ -302,7 +328,7 @@ class Drainer:
             writer = kept.Writer(self._state, run.id or 0)
         except (StateDirError, OSError) as error:
             say(f"the output of run {run.id} is not kept: {kept.why_not(error)}")
-        self._pumps.difference_update([pid for pid in self._pumps if _is_over(pid)])
+        self._pumps -= {pid for pid in self._pumps if _is_over(pid)}  # a command knows the set
         os.set_blocking(reading, False)
         pump = Pump(writer, pass_on=False, source=reading)
         if pump.pid is not None:
@@ -322,6 +348,12 @@ class Drainer:
                 say(str(error))
             time.sleep(delay)
         return use()
+
+
+def _has_ended(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
 
 
 def _is_over(child: int) -> bool:

@@ -8,7 +8,7 @@ from singlerun.paths import StateDir
 from singlerun.program import environment
 from singlerun.render.line import say
 from singlerun.render.text import shown
-from singlerun.store.queue import Context, FullError, QueuedJob
+from singlerun.store.queue import Context, FullError, QueuedJob, ReplacedError
 from singlerun.store.sqlite_queue import SqliteQueue
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ def add(
     Raises:
         RecordError, StateDirError: they can't be accepted.
         QueueFullError: there are as many pending as there may be.
-        UsageError: a job is to follow one that there is not.
+        UsageError: a job is to follow one that there is not, or that it replaces.
         NoDrainerError: they are accepted, but nobody could be started to work them off.
     """
     queue = SqliteQueue(state)
@@ -85,6 +85,8 @@ def add(
         raise QueueFullError(shown(name), error.args[0]) from None
     except LookupError as error:
         raise UsageError(f"there is no job {error.args[0]} to follow") from None
+    except ReplacedError as error:
+        raise UsageError(f"it can't both follow and replace job {error.args[0]}") from None
     finally:
         for notice in queue.notices:
             say(notice)

@@ -19,6 +19,7 @@ from singlerun.store.base import REFUSED, SKIPPED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Mapping
 
     from singlerun.job import Job
     from singlerun.signals import Signals
@@ -34,25 +35,41 @@ GRACE = 2.0
 """Seconds between TERM and KILL for a hook that takes longer."""
 
 
-def call(job: "Job", this: "Run", status: int, signals: "Signals") -> None:
-    """Run the hooks that a job has for what became of its run; ``status`` is our exit status."""
+def call(
+    job: "Job",
+    this: "Run",
+    status: int,
+    signals: "Signals",
+    given: "Mapping[bytes, bytes] | None" = None,
+) -> bool:
+    """Run the hooks that a job has for what became of its run; tell whether a signal ended one.
+
+    ``status`` is our exit status, ``given`` the environment if that is not ours.
+    """
     if this.state in {REFUSED, SKIPPED}:
         events = ["conflict"]
     elif this.ended_ns is not None and this.started_ns is None:
-        return  # a signal came while it waited: nothing was refused, and nothing ran
+        return False  # a signal came while it waited: nothing was refused, and nothing ran
     else:
         events = ["failure" if status else "success", "finish"]
+    interrupted = False
     for event in events:
         script = job.hooks.get(event)
         if script is not None:
-            _run(script, event, _environment(job, this, event, status), signals, names(job.names))
+            env = _environment(job, this, event, status, given)
+            interrupted |= _run(script, event, env, signals, names(job.names))
+    return interrupted
 
 
-def _environment(job: "Job", this: "Run", event: str, status: int) -> dict[bytes, bytes]:
+def _environment(
+    job: "Job", this: "Run", event: str, status: int, given: "Mapping[bytes, bytes] | None"
+) -> dict[bytes, bytes]:
     """Give a hook's environment: the job's, and what happened."""
-    from singlerun.program import environment  # noqa: PLC0415 - only with a hook
+    if given is None:
+        from singlerun.program import environment  # noqa: PLC0415 - only with a hook
 
-    env = {key: value for key, value in environment().items() if not key.startswith(b"SINGLERUN_")}
+        given = environment()
+    env = {key: value for key, value in given.items() if not key.startswith(b"SINGLERUN_")}
     told = {
         "EVENT": event,
         "NAME": this.names[0],
@@ -64,7 +81,8 @@ def _environment(job: "Job", this: "Run", event: str, status: int) -> dict[bytes
         "ELAPSED": None if this.elapsed_ns is None else f"{this.elapsed_ns / 1e9:.3f}",
         "DETAIL": this.detail,
         "HOLDER_ID": this.conflict_id,
-        "DIR": job.dir or os.environb.get(b"SINGLERUN_DIR"),
+        "DIR": job.dir or given.get(b"SINGLERUN_DIR"),
+        "JOB_ID": this.job_id,
     }
     for key, value in told.items():
         if value is not None:
@@ -73,7 +91,8 @@ def _environment(job: "Job", this: "Run", event: str, status: int) -> dict[bytes
     return env
 
 
-def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", name: str) -> None:
+def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", name: str) -> bool:
+    """Run a hook; tell whether a signal to us ended it."""
     what = f"{name}: --on-{event}"
     try:
         pid = os.posix_spawn(
@@ -84,18 +103,21 @@ def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", n
         )  # fmt: skip
     except OSError as error:
         say(f"{what} could not be started: {(error.strerror or str(error)).lower()}")
-        return
+        return False
+    begun = time.monotonic()
     if not _await(pid, LONGEST, signals):
+        interrupted = time.monotonic() < begun + LONGEST
         say(f"{what} was ended: it took longer than {LONGEST:.0f} s, or a signal came")
         os.killpg(pid, _signal.SIGTERM)
         _await(pid, GRACE, signals)
         os.killpg(pid, _signal.SIGKILL)
         os.waitpid(pid, 0)
-        return
+        return interrupted
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status:
         ended = f"exited with {status}" if status > 0 else f"was ended by signal {-status}"
         say(f"{what} {ended}")
+    return False
 
 
 def _await(pid: int, seconds: float, signals: "Signals") -> bool:

@@ -24,7 +24,7 @@ under that name makes up for it, and so does ``reap``.
 import fcntl
 import os
 
-from singlerun import interpreter
+from singlerun import interpreter, processes
 from singlerun.errors import NoDrainerError
 from singlerun.paths import reason
 from singlerun.render.text import shown
@@ -44,19 +44,36 @@ def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
         NoDrainerError: there is none, and none could be started.
         StateDirError: its FIFO can't be used.
     """
+    if dry_run:
+        return not is_drained(state, name)
     fifo = state.open_fifo(name)
     try:
         if not try_lock(fifo):
             wake(fifo)
             return False
         try:
-            if not dry_run:
-                _start(state, name, fifo)
+            _start(state, name, fifo)
         except OSError as error:
             raise NoDrainerError(shown(name), reason(error)) from error
         return True
     finally:
         os.close(fifo)
+
+
+def is_drained(state: "StateDir", name: bytes) -> bool:
+    """Tell whether somebody works off the queue of a name.
+
+    Without trying its lock: who adds in that moment would take us for a drainer.
+
+    Raises:
+        StateDirError: its FIFO can't be used.
+    """
+    fifo = state.open_fifo(name)
+    try:
+        path = os.readlink(f"/proc/self/fd/{fifo}".encode())
+    finally:
+        os.close(fifo)
+    return bool(processes.holding(path))
 
 
 def try_lock(fifo: int) -> bool:

@@ -24,6 +24,7 @@ from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
+from singlerun.render.text import shown
 from singlerun.signals import Signals
 from singlerun.store.base import REFUSED, STOPPED, PausedError, Run, marks_of
 
@@ -289,7 +290,7 @@ def _attempt(
         )
     except (CommandNotFoundError, CommandNotExecutableError) as error:
         outcome = Outcome(error.exit_status)
-        this.detail = str(error)
+        this.detail = shown(str(error))
         recorder.finish(this, outcome, outcome.state)
         hold.free()
         _call_hooks(job, this, error.exit_status, signals)

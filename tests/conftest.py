@@ -1,8 +1,10 @@
 """What all tests share: the installed binary, run against a state directory of its own."""
 
+import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -104,11 +106,110 @@ class Cli:
     def lock_path(self, name):
         return self.dir / "locks" / f"{name}.lock"
 
+    def add(self, *arguments, **more):
+        """Put jobs into a queue; give the id, or the ids if they come from standard input."""
+        result = self.run("add", *arguments, **more)
+        assert (result.returncode, result.stderr) == (0, "")
+        ids = [int(line) for line in result.stdout.split()]
+        return ids if "--stdin" in arguments else ids[0]
+
+    def queue(self, *arguments):
+        result = self.run("queue", "--json", *arguments)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)["jobs"]
+
+    def job(self, number):
+        return next(job for job in self.queue("--all") if job["id"] == number)
+
+    def drainers(self, name=None):
+        """Give the PIDs of those who work off the queue of a name, or of all."""
+        tail = [os.fsencode(self.dir)] + ([] if name is None else [os.fsencode(name)])
+        return [
+            pid
+            for pid, words in _command_lines()
+            if b"singlerun.drainer" in b" ".join(words)
+            and words[-2:][: len(tail)] == tail
+            and is_alive(pid)
+            and os.getsid(pid) == pid  # who keeps the output looks the same
+        ]
+
+    def kill_detached(self):
+        """Kill who works off a queue, and what was started there: nobody else would."""
+        marks = os.fsencode(self.dir), b"SINGLERUN_DIR=" + os.fsencode(self.dir)
+        while pids := [
+            pid
+            for pid, words in _command_lines()
+            if pid != os.getpid()
+            and is_alive(pid)
+            and {*words, *_entries(pid, "environ")} & {*marks}
+        ]:
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+
+def _entries(pid, file):
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return []
+
+
+def _command_lines():
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [(pid, _entries(pid, "cmdline")) for pid in pids]
+
+
+class Gate:
+    """What a job waits for: it tells its PID, and goes on when the gate is opened.
+
+    Attributes:
+        command: what makes a job wait for it.
+    """
+
+    SCRIPT = 'echo $$ > "$1.new"; mv "$1.new" "$1.pid"; echo at the gate; exec cat "$1"'
+
+    def __init__(self, path):
+        self._path = path
+        os.mkfifo(path)
+        self.command = ["sh", "-c", self.SCRIPT, "sh", str(path)]
+
+    def pid(self):
+        """Wait for the job; give its PID."""
+        file = Path(f"{self._path}.pid")
+        eventually(file.exists, "the start of the job")
+        return int(file.read_text())
+
+    def has_been_reached(self):
+        return Path(f"{self._path}.pid").exists()
+
+    def open(self):
+        """Let the job go on to its end."""
+
+        def writer():
+            try:
+                return os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # it doesn't read yet
+                    raise
+                return None
+
+        os.close(eventually(writer, "the job's wait"))
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path / "gate")
+
 
 @pytest.fixture
 def cli(tmp_path):
     tool = Cli(tmp_path)
     yield tool
+    if (tool.dir / "drainers").exists():
+        tool.kill_detached()
     for process in tool.started:
         if process.poll() is None:
             process.kill()

@@ -136,6 +136,8 @@ def command(
     """
     if stdin == bool(words):
         raise click.UsageError("give a COMMAND, or --stdin")
+    if stdin and sys.stdin is None:
+        raise click.UsageError("standard input is closed")
     if not stdin and (null or as_json):
         raise click.UsageError("--null and --json tell what --stdin reads")
     if name is None:
@@ -147,7 +149,7 @@ def command(
         "priority": priority,
         "not_before_ns": _in(delay),
         "after_id": after,
-        "label": label,
+        "label": None if label is None else _text(label),
         "retries": retries,
         "retry_delay": retry_delay,
     }
@@ -168,6 +170,11 @@ def command(
     if not quiet:
         click.echo("\n".join(map(str, ids)))
     return 0
+
+
+def _text(text: str) -> str:
+    """Give a text as UTF-8 can say it."""
+    return os.fsencode(text).decode(errors="backslashreplace")
 
 
 def _in(delay: float | None) -> int | None:
@@ -202,8 +209,10 @@ def _from_json(text: bytes, number: int, values: dict[str, object]) -> QueuedJob
         for key, value in entry.items():
             own |= _value(key, value)
         return QueuedJob(argv=_words(words), **own)  # type: ignore[arg-type]
-    except (ValueError, TypeError, KeyError, UsageError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, UsageError) as error:
         why = "it has no command" if isinstance(error, KeyError) else error.args[0]
+        if isinstance(error, UnicodeError):
+            why = "it is not UTF-8"
         raise UsageError(f"line {number} can't be read as a job: {why}") from None
 
 
@@ -217,7 +226,7 @@ def _words(words: list[object]) -> tuple[bytes, ...]:
 def _value(key: str, value: object) -> dict[str, object]:
     """Read what a JSON line says of its job."""
     if key == "label" and isinstance(value, str):
-        return {key: value}
+        return {key: _text(value)}
     if key == "delay":
         return {"not_before_ns": _in(duration.parse(str(value)))}
     if key == "retry_delay":

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from singlerun import ending
+from singlerun import ending, kick
 from singlerun.commands import common
 from singlerun.owner import ALIVE, life
 from singlerun.paths import StateDir
@@ -46,7 +46,7 @@ def command(
     if store is None or state is None:
         return _unknown(target)
     if common.is_number(target) and (job := store.find_job(int(target))) is not None:
-        return _await_job(store, job, deadline)
+        return _await_job(store, state, job, deadline)
     run = common.find_run(store, target)
     if run is not None:
         found = [run]
@@ -91,7 +91,7 @@ def _unknown(target: bytes) -> int:
     return 125
 
 
-def _await_job(store: SqliteQueue, job: QueuedJob, deadline: float | None) -> int:
+def _await_job(store: SqliteQueue, state: StateDir, job: QueuedJob, deadline: float | None) -> int:
     """Wait until a job has ended for good, with all its tries; give its exit status."""
     what = f"job {job.id} of {shown(job.name)}"
     nap = ending.SHORTEST_NAP
@@ -100,8 +100,17 @@ def _await_job(store: SqliteQueue, job: QueuedJob, deadline: float | None) -> in
             say(f"{what}: is {job.state} still")
             return 124
         if job.run is not None and job.run.ended_ns is None:
-            ending.await_end(store, job.run, deadline)
+            ended = ending.await_end(store, job.run, deadline)
             nap = ending.SHORTEST_NAP
+            if (
+                ended is not None
+                and ended.ended_ns is None
+                and not kick.is_drained(state, job.name)
+            ):
+                job = store.find_job(job.id or 0) or job
+                if job.run_id == ended.id and job.ended_ns is None:
+                    say(f"{what}: lost, nobody saw its end; to go on: singlerun reap")
+                    return 125
         time.sleep(nap)  # no process tells when its turn comes
         nap = min(2 * nap, ending.LONGEST_NAP)
         job = store.find_job(job.id or 0) or job

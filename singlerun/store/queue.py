@@ -122,6 +122,10 @@ class FullError(Exception):
     """A queue has as many jobs as it may have: their number is the first argument."""
 
 
+class ReplacedError(Exception):
+    """A job is to follow one that it cancels: whose number is the first argument."""
+
+
 class QueueStore(Store):
     """A run-log with queues. Each verb raises RecordError when it can't be carried out."""
 
@@ -136,6 +140,7 @@ class QueueStore(Store):
         Raises:
             FullError: there are too many.
             LookupError: there is no such job as one of these is to follow.
+            ReplacedError: one of these is to follow one that they replace.
         """
         raise NotImplementedError
 

@@ -25,6 +25,7 @@ from singlerun.store.queue import (
     FullError,
     QueuedJob,
     QueueStore,
+    ReplacedError,
 )
 from singlerun.store.sqlite import SqliteStore, find_pause
 
@@ -69,6 +70,9 @@ class SqliteQueue(SqliteStore, QueueStore):
                 ).fetchall()
             else:
                 pending = []
+            replaced = {number for (number,) in pending} & {job.after_id for job in jobs}
+            if replaced:
+                raise ReplacedError(replaced.pop())
             if limit is not None:
                 (count,) = database.execute(
                     "SELECT count(*) FROM jobs WHERE name = ? AND state IN (?, ?)",

@@ -79,6 +79,8 @@ def test_unknown_command_is_127_and_recorded(cli, tmp_path):
     assert (run["state"], run["exit_code"]) == ("failed", 127)
     assert "not found" in run["detail"]
     one_line(cli.run("./no/such"), 127)
+    one_line(cli.run("\udcff"), 127, "not found")
+    assert cli.last()["state"] == "failed"
     one_line(cli.run(""), 127)
 
 
