@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import ExitStack, closing
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,56 @@ def run_log(cli):
     return closing(sqlite3.connect(cli.dir / "singlerun.db", isolation_level=None, timeout=0))
 
 
+def test_s01_many_who_add_at_once_start_one_worker_and_nothing_is_left(cli, tmp_path):
+    """Adding a record kicked a worker through a mutex; two kicks at once must not start two."""
+    witness = tmp_path / "witness"
+    busy = tmp_path / "busy"
+    script = f"mkdir {busy} || echo overlap; echo ran >> {witness}; rmdir {busy}"
+    commands = [["add", "-n", "records", "sh", "-c", script] for _ in range(10)]
+    adders = at_once(cli, commands, stdout=subprocess.PIPE)
+    ids = [int(adder.communicate(timeout=PATIENCE)[0]) for adder in adders]
+    for number in ids:
+        assert cli.run("wait", str(number)).returncode == 0
+        assert cli.run("logs", str(number)).stdout == "", "no two overlapped"
+    assert words(witness) == ["ran"] * len(ids)
+    eventually(lambda: not cli.drainers(), "that the worker ends when nothing is left")
+    runs = cli.history("records")[::-1]
+    assert [run["job_id"] for run in runs] == sorted(ids)
+    workers = [pid for pid, _ in groupby(run["wrapper_pid"] for run in runs)]
+    assert len(workers) == len(set(workers)), "one worker after the other"
+
+
+def test_s01_a_kick_in_the_moment_when_the_worker_stops_is_not_lost(cli, tmp_path):
+    """Between "the queue is empty" and "the worker stops" a record was added, and stayed there."""
+    witness = tmp_path / "witness"
+    number = cli.add("-n", "records", "true")
+    for count in range(25):  # each is added as the former ends, when its worker is about to stop
+        assert cli.run("wait", str(number)).returncode == 0
+        number = cli.add("-n", "records", "sh", "-c", f"echo {count} >> {witness}")
+    assert cli.run("wait", "-t", "20", str(number)).returncode == 0
+    assert words(witness) == [str(count) for count in range(25)]
+
+
+def test_s02_a_worker_killed_in_the_middle_of_the_queue_is_made_up_for(cli, tmp_path, gate):
+    """Maintenance killed the worker with its job; what it left was found by a scheduled job."""
+    witness = tmp_path / "witness"
+    killed = cli.add("-n", "sync", *gate.command)
+    rest = [cli.add("-n", "sync", "sh", "-c", f"echo {word} >> {witness}") for word in "ab"]
+    command = gate.pid()
+    (worker,) = cli.drainers("sync")
+    for pid in (worker, command):
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda pid=pid: not is_alive(pid), "its end")
+    reaped = cli.run("reap").stdout.splitlines()
+    assert [line.partition(": ")[2] for line in reaped] == [
+        "a zombie, closed as lost", "its queue goes on",
+    ]  # fmt: skip
+    for number in rest:
+        assert cli.run("wait", str(number)).returncode == 0
+    assert words(witness) == ["a", "b"]
+    assert cli.job(killed)["state"] == "lost"
+
+
 def test_s02_a_job_killed_before_it_could_reset_its_mutex_is_reaped(cli):
     """Maintenance killed the job, the mutex stayed true, and a scheduled job looks for such."""
     with cli.hold("-n", "sync") as holding:
@@ -132,6 +182,58 @@ def test_s03_each_integration_has_a_mutex_of_its_own(cli):
             refused = cli.run("-n", name, "true")
             assert (refused.returncode, f"PID {pids[name]} " in refused.stderr) == (75, True)
     assert [cli.run("-n", name, "true").returncode for name in names] == [0] * len(names)
+
+
+def test_s03_the_queues_of_many_integrations_do_not_wait_for_each_other(cli, gate):
+    """The mutex had an external id, so that each integration has a queue of its own."""
+    slow = cli.add("-n", "crm", *gate.command)
+    gate.pid()
+    for name in ("billing", "warehouse/returns", "Lager Köln"):
+        assert cli.run("wait", str(cli.add("-n", name, "true"))).returncode == 0
+    assert [job["id"] for job in cli.queue()] == [slow]
+    gate.open()
+    assert cli.run("wait", str(slow)).returncode == 0
+
+
+def test_s04_an_item_has_a_status_and_is_tried_again(cli, tmp_path):
+    """Items of the queue had statuses, Pending and Retry among them, and somebody set them."""
+    ready = tmp_path / "ready"
+    options = ["--retries", "9", "--retry-delay", "0.2"]
+    item = cli.add("-n", "items", *options, "sh", "-c", f"test -e {ready} || exit 7")
+    pending = cli.add("-n", "items", "--after", str(item), "true")
+    waiting = eventually(
+        lambda: [job for job in cli.queue() if job["tries"] and job["state"] == "delayed"],
+        "the first failure",
+    )
+    assert [(job["id"], job["exit_code"]) for job in waiting] == [(item, 7)]
+    assert waiting[0]["starts_at"] is not None
+    assert cli.job(pending)["state"] == "delayed"
+    ready.touch()
+    assert cli.run("wait", str(pending)).returncode == 0
+    done = cli.job(item)
+    assert (done["state"], done["exit_code"]) == ("succeeded", 0)
+    runs = [run for run in cli.history("items")[::-1] if run["job_id"] == item]
+    assert [run["state"] for run in runs] == ["failed"] * (done["tries"] - 1) + ["succeeded"]
+
+
+def test_s05_who_does_not_get_the_lock_leaves_it_in_the_queue_and_spins_not(cli, tmp_path):
+    """Who failed to get the lock put itself back in the queue, again and again."""
+    witness = tmp_path / "witness"
+    with cli.hold("-n", "job") as holding:
+        for word in ("a", "b"):
+            left = cli.run("-n", "job", "--queue", "sh", "-c", f"echo {word} >> {witness}")
+            assert (left.returncode, left.stdout, left.stderr) == (0, "", "")
+        (worker,) = cli.drainers("job")
+        line = Path("/proc/locks")
+        eventually(lambda: f" {worker} " in line.read_text(), "that it stands in line")
+        eventually(lambda: state(worker) == "S", "its sleep")
+        assert [(job["state"], job["tries"]) for job in cli.queue("job")] == [("queued", 0)] * 2
+        assert len(cli.history("job")) == 1, "no try and no failure in between"
+        assert words(witness) == []
+        last = cli.queue("job")[-1]["id"]
+        holding.release()
+    assert cli.run("wait", str(last)).returncode == 0
+    assert words(witness) == ["a", "b"]
 
 
 def test_s06_an_error_leaves_no_flag_to_clear(cli):
@@ -226,6 +328,22 @@ def test_s10_nobody_gets_in_between_two_batches_of_one_chain(cli):
         assert holding.wrapper.wait(PATIENCE) == 0
     runs = {run["name"]: run for run in cli.history() if run["state"] == "succeeded"}
     assert runs["extract"]["parent_id"] == runs["load"]["parent_id"] == runs["etl"]["id"]
+
+
+def test_s11_the_next_batch_is_scheduled_once_and_can_be_called_off(cli, tmp_path):
+    """The next batch came a minute later under a fixed name, and a second one was an error."""
+    witness = tmp_path / "witness"
+    batch = ["-n", "batch", "--unique", "--delay"]
+    first = cli.add(*batch, "1h", "sh", "-c", f"echo first >> {witness}")
+    second = cli.add(*batch, "1h", "sh", "-c", f"echo second >> {witness}")
+    assert cli.job(first)["detail"] == f"replaced by job {second}"
+    (job,) = cli.queue("batch")
+    assert (job["id"], job["state"]) == (second, "delayed")
+    assert cli.run("cancel", str(second)).returncode == 0
+    assert cli.queue() == []
+    third = cli.add(*batch, "0.3", "sh", "-c", f"echo third >> {witness}")
+    assert cli.run("wait", str(third)).returncode == 0
+    assert words(witness) == ["third"]
 
 
 def test_s13_a_lock_is_as_wide_as_what_it_protects(cli):
@@ -350,6 +468,28 @@ def test_s16_the_end_is_recorded_before_the_lock_is_free(cli):
     first, second = cli.history("job")[::-1]
     assert (first["state"], second["state"]) == ("succeeded", "succeeded")
     assert first["ended_at"] <= second["started_at"]
+
+
+def test_s17_what_is_marked_is_worked_off_though_the_kick_was_lost(cli, tmp_path):
+    """Events told the processor of records; a lost event must lose nothing, the mark is enough."""
+    witness = tmp_path / "witness"
+    fifo = cli.dir / "drainers" / "processor"
+    assert cli.run("-n", "processor", "true").returncode == 0
+    fifo.parent.mkdir(mode=0o700)
+    fifo.mkdir()  # whoever adds can't tell anybody of it
+    for kind in ("mail", "invoice", "mail"):
+        command = ["sh", "-c", f"echo {kind} >> {witness}"]
+        lost = cli.run("add", "-n", "processor", "--label", kind, *command)
+        assert (lost.returncode, lost.stderr.count("\n")) == (125, 1)
+    fifo.rmdir()
+    marked = cli.queue("processor")
+    assert [job["label"] for job in marked] == ["mail", "invoice", "mail"]
+    assert cli.drainers() == []
+    assert cli.run("reap").stdout == "processor: its queue goes on\n"
+    assert cli.run("wait", str(marked[-1]["id"])).returncode == 0
+    assert words(witness) == ["mail", "invoice", "mail"], "different work, one after the other"
+    runs = [run for run in cli.history("processor")[::-1] if run["job_id"]]
+    assert all(a["ended_at"] <= b["started_at"] for a, b in pairwise(runs))
 
 
 def test_s19_is_running_asks_the_lock_and_not_the_table(cli):

@@ -51,7 +51,7 @@ def warned(result, *words):
         (["run"], ["no command"]),
         (["--lock-file", "f", "-n", "a", "-n", "b", "true"], ["--lock-file"]),
         (["-n", "x", "ps"], ["ps", "--"]),
-        (["queue"], ["queue", "--"]),
+        (["doctor"], ["doctor", "--"]),
     ],
 )
 def test_wrong_use_of_the_prefix_form_is_125(cli, arguments, words):
