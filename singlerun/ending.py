@@ -33,6 +33,15 @@ def by_whom(what: str) -> str:
     return f"{what}, user {shown(user_name(os.getuid()))}"
 
 
+def ask(store: "Store", run: "Run", what: str) -> None:
+    """Record who is about to end a run, and so that it was stopped, when it has ended.
+
+    Nothing is recorded of a run that ``end`` can't touch: it ends by itself, and however it does.
+    """
+    if owner.life(run.wrapper) != owner.UNKNOWN:
+        store.ask_to_end(run, by_whom(what))
+
+
 def end(run: "Run", kill_after: float) -> bool:
     """End a run's processes: TERM, KILL after so many seconds; tell whether all of it ended.
 

@@ -83,8 +83,8 @@ class Replacement:
         return not self.has_failed
 
     def _end(self, run: "Run") -> bool:
-        detail = ending.by_whom(f"replaced by run {self._run.id}, PID {os.getpid()}")
-        self._recorder.attempt(lambda store: store.ask_to_end(run, detail), None)
+        what = f"replaced by run {self._run.id}, PID {os.getpid()}"
+        self._recorder.attempt(lambda store: ending.ask(store, run, what), None)
         ended: list[bool] = []
         try:
             wait.call(

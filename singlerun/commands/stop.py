@@ -46,7 +46,7 @@ def command(
     status = 0
     for run in found:
         what = f"{run.id} {shown_names(run.names)}"
-        store.ask_to_end(run, ending.by_whom("stopped with singlerun stop"))
+        ending.ask(store, run, "stopped with singlerun stop")
         if ending.end(run, kill_after):
             ending.close(store, run)
             if not quiet:
