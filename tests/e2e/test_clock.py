@@ -150,7 +150,9 @@ def test_intervals_know_no_daylight_saving(cli, clock, first, second, status, wh
     clock.set(second)
     assert cli.run("-n", "x", *option, "true").returncode == status, why
     shown.append(cli.run("-n", "y", "date", "+%H:%M").stdout)
-    assert shown == (["01:59\n", "03:00\n"] if status else ["02:30\n", "02:30\n"]), "it is that night"
+    assert shown == (["01:59\n", "03:00\n"] if status else ["02:30\n", "02:30\n"]), (
+        "it is that night"
+    )
     runs = cli.history()[::-1]
     asked = [run["asked_at"] for run in runs]
     assert asked == sorted(asked), "in the record each moment is known, and their order"

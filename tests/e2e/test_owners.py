@@ -1,4 +1,4 @@
-"""Who holds a name is judged by proof alone: not by age, by a PID, or from where it can't be seen."""
+"""Who holds a name is judged by proof alone: not by age, by a PID, or from out of sight."""
 
 import os
 import shutil
