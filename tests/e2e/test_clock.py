@@ -1,4 +1,4 @@
-"""Clocks that jump, as after a suspend or a correction, and clocks that people put forward and back.
+"""Clocks that jump, as after a suspend or a correction, and clocks that people put on and back.
 
 The commands run with libfaketime before libc. It reads the difference to the real time from a file
 each time that somebody asks for the time, so a clock can jump in the middle of a wait. The clock

@@ -58,6 +58,19 @@ def test_waiters_start_in_the_order_in_which_they_came(cli, tmp_path, share):
     assert cli.json("ps") == []
 
 
+def test_the_last_in_line_leaves_nothing_behind_either(cli, tmp_path):
+    """Who stands behind one that was killed clears its ticket away; behind the last is nobody."""
+    with cli.hold("-n", "x") as holding:
+        waiters = [stand_in_line(cli, number, tmp_path / "witness") for number in range(4)]
+        for number in (0, 2, 3):
+            waiters[number].kill()
+            waiters[number].wait(PATIENCE)
+        assert holding.release() == 0
+        assert waiters[1].wait(PATIENCE) == 0
+    assert tickets(cli) == []
+    assert (tmp_path / "witness").read_text().split() == ["1"]
+
+
 def test_nobody_barges_in_past_a_line(cli, tmp_path):
     """A thief that tries in a loop, while the lock passes from waiter to waiter, never gets it."""
     witness = tmp_path / "witness"
