@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,41 @@ def test_nobody_barges_in_past_a_line(cli, tmp_path):
             assert thief.wait(PATIENCE) == 0
     assert [int(line) for line in witness.read_text().split()] == list(range(8))
     assert not thief_ran.exists()
+
+
+THIEF = """
+import os, sys
+from singlerun import lock
+from singlerun.paths import StateDir
+
+state, witness = StateDir(os.fsencode(sys.argv[1])), sys.argv[2]
+print("at work", flush=True)
+taken = False
+while not taken:
+    hold = lock.of_names((b"x",), state, shared=False)
+    taken = hold.try_in_turn()
+    with open(witness) as file:
+        ended = len(file.read().split())
+    hold.free()
+print(ended)
+"""
+
+
+def test_a_thief_that_tries_thousands_of_times_gets_the_lock_after_all_others(cli, tmp_path):
+    """It makes the try of a plain run without the rest of it, so it misses no moment."""
+    witness = tmp_path / "witness"
+    witness.touch()
+    with cli.hold("-n", "x") as holding:
+        waiters = [stand_in_line(cli, number, witness) for number in range(12)]
+        thief = [sys.executable, "-c", THIEF, cli.dir, witness]
+        with subprocess.Popen(thief, stdout=subprocess.PIPE, text=True) as process:
+            cli.started.append(process)
+            assert process.stdout.readline() == "at work\n"
+            holding.release()
+            assert process.communicate(timeout=PATIENCE)[0] == "12\n"
+        for waiter in waiters:
+            assert waiter.wait(PATIENCE) == 0
+            waiter.stderr.close()
 
 
 def test_who_does_not_wait_is_refused_though_only_the_line_holds(cli, tmp_path):
