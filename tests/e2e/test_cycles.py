@@ -19,7 +19,7 @@ from singlerun.paths import StateDir
 state, busy, ways, seed = StateDir(os.fsencode(sys.argv[1])), *sys.argv[2:]
 chance, ways = random.Random(int(seed)), ways.split("+")
 held = overlaps = 0
-while held < int({cycles}):
+while held < int({cycles}) and not overlaps:
     hold = lock.of_names((b"x",), state, shared=False)
     if chance.choice(ways) == "wait":
         hold.take()

@@ -220,7 +220,7 @@ def test_a_front_waiter_sleeps_on_the_lock_and_the_others_on_tickets(cli, tmp_pa
 
 def test_first_run_of_a_name_does_not_wait_behind_who_waits_for_it(cli):
     """Its lock file is new, so it looks twice; meanwhile somebody joins the line for its lock."""
-    for round_ in range(30):
+    for round_ in range(12):
         name = f"n{round_}"
         both = [cli.start("-w", "-n", name, "true") for _ in range(3)]
         assert [process.wait(PATIENCE) for process in both] == [0, 0, 0]
