@@ -47,7 +47,7 @@ def test_eight_processes_and_a_thousand_cycles_never_show_two(cli, tmp_path, way
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", script, cli.dir, tmp_path / "busy", ways, str(seed)],
-            env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=cli.env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for seed in range(PROCESSES)
     ]  # fmt: skip

@@ -121,7 +121,7 @@ def test_a_thief_that_tries_thousands_of_times_gets_the_lock_after_all_others(cl
     with cli.hold("-n", "x") as holding:
         waiters = [stand_in_line(cli, number, witness) for number in range(12)]
         thief = [sys.executable, "-c", THIEF, cli.dir, witness]
-        with subprocess.Popen(thief, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(thief, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
             cli.started.append(process)
             assert process.stdout.readline() == "at work\n"
             holding.release()
