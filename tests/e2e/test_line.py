@@ -20,10 +20,14 @@ def tickets(cli, name="x"):
 
 def stand_in_line(cli, number, witness, *options):
     """Start a waiter that notes its number when its turn comes; return once it stands in line."""
-    before = len(tickets(cli))
     script = f"echo {number} >> {witness}"
     waiter = cli.start("-n", "x", *(options or ["-w"]), "sh", "-c", script, stderr=subprocess.PIPE)
-    eventually(lambda: len(tickets(cli)) > before or waiter.poll() is not None, "the ticket")
+    # By its own ticket: meanwhile those of others may go.
+    mine = f"-{waiter.pid}"
+    eventually(
+        lambda: any(name.endswith(mine) for name in tickets(cli)) or waiter.poll() is not None,
+        "the ticket",
+    )
     return waiter
 
 
