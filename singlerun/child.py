@@ -111,6 +111,10 @@ class Child:
                     self._family().end(self._deadline)
                 return self._reap()
 
+    def elapsed_ns(self) -> int:
+        """Give the time since the command was started."""
+        return time.monotonic_ns() - self._begun_ns
+
     def linger(self, pipe: int) -> None:
         """Wait until nobody has the other end of a pipe any more; pass signals on meanwhile."""
         from singlerun.lock import wait  # noqa: PLC0415 - only when asked to linger
@@ -204,7 +208,7 @@ class Child:
 
     def _reap(self) -> Outcome:
         _, status, usage = os.wait4(self.pid, 0)
-        elapsed_ns = time.monotonic_ns() - self._begun_ns
+        elapsed_ns = self.elapsed_ns()
         signaled = os.WIFSIGNALED(status)
         return Outcome(
             None if signaled else os.WEXITSTATUS(status),

@@ -198,7 +198,7 @@ class Holding:
     def __init__(self, run: Run, locks: Hold, state: StateDir | None) -> None:
         self.names = tuple(os.fsdecode(name) for name in run.names)
         self.run_id = run.id
-        self.token = time.time_ns() // 1_000_000 if run.token is None else run.token
+        self.token = time.time_ns() // 1000 if run.token is None else run.token
         self._run = run
         self._locks = locks
         self._state = state

@@ -267,8 +267,8 @@ def _close(store: "Store", state: "StateDir", run: "Run", *, dry_run: bool) -> R
         try:
             if not (holder.is_free(hold.paths) if dry_run else hold.try_take()):
                 holders = [pid for path in hold.paths for pid in processes.holding(path)]
-                if not holders:
-                    return None
+                if not holders or owner.life(run.wrapper) == owner.UNKNOWN:
+                    return None  # it runs where it can't be seen from here
                 listed = ", ".join(map(str, holders))
                 return Reaped(ZOMBIE, f"a zombie whose lock is still held, by PID {listed}")
             if dry_run:

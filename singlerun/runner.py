@@ -309,7 +309,7 @@ def _attempt(
     if pipe:
         os.close(pipe[1])
         command.linger(pipe[0])
-        outcome.elapsed_ns = time.time_ns() - (this.started_ns or this.asked_ns)
+        outcome.elapsed_ns = command.elapsed_ns()
     if pump is not None and outputs is not None:  # what it wrote arrives before its end is told
         outputs.end(pump, command, outcome, signals)
     if outcome.timed_out and not job.quiet:
@@ -348,7 +348,7 @@ def _call_hooks(job: "Job", this: Run, status: int, signals: Signals) -> int:
 def _mark(env: "dict[bytes, bytes]", this: Run) -> tuple[int | None, int]:
     """Mark the command's environment; give the run's id and token as it tells them."""
     env[b"SINGLERUN_NAME"] = this.names[0]
-    token = time.time_ns() // 1_000_000 if this.token is None else this.token
+    token = time.time_ns() // 1000 if this.token is None else this.token
     env[b"SINGLERUN_TOKEN"] = b"%d" % token
     if this.id is None:  # without a record there is no id, and the outer run's isn't ours
         env.pop(b"SINGLERUN_RUN_ID", None)

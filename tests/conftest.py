@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -100,8 +102,14 @@ class Cli:
         return self.history(*arguments)[0]
 
     def command_is_recorded(self, wrapper_pid):
-        runs = self.json("ps")
-        return any(run["wrapper_pid"] == wrapper_pid and run["pid"] for run in runs)
+        """Look into the run-log itself: hundreds of tests ask, and ``ps`` costs ten times more."""
+        query = "SELECT 1 FROM runs WHERE ended_ns IS NULL AND command_pid AND wrapper_pid = ?"
+        try:
+            # Read-only, because closing the last other connection would write the log back.
+            with closing(sqlite3.connect(f"file:{self.dir}/singlerun.db?mode=ro", uri=True)) as log:
+                return log.execute(query, [wrapper_pid]).fetchone() is not None
+        except sqlite3.OperationalError:  # not yet made, or this is its first moment
+            return False
 
     def lock_path(self, name):
         return self.dir / "locks" / f"{name}.lock"

@@ -1,8 +1,10 @@
 """Systems that people built to run one job at a time, and what hurt in them, acted out."""
 
 import fcntl
+import mailbox
 import os
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -304,6 +306,37 @@ def test_s09_the_second_run_is_recorded_and_never_starts(cli, tmp_path):
         assert run["ended_at"] is not None
 
 
+DELIVER = """
+import email.message, mailbox, os, sys
+letter = email.message.EmailMessage()
+letter["To"] = sys.argv[2]
+letter["Subject"] = f"{os.environ['SINGLERUN_NAME']} was {os.environ['SINGLERUN_STATE']}"
+letter.set_content(os.environ["SINGLERUN_DETAIL"])
+mailbox.Maildir(sys.argv[1]).add(letter)
+"""
+
+
+def test_s09_the_second_sends_an_email_to_its_initiator(cli, tmp_path):
+    """The second instance sent an email to who had started it, and so does this one."""
+    letters = mailbox.Maildir(tmp_path / "mail")
+    deliver = shlex.join(
+        [sys.executable, "-c", DELIVER, str(tmp_path / "mail"), "anna@example.org"]
+    )
+    batch = ["-n", "batch", "--on-conflict", deliver]
+    assert cli.run(*batch, "true").returncode == 0
+    assert len(letters) == 0, "nobody was in its way"
+    with cli.hold("-n", "batch") as holding:
+        assert cli.run(*batch, "true").returncode == 75
+        assert cli.run(*batch, "--skip", "true").returncode == 0
+        told = sorted(letters, key=lambda letter: letter["Subject"])
+        assert [letter["Subject"] for letter in told] == ["batch was refused", "batch was skipped"]
+        for letter in told:
+            assert letter["To"] == "anna@example.org"
+            assert f"held by PID {holding.pid} (cat), user " in letter.get_payload()
+    assert cli.run(*batch, "true").returncode == 0
+    assert len(letters) == 2, "the run after a refused one starts, and nobody is told"
+
+
 def test_s10_nobody_gets_in_between_two_batches_of_one_chain(cli):
     """The end of one batch starts the next; between the two it looked as if nothing ran."""
     chain = f"""
@@ -344,6 +377,43 @@ def test_s11_the_next_batch_is_scheduled_once_and_can_be_called_off(cli, tmp_pat
     third = cli.add(*batch, "0.3", "sh", "-c", f"echo third >> {witness}")
     assert cli.run("wait", str(third)).returncode == 0
     assert words(witness) == ["third"]
+
+
+@pytest.mark.parametrize("policy", [["-q"], ["-q", "-w"]], ids=["refused", "waiting"])
+def test_s12_a_rogue_batch_does_not_burn_the_quota(cli, tmp_path, policy):
+    """A batch started itself again and again, until the executions of a day were used up.
+
+    Twelve of it at once, and it wants to go on: also who waits is counted in its turn.
+    """
+    quota = tmp_path / "quota"
+    batch = ["-n", "batch", *policy, "--max-starts", "3/1d", "sh", "-c", f"echo used >> {quota}"]
+    for _ in range(2):
+        batches = at_once(cli, [batch] * 6)
+        assert {process.wait(PATIENCE) for process in batches} <= {0, 75}
+    while len(words(quota)) < 3:  # those that came while another ran were refused for that
+        assert cli.run(*batch).returncode == 0
+    assert [cli.run(*batch).returncode for _ in range(2)] == [75, 75]
+    assert words(quota) == ["used"] * 3
+    states = [run["state"] for run in cli.history("batch")]
+    assert states.count("succeeded") == 3
+    assert set(states) == {"succeeded", "refused"}
+
+
+def test_s12_a_job_whose_end_starts_it_again_is_slowed_down(cli, tmp_path):
+    """The finish of a batch started the next one, which was itself."""
+    quota, kick = tmp_path / "quota", tmp_path / "kick"
+    kick.write_text(
+        f"[ ! -e {quota} ] || [ $(wc -l < {quota}) -lt 5 ] || exit 0  # enough is enough\n"
+        f"exec {BINARY} -n batch --min-interval 1h --on-finish 'sh {kick}'"
+        f" sh -c 'echo used >> {quota}'"
+    )
+    done = subprocess.run(["sh", kick], env=cli.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "batch was started too recently" in done.stderr
+    assert words(quota) == ["used"]
+    second, first = cli.history("batch")
+    assert (first["state"], second["state"]) == ("succeeded", "refused")
+    assert second["detail"].startswith("too soon, by ")
 
 
 def test_s13_a_lock_is_as_wide_as_what_it_protects(cli):
@@ -490,6 +560,50 @@ def test_s17_what_is_marked_is_worked_off_though_the_kick_was_lost(cli, tmp_path
     assert words(witness) == ["mail", "invoice", "mail"], "different work, one after the other"
     runs = [run for run in cli.history("processor")[::-1] if run["job_id"]]
     assert all(a["ended_at"] <= b["started_at"] for a, b in pairwise(runs))
+
+
+def test_s18_the_subscriber_may_start_so_many_in_parallel(cli, tmp_path):
+    """Jobs ran one by one, or all at once; three of these really run together, and never four."""
+    slots = ["-q", "-w", "-n", "import", "--slots", "3"]
+    witness = tmp_path / "witness"
+    # Each says that it is at work, and works until it is told to end.
+    script = f"echo $$ >> {witness}; read line; exit 0"
+    jobs = [
+        cli.start(*slots, "sh", "-c", script, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(8)
+    ]
+    ended = 0
+    while ended < len(jobs):
+        at_work = min(3, len(jobs) - ended)
+        eventually(
+            lambda due=ended + at_work: len(words(witness)) == due, "that all slots are used"
+        )
+        waiting = len(jobs) - ended - at_work
+        eventually(
+            lambda due=waiting: (
+                sum(run["state"] == "waiting" for run in cli.json("ps", "import")) == due
+            ),
+            "the waiting of the others",
+        )
+        assert cli.run("-n", "import", "--slots", "3", "true").returncode == 75, (
+            "there is no fourth"
+        )
+        pids = {run["pid"]: run["wrapper_pid"] for run in cli.json("ps", "import") if run["pid"]}
+        assert len(pids) == at_work
+        assert set(pids) <= set(map(int, words(witness)))
+        for job in jobs:  # the first that is at work ends, and its slot is given away
+            if job.pid in pids.values() and job.poll() is None:
+                job.stdin.close()
+                assert job.wait(PATIENCE) == 0
+                break
+        ended += 1
+        if waiting == 0:
+            break
+    for job in jobs:
+        if not job.stdin.closed:
+            job.stdin.close()
+    assert [job.wait(PATIENCE) for job in jobs] == [0] * len(jobs)
+    assert len(words(witness)) == len(jobs)
 
 
 def test_s19_is_running_asks_the_lock_and_not_the_table(cli):

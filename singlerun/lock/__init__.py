@@ -215,9 +215,12 @@ class Hold:
 
     def free(self) -> None:
         """Free all locks, for the command's children too; the last thing to do."""
-        self._is_held = False
+        was_held, self._is_held = self._is_held, False
         for file in self._files:
             file.free()
+        if was_held:  # the next has begun by now: this keeps nobody waiting
+            for line in self._lines:
+                line.trim()
 
 
 def of_names(

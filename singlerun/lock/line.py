@@ -53,6 +53,29 @@ class Line:
         finally:
             self.open()
 
+    def trim(self) -> None:
+        """Clear away the tickets of the dead at the end of the line, where nobody would do it.
+
+        Who stands behind a dead one deletes its ticket; behind the last of the dead stands nobody.
+        """
+        try:
+            if not os.listdir(self.path):
+                return
+            gate = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            # Never asleep: if the gate is shut already, who joins clears all of the dead away.
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in reversed(self.names()):
+                if not os.fstat(gate).st_nlink or self._is_live(name):
+                    break
+                self.delete(name)
+        except OSError:  # tidiness is no reason to fail
+            pass
+        finally:
+            os.close(gate)
+
     def shut(self) -> None:
         """Shut the gate: nobody else joins, or judges who is dead, until it is opened."""
         while True:
@@ -81,18 +104,24 @@ class Line:
         """Give the names of the live tickets in order; delete the dead. The gate must be shut."""
         live = []
         for name in self.names():
-            descriptor = self._try_open(name)
-            if descriptor < 0:
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if self._is_live(name):
                 live.append(name)
             else:
                 self.delete(name)
-            finally:
-                os.close(descriptor)
         return live
+
+    def _is_live(self, name: bytes) -> bool:
+        """Tell whether somebody stands there with a ticket. The gate must be shut."""
+        descriptor = self._try_open(name)
+        if descriptor < 0:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def names(self) -> list[bytes]:
         """Give the names of all tickets in order."""

@@ -233,8 +233,10 @@ class SqliteStore(Store):
             run.state, run.detail = STOPPED, asked[0]
 
     def _next_token(self, database: "sqlite3.Connection", run: Run) -> int:
-        # From the clock, so that it grows also after the database was lost and begun anew.
-        token = time.time_ns() // 1_000_000
+        # From the clock, so that it grows also after the database was lost and begun anew. In
+        # microseconds, because id and token mark what a run has started, and what carries the marks
+        # is ended with it: runs of two state directories that begin together must not be confused.
+        token = time.time_ns() // 1000
         for name in run.names:
             row = database.execute("SELECT token FROM names WHERE name = ?", (name,)).fetchone()
             if row and row[0] >= token:

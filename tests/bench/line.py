@@ -4,8 +4,8 @@
 
 First WAITERS commands wait behind a holder, for `singlerun -w` and for `flock` in turn; each notes
 when it starts and when it ends, and what counts is the time from an end to the next start. Then,
-for ROUNDS rounds, a third of 64 waiters is killed or times out, and the order of the rest is held
-against the order in which they came.
+for ROUNDS rounds, a third of 64 waiters is killed or times out, the processor time of the rest is
+taken while they wait, and their order is held against the order in which they came.
 """
 
 import itertools
@@ -21,6 +21,10 @@ from pathlib import Path
 
 SINGLERUN = str(Path(sys.executable).parent / "singlerun")
 NOTE = 'date +"S %s%N $0" >> "$1"; date +"E %s%N $0" >> "$1"'
+
+
+WATCHED = 0.5
+"""Seconds for which the waiters are watched while nothing happens."""
 
 
 def wait_for(condition):
@@ -66,8 +70,17 @@ def children(pid):
     return names
 
 
+def processor_time(processes):
+    """Give the nanoseconds that processes have run so far (proc(5), schedstat), all threads."""
+    return sum(
+        int(path.read_text().split()[0])
+        for process in processes
+        for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    )
+
+
 def disorder(directory, env, waiters, chance):
-    """Run one round; give inversions, overlaps and tickets left behind."""
+    """Run one round; give inversions, overlaps, tickets left behind, and processor time waiting."""
     witness, line = directory / "witness", directory / "state" / "lines" / "x"
     witness.write_text("")
     holder = subprocess.Popen([SINGLERUN, "-n", "x", "cat"], env=env, stdin=subprocess.PIPE)
@@ -91,6 +104,13 @@ def disorder(directory, env, waiters, chance):
         if fate == "kill":
             os.kill(started[number].pid, signal.SIGKILL)
         started[number].wait()
+    waiting = [process for number, process in enumerate(started) if number not in fates]
+    before, after = -1, processor_time(waiting)
+    while before != after:  # whoever stood behind a dead one moves up
+        time.sleep(0.05)
+        before, after = after, processor_time(waiting)
+    time.sleep(WATCHED)
+    spent = processor_time(waiting) - before
     holder.communicate()
     for process in started:
         process.wait()
@@ -101,7 +121,7 @@ def disorder(directory, env, waiters, chance):
         (first[0], second[0]) != ("S", "E") or first[2] != second[2]
         for first, second in zip(lines[::2], lines[1::2], strict=True)
     )
-    return inversions, overlaps, len(list(line.glob("*")))
+    return inversions, overlaps, len(list(line.glob("*"))), spent
 
 
 def main():
@@ -128,9 +148,10 @@ def main():
         seed = random.randrange(10**6)
         chance = random.Random(seed)
         results = [disorder(directory, env, 64, chance) for _ in range(rounds)]
-        inversions, overlaps, left = (sum(column) for column in zip(*results, strict=True))
+        inversions, overlaps, left, spent = (sum(column) for column in zip(*results, strict=True))
         print(f"{rounds} rounds of 64 waiters, seed {seed}: {inversions} inversions, "
               f"{overlaps} overlaps, {left} tickets left behind")  # fmt: skip
+        print(f"processor time of all waiters in {rounds * WATCHED:g} s of waiting: {spent} ns")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,14 @@ def tickets(cli, name="x"):
 
 def stand_in_line(cli, number, witness, *options):
     """Start a waiter that notes its number when its turn comes; return once it stands in line."""
-    before = len(tickets(cli))
     script = f"echo {number} >> {witness}"
     waiter = cli.start("-n", "x", *(options or ["-w"]), "sh", "-c", script, stderr=subprocess.PIPE)
-    eventually(lambda: len(tickets(cli)) > before or waiter.poll() is not None, "the ticket")
+    # By its own ticket: meanwhile those of others may go.
+    mine = f"-{waiter.pid}"
+    eventually(
+        lambda: any(name.endswith(mine) for name in tickets(cli)) or waiter.poll() is not None,
+        "the ticket",
+    )
     return waiter
 
 
@@ -58,6 +63,19 @@ def test_waiters_start_in_the_order_in_which_they_came(cli, tmp_path, share):
     assert cli.json("ps") == []
 
 
+def test_the_last_in_line_leaves_nothing_behind_either(cli, tmp_path):
+    """Who stands behind one that was killed clears its ticket away; behind the last is nobody."""
+    with cli.hold("-n", "x") as holding:
+        waiters = [stand_in_line(cli, number, tmp_path / "witness") for number in range(4)]
+        for number in (0, 2, 3):
+            waiters[number].kill()
+            waiters[number].wait(PATIENCE)
+        assert holding.release() == 0
+        assert waiters[1].wait(PATIENCE) == 0
+    assert tickets(cli) == []
+    assert (tmp_path / "witness").read_text().split() == ["1"]
+
+
 def test_nobody_barges_in_past_a_line(cli, tmp_path):
     """A thief that tries in a loop, while the lock passes from waiter to waiter, never gets it."""
     witness = tmp_path / "witness"
@@ -80,6 +98,41 @@ def test_nobody_barges_in_past_a_line(cli, tmp_path):
             assert thief.wait(PATIENCE) == 0
     assert [int(line) for line in witness.read_text().split()] == list(range(8))
     assert not thief_ran.exists()
+
+
+THIEF = """
+import os, sys
+from singlerun import lock
+from singlerun.paths import StateDir
+
+state, witness = StateDir(os.fsencode(sys.argv[1])), sys.argv[2]
+print("at work", flush=True)
+taken = False
+while not taken:
+    hold = lock.of_names((b"x",), state, shared=False)
+    taken = hold.try_in_turn()
+    with open(witness) as file:
+        ended = len(file.read().split())
+    hold.free()
+print(ended)
+"""
+
+
+def test_a_thief_that_tries_thousands_of_times_gets_the_lock_after_all_others(cli, tmp_path):
+    """It makes the try of a plain run without the rest of it, so it misses no moment."""
+    witness = tmp_path / "witness"
+    witness.touch()
+    with cli.hold("-n", "x") as holding:
+        waiters = [stand_in_line(cli, number, witness) for number in range(12)]
+        thief = [sys.executable, "-c", THIEF, cli.dir, witness]
+        with subprocess.Popen(thief, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            cli.started.append(process)
+            assert process.stdout.readline() == "at work\n"
+            holding.release()
+            assert process.communicate(timeout=PATIENCE)[0] == "12\n"
+        for waiter in waiters:
+            assert waiter.wait(PATIENCE) == 0
+            waiter.stderr.close()
 
 
 def test_who_does_not_wait_is_refused_though_only_the_line_holds(cli, tmp_path):
@@ -171,7 +224,7 @@ def test_a_front_waiter_sleeps_on_the_lock_and_the_others_on_tickets(cli, tmp_pa
 
 def test_first_run_of_a_name_does_not_wait_behind_who_waits_for_it(cli):
     """Its lock file is new, so it looks twice; meanwhile somebody joins the line for its lock."""
-    for round_ in range(30):
+    for round_ in range(12):
         name = f"n{round_}"
         both = [cli.start("-w", "-n", name, "true") for _ in range(3)]
         assert [process.wait(PATIENCE) for process in both] == [0, 0, 0]

@@ -114,6 +114,31 @@ def test_a_stranger_is_left_alone(cli, tmp_path):
     assert cli.run("--lock-file", str(file), "--replace", "true").returncode == 0
 
 
+def test_look_alikes_are_left_alone(cli, tmp_path):
+    """The same program with other arguments, and the same command line without singlerun."""
+    program = tmp_path / "frob"
+    program.write_text("#!/bin/sh\necho $$\nread line\n")
+    program.chmod(0o755)
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    quoted = cli.start(str(program), "a b", **piped)
+    apart = cli.start(str(program), "a", "b", **piped)
+    alone = subprocess.Popen([program, "a", "b"], **piped)
+    cli.started.append(alone)
+    pids = [int(process.stdout.readline()) for process in (quoted, apart, alone)]
+    eventually(lambda: cli.command_is_recorded(apart.pid), "the record of the command")
+    assert len({run["name"] for run in cli.json("ps")}) == 2
+    new = cli.start("--replace", str(program), "a", "b", **piped)
+    assert int(new.stdout.readline()) not in pids
+    assert apart.wait(PATIENCE) == 143
+    assert not is_alive(pids[1])
+    for process, pid in ((quoted, pids[0]), (alone, pids[2])):
+        assert process.poll() is None
+        assert is_alive(pid)
+        process.communicate(b"end\n", timeout=PATIENCE)
+        assert process.returncode == 0
+    new.communicate(b"end\n", timeout=PATIENCE)
+
+
 def test_all_readers_are_replaced_by_a_writer_and_none_by_a_reader(cli):
     with cli.hold("-s", "-n", "x") as one, cli.hold("-s", "-n", "x") as other:
         assert cli.run("-s", "-n", "x", "--replace", "true").returncode == 0

@@ -205,9 +205,14 @@ def test_interrupt_leaves_the_line(cli, terminal):
         assert cli.last("x")["state"] == "stopped"
 
 
-def test_editor(terminal, tmp_path):
+@pytest.fixture(params=["", "--timeout 1h "], ids=["plain", "timeout"])
+def prefix(request):
+    return f"singlerun -n x {request.param}"
+
+
+def test_editor(terminal, tmp_path, prefix):
     need("vi")
-    terminal.type("singlerun -n x vi -u NONE text\n")
+    terminal.type(f"{prefix}vi -u NONE text\n")
     terminal.expect(r"^~$")
     terminal.type("ihello")
     terminal.expect("^hello")
@@ -222,19 +227,63 @@ def test_editor(terminal, tmp_path):
     assert (tmp_path / "text").read_text() == "hello\n"
 
 
-def test_pager_behind_a_pipe_and_under_us(terminal):
+def test_pager_behind_a_pipe_and_under_us(terminal, prefix):
     need("less")
-    terminal.type("seq 100 | singlerun -n x less\n")
+    terminal.type(f"seq 100 | {prefix}less\n")
     terminal.expect(r"^23\n:$")
     terminal.type("G")
     terminal.expect(r"^100\n\(END\)$")
     terminal.type("q")
     terminal.expect("ready>$")
     terminal.type("clear\n")
-    terminal.type("singlerun -n x seq 100 | less\n")
+    terminal.type(f"{prefix}seq 100 | less\n")
     terminal.expect(r"^23\n:$")
     terminal.type("q")
     terminal.expect("ready>$")
+
+
+def test_top(terminal, prefix):
+    need("top")
+    terminal.type(f"{prefix}top -d 60\n")
+    terminal.expect(r"^top - ")
+    terminal.type("t")  # it reads each key by itself: this one draws bars
+    terminal.expect(r"^%Cpu\(s\):.*\[.*\]")
+    terminal.key("C-z")
+    terminal.expect(r"Stopped")
+    terminal.type("clear; fg\n")
+    terminal.expect(r"^top - ")
+    terminal.type("q")
+    terminal.expect(r"ready>$")
+    terminal.type("clear; echo status $?; stty -a | tr ' ;' '\\n\\n' | grep -x -e echo -e icanon\n")
+    terminal.expect(r"^status 0\nicanon\necho$")
+
+
+def test_password_prompt(cli, terminal, tmp_path, prefix):
+    """It reads the terminal itself, not its standard input, and what is typed isn't shown."""
+    script = tmp_path / "ask.py"
+    script.write_text(
+        "import getpass, sys; given = getpass.getpass()\n"
+        "print('ok' if given == 'tr0ub4dor' else given, sys.stdin.read())\n"
+    )
+    terminal.type(f"echo input | {prefix}{sys.executable} {script}\n")
+    terminal.expect(r"^Password:")
+    terminal.type("tr0ub4dor\n")
+    terminal.expect(r"^ok input$")
+    assert "tr0ub4dor" not in terminal.screen()
+    terminal.type("clear\n")
+    terminal.type(f"{prefix}bash -c 'read -s -p Again: word; echo; echo got $word'\n")
+    terminal.expect(r"^Again:$")
+    terminal.type("s3cret\n")
+    terminal.expect(r"^got s3cret$")
+    assert terminal.screen().count("s3cret") == 1
+    terminal.type(f"clear; {prefix}{sys.executable} {script}; stty -a | grep -o -w -e -echo\n")
+    terminal.expect(r"^Password:")
+    terminal.key("C-c")
+    terminal.expect(r"ready>$")
+    assert not re.search(r"^-echo$", terminal.screen(), re.MULTILINE), (
+        "it shows what is typed again"
+    )
+    assert cli.last("x")["signal"] == 2 or cli.last("x")["exit_code"] == 1
 
 
 def test_termination_reaches_the_group_on_a_terminal_too(cli, terminal):

@@ -1,10 +1,12 @@
 """The SQLite store: the contract of all stores, and what is its own."""
 
+import itertools
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from contract import StoreContract, a_run
@@ -102,6 +104,19 @@ def test_sixteen_processes_that_create_it_at_once(state):
         assert writer.communicate() == ("[]\n", "")
     assert peek(state, "SELECT count(*), count(DISTINCT token) FROM runs") == [(320, 320)]
     assert peek(state, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_runs_of_two_logs_have_marks_of_their_own(store, tmp_path, monkeypatch):
+    """Cron begins many jobs in one instant; with two logs they have the same ids, too."""
+    other = SqliteStore(StateDir(os.fsencode(tmp_path / "other")))
+    moments = itertools.count(time.time_ns(), 1000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments))
+    mine, its = a_run(), a_run()
+    store.start_run(mine, None)
+    other.start_run(its, None)
+    other.close()
+    assert mine.id == its.id
+    assert mine.token != its.token
 
 
 def test_write_ahead_log_stays_small_though_nobody_closes(state):
