@@ -206,9 +206,13 @@ def test_a_command_is_looked_for_in_the_path_of_who_added_it(cli, tmp_path):
     assert cli.run("logs", str(number)).stdout == "found\n"
 
 
-def test_timeout_ends_a_job(cli):
-    job = ended(cli, cli.add("-n", "x", "-t", "0.1", "sleep", "60"), status=124)
+def test_timeout_ends_a_job_and_not_the_keeping_of_its_output(cli):
+    """The grace is longer than the test: it is given to the job alone, which needs none."""
+    options = ["-t", "0.5", "-k", "1000"]
+    number = cli.add("-n", "x", *options, "sh", "-c", "echo said; exec sleep 60")
+    job = ended(cli, number, status=124)
     assert (job["state"], job["detail"]) == ("failed", "its time was over")
+    assert cli.run("logs", str(number)).stdout == "said\n"
 
 
 # -- adding many --------------------------------------------------------------------------------
