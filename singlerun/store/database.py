@@ -70,6 +70,9 @@ else:
 
 FILE = b"singlerun.db"
 LOG_BYTES = 512 * 1024
+MANY = 500
+"""Transactions of one connection after which the log is looked at again: a queue is worked off by
+one that lives long."""
 PATIENCE = 10.0
 """Seconds to wait for another singlerun. One that was stopped must not stop every job with it."""
 BUSY_PATIENCE = 5.0
@@ -151,6 +154,7 @@ class Database:
 
     def __init__(self, state: "StateDir") -> None:
         self._is_durable = False
+        self._commits = 0
         self.notices: list[str] = []
         # SQLite takes names relative to the working directory, which may change: ours is absolute.
         self._path = os.path.join(state.path, FILE)
@@ -214,6 +218,9 @@ class Database:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
+        self._commits += 1
+        if self._commits % MANY == 0:
+            self._shorten_log(database)
         return result
 
     def _current(self) -> "sqlite3.Connection | None":

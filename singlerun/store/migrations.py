@@ -93,7 +93,6 @@ MIGRATIONS = (
     CREATE INDEX jobs_ready ON jobs (name, priority DESC, position, id) WHERE state = 'queued';
     CREATE INDEX jobs_delayed ON jobs (name, not_before_ns) WHERE state = 'delayed';
     CREATE INDEX jobs_following ON jobs (after_id) WHERE blocked;
-    CREATE INDEX jobs_running ON jobs (name) WHERE state = 'running';
     CREATE TABLE pauses (
         name BLOB PRIMARY KEY,
         since_ns INTEGER NOT NULL,

@@ -277,10 +277,13 @@ class SqliteQueue(SqliteStore, QueueStore):
         return self._do(resume, durable=True)
 
     def names_with_jobs(self) -> list[bytes]:
-        query = "SELECT DISTINCT name FROM jobs WHERE state = {!r}"
-        states = (QUEUED, DELAYED, RUNNING)
-        # Each by itself, for its index.
-        return [row[0] for row in self._fetch(" UNION ".join(map(query.format, states)), ())]
+        # Each by itself, for its index. A job that runs has an open run.
+        query = (
+            "SELECT DISTINCT name FROM jobs WHERE state = 'queued'"
+            " UNION SELECT DISTINCT name FROM jobs WHERE state = 'delayed'"
+            " UNION SELECT name FROM runs JOIN jobs ON jobs.id = job_id WHERE runs.ended_ns IS NULL"
+        )
+        return [row[0] for row in self._fetch(query, ())]
 
     def names_of_followers(self) -> list[bytes]:
         names, self._followers = sorted(self._followers), set()
