@@ -88,6 +88,7 @@ class Drainer:
         self._pumps: set[int] = set()
         self._found: dict[str, str | None] = {}
         self._is_shared = False
+        self._was_brief = False
 
     def drain(self, *, stay: bool = False) -> None:
         """Work until there is nothing to do, or a signal comes; with ``stay`` only until that.
@@ -147,6 +148,7 @@ class Drainer:
                     return
                 job = self._run(job)
         finally:
+            self._try(self._queue.retract)
             self._hold.free()
             os.chdir("/")  # a job's directory may be on what somebody wants to unmount
 
@@ -296,14 +298,15 @@ class Drainer:
         """Record the process of a command that goes on, and keep its output; None if it ended."""
         pidfd = os.pidfd_open(command.pid)
         try:
+            if self._was_brief:  # then this one may be, too
+                self._try(lambda: self._queue.announce(self._name))
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             came = dict(poll.poll(BRIEF * 1000))
+            self._was_brief = bool(came)
             if not came:
-                try:
-                    self._queue.name_command(run)
-                except RecordError as error:  # it runs: that goes before
-                    say(str(error))
+                self._try(self._queue.retract)
+                self._try(lambda: self._queue.name_command(run))
                 poll.register(reading, select.POLLIN)
                 came = dict(poll.poll(SILENT * 1000))
         finally:
@@ -311,6 +314,13 @@ class Drainer:
         if pidfd in came and not came.get(reading, 0) & select.POLLIN:
             return None
         return self._pump(reading, run)
+
+    def _try(self, use: "Callable[[], object]") -> None:
+        """Use the run-log if it can be used: a command runs, and that goes before."""
+        try:
+            use()
+        except RecordError as error:
+            say(str(error))
 
     def _last_pump_for(self, reading: int, run: Run) -> Pump | None:
         """Keep what a command wrote in its last moment, and what it left behind may write."""

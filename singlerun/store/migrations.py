@@ -86,6 +86,7 @@ MIGRATIONS = (
         started_ns INTEGER,             -- of the latest try
         ended_ns INTEGER,
         run_id INTEGER,                 -- the latest try
+        announced TEXT,                 -- the boot in which it may have started without a sync
         exit_code INTEGER,
         signal INTEGER,
         detail TEXT

@@ -2,6 +2,7 @@
 
 enqueue                           jobs are accepted: durably, all of them or none
 claim                             the next one is ours to start: it starts at most once
+announce, retract                 who is next is known before, which makes claiming it cheap
 give_back                         it is not: nothing was started
 finish_and_claim                  it has ended, and the next is ours; one commit
 look                              what there is to do: at once, at some time, or nothing
@@ -153,6 +154,19 @@ class QueueStore(Store):
 
         The name must be held. Gives None if nothing may start now.
         """
+        raise NotImplementedError
+
+    def announce(self, name: bytes) -> None:
+        """Note durably which job of a name is the next: to claim that one then needs no sync.
+
+        For the time in which a job runs that is soon over. If power is lost, and what was not
+        synced with it, the one that was announced may have been started: it counts as lost, or as
+        a try that failed.
+        """
+        raise NotImplementedError
+
+    def retract(self) -> None:
+        """Take back what was announced: the running job takes its time."""
         raise NotImplementedError
 
     def finish_and_claim(

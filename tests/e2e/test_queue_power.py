@@ -14,7 +14,7 @@ from itertools import chain
 
 import pytest
 from conftest import demand_or_skip, eventually, need
-from test_queue_crash import is_over, running, sql
+from test_queue_crash import running, sql
 
 SIZE = 64 * 1024 * 1024
 
@@ -51,11 +51,21 @@ def disk(cli, tmp_path):
     subprocess.run(["umount", "-l", cli.dir], check=True)
 
 
-def test_what_was_acknowledged_survives_and_nothing_starts_twice(cli, tmp_path, disk):
-    need("sqlite3")
+def after_a_boot(cli, tmp_path, *arguments):
+    """Run singlerun where the machine seems to have been booted since; drainers of it, too."""
+    boot_id = tmp_path / "boot_id"
+    boot_id.write_text("11111111-2222-3333-4444-555555555555\n")
+    script = f'mount --bind {boot_id} /proc/sys/kernel/random/boot_id && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", cli.binary, *arguments]
+    return subprocess.run(command, env=cli.env, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("work", ["sleep 0.01", ":"], ids=["short", "brief"])
+def test_what_was_acknowledged_survives_and_nothing_starts_twice(cli, tmp_path, disk, work):
+    need("sqlite3", "unshare")
     witness = tmp_path / "witness"
     witness.touch()
-    line = f'echo "$SINGLERUN_JOB_ID" >> {witness}; sleep 0.01\n'
+    line = f'echo "$SINGLERUN_JOB_ID" >> {witness}; {work}\n'
     adders, accepted = [], []
     plugged = threading.Event()
 
@@ -65,7 +75,7 @@ def test_what_was_acknowledged_survives_and_nothing_starts_twice(cli, tmp_path, 
                 "add", "-n", "q", "--stdin", stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
             adders.append(adder)
-            answer, _ = adder.communicate(line.encode() * 3)
+            answer, _ = adder.communicate(line.encode() * 10)
             if adder.returncode == 0:
                 accepted.extend(map(int, answer.split()))
 
@@ -87,7 +97,12 @@ def test_what_was_acknowledged_survives_and_nothing_starts_twice(cli, tmp_path, 
     known = {int(row[0]) for row in sql(cli, "SELECT id FROM jobs")}
     assert set(accepted) <= known
     assert len(accepted) > 30
-    eventually(lambda: is_over(cli), "the end of what was left")
+
+    def is_over():
+        after_a_boot(cli, tmp_path, "reap", "-q")
+        return sql(cli, "SELECT count(*) FROM jobs WHERE ended_ns IS NULL") == [["0"]]
+
+    eventually(is_over, "the end of what was left")
     counts = collections.Counter(map(int, witness.read_text().split()))
     assert max(counts.values()) == 1, "nothing twice"
     for number, state in sql(cli, "SELECT id, state FROM jobs"):

@@ -6,6 +6,7 @@ import pytest
 from contract import a_run
 
 from singlerun.outcome import Outcome
+from singlerun.owner import Place
 from singlerun.store.base import FAILED as RUN_FAILED
 from singlerun.store.base import LOST as RUN_LOST
 from singlerun.store.base import RUNNING as RUN_RUNNING
@@ -330,6 +331,57 @@ class QueueContract:
         assert [job.id for job in store.jobs(ended=True)] == numbers[::-1]
         assert [job.id for job in store.jobs(b"x", ended=True, limit=1)] == numbers[2:]
         assert store.find_job(9999) is None
+
+    # -- announcing --------------------------------------------------------------------------
+
+    def test_what_was_announced_is_claimed_like_any_other(self, store, again):
+        first, second = self.one(store), self.one(store)
+        job = self.claimed(store)
+        store.announce(b"x")
+        following = a_run()
+        job = self.end(store, job, following=following)
+        assert (job.id, job.run, following.id) == (second, following, job.run_id)
+        self.end(store, job)
+        assert [self.state(again(), number) for number in (first, second)] == [SUCCEEDED] * 2
+
+    def test_another_may_come_before_what_was_announced(self, store):
+        self.one(store)
+        second = self.one(store)
+        job = self.claimed(store)
+        store.announce(b"x")
+        urgent = self.one(store, priority=5)
+        job = self.end(store, job, following=a_run())
+        assert job.id == urgent
+        assert len(store.open_runs()) == 1, "what was begun for the other was undone"
+        assert self.end(store, job, following=a_run()).id == second
+
+    @pytest.mark.parametrize("retries", [0, 1])
+    def test_what_was_announced_before_a_boot_may_have_run(self, store, monkeypatch, retries):
+        self.one(store)
+        announced, last = self.one(store, retries=retries), self.one(store)
+        job = self.claimed(store)
+        store.announce(b"x")
+        self.end(store, job)
+        here = Place("host", "another boot", 1)
+        monkeypatch.setattr("singlerun.store.sqlite_queue.here", lambda: here)
+        job = self.claimed(store)
+        if retries:
+            assert (job.id, job.tries) == (announced, 2), "that may have been a try"
+        else:
+            assert job.id == last
+            assert self.state(store, announced) == LOST
+            assert "went down" in store.find_job(announced).detail
+
+    def test_what_was_retracted_has_not_run(self, store, monkeypatch):
+        self.one(store)
+        second = self.one(store)
+        job = self.claimed(store)
+        store.announce(b"x")
+        store.retract()
+        self.end(store, job)
+        here = Place("host", "another boot", 1)
+        monkeypatch.setattr("singlerun.store.sqlite_queue.here", lambda: here)
+        assert self.claimed(store).id == second
 
 
 def a_run_of(store):
