@@ -45,7 +45,7 @@ class Child:
         kill_after: float,
         adopt: bool = False,
         redirected: "Mapping[int, int] | None" = None,
-        helpers: "Iterable[int]" = (),
+        strangers: "Iterable[int]" = (),
         path: str | None = None,
     ) -> None:
         """Start the command; it inherits these descriptors under their numbers.
@@ -53,7 +53,7 @@ class Child:
         ``marks`` are the run's id and token, as its environment tells them; ``kill_after`` are the
         seconds between a signal that asks to end and SIGKILL. With ``adopt`` the command's orphans
         become our children, so that none of them can hide from its end. ``redirected`` are streams
-        of it that are to be other descriptors of ours; ``helpers`` are children of ours that are
+        of it that are to be other descriptors of ours; ``strangers`` are children of ours that are
         none of its family; ``path`` is where it was found, if that is known.
 
         Raises:
@@ -74,7 +74,7 @@ class Child:
         self._deadline: float | None = None
         self._kill_after = kill_after
         self._run_id, self._token = marks
-        self._helpers = helpers
+        self._strangers = strangers
         self._relatives: Family | None = None
         self._interrupted = False
 
@@ -202,7 +202,7 @@ class Child:
                 token=self._token,
                 owns_group=not self._signals.terminal,
                 adopted=self._adopts,
-                strangers=self._helpers,
+                strangers=self._strangers,
             )
         return self._relatives
 

@@ -234,7 +234,7 @@ class Drainer:
                 kill_after=policy.kill_after,
                 adopt=policy.timeout is not None,
                 redirected={0: self._null, 1: writing, 2: writing},
-                helpers=self._pumps,
+                strangers=self._pumps,
                 path=self._find(argv[0]),
             )
         except (CommandNotFoundError, CommandNotExecutableError) as error:

@@ -286,7 +286,7 @@ def _attempt(
             kill_after=job.kill_after,
             adopt=job.timeout is not None,
             redirected=None if pump is None else pump.streams,
-            helpers=() if outputs is None else outputs.pids,
+            strangers=() if outputs is None else outputs.pids,
         )
     except (CommandNotFoundError, CommandNotExecutableError) as error:
         outcome = Outcome(error.exit_status)

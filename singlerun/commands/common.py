@@ -13,6 +13,7 @@ from singlerun.paths import StateDir, state_path
 from singlerun.render.line import say
 from singlerun.render.text import shown
 from singlerun.store.base import Run
+from singlerun.store.queue import PAUSED, PENDING, QueuedJob
 from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
@@ -84,6 +85,12 @@ def find_run(store: SqliteQueue, target: bytes) -> Run | None:
     return run
 
 
+def pending_job(store: SqliteQueue, target: bytes) -> QueuedJob | None:
+    """Give the job of that id if it has not ended yet; None if there is none."""
+    job = store.find_job(int(target)) if is_number(target) else None
+    return job if job is not None and job.ended_ns is None else None
+
+
 def is_number(target: bytes) -> bool:
     """Tell whether a target may be an id."""
     return target.isdigit() and len(target) < 19
@@ -108,6 +115,16 @@ def tell_notices(store: SqliteStore) -> None:
 def judged(store: SqliteStore | None, runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
     """Give runs with their states as they are shown, and the PIDs that prove them."""
     return [] if store is None else [reaper.look_at(store, run) for run in runs]
+
+
+def mark_paused(queue: SqliteQueue, jobs: list[QueuedJob]) -> None:
+    """Let jobs show as paused that are pending under a name which is."""
+    pauses = {name: queue.pause_of((name,)) for name in {job.name for job in jobs}}
+    for job in jobs:
+        pause = pauses[job.name]
+        if pause is not None and job.state in PENDING:
+            job.state = PAUSED
+            job.paused_until_ns = pause.until_ns
 
 
 def kick_if_pending(state: StateDir, queue: SqliteQueue, name: bytes) -> None:
@@ -151,6 +168,9 @@ class Command(click.Command):
         """Call it, and turn a failure into its exit status."""
         try:
             return super().invoke(ctx)
+        except UsageError as error:
+            say(f"{error.args[0]}; see: {ctx.command_path} --help")
+            return error.exit_status
         except SinglerunError as error:
             say(str(error))
             return error.exit_status

@@ -43,7 +43,10 @@ def command(ctx: click.Context, name: bytes, *, follow: bool, directory: bytes |
             break
         time.sleep(POLL)
     if reader is None:
-        say(f"no output of {shown(name)} is kept; to keep it: singlerun --log COMMAND")
+        hint = "it has not ended yet; to await it: singlerun logs -f"
+        if not _will_come(name, state):
+            hint = "to keep it: singlerun --log COMMAND"
+        say(f"no output of {shown(name)} is kept; {hint}")
         return 1
     try:
         last = b"\n"
@@ -80,8 +83,7 @@ def _reader(name: bytes, state: StateDir) -> kept.Reader | None:
 def _will_come(name: bytes, state: StateDir | None) -> bool:
     """Tell whether it is a job that has not ended yet, nor written anything."""
     store = common.open_store(state)
-    job = store.find_job(int(name)) if store is not None and common.is_number(name) else None
-    return job is not None and job.ended_ns is None
+    return store is not None and common.pending_job(store, name) is not None
 
 
 def _of_run(name: bytes, state: StateDir, store: SqliteQueue) -> kept.Reader | None:

@@ -86,7 +86,9 @@ def _queued(store: SqliteQueue, names: tuple[bytes, ...]) -> list[QueuedJob]:
     found = store.jobs(limit=LATEST) if not names else []
     for name in names:
         found += store.jobs(name, limit=LATEST)
-    return [job for job in found if job.state in PENDING][:LATEST]
+    pending = [job for job in found if job.state in PENDING][:LATEST]
+    common.mark_paused(store, pending)
+    return pending
 
 
 def _pause() -> None:

@@ -7,7 +7,7 @@ import click
 
 from singlerun.commands import common
 from singlerun.render import jobs, json
-from singlerun.store.queue import DELAYED, PAUSED, QUEUED, QueuedJob
+from singlerun.store.queue import QueuedJob
 from singlerun.store.sqlite_queue import SqliteQueue
 
 
@@ -58,11 +58,6 @@ def command(
 
 def _shown(queue: SqliteQueue, name: bytes | None, *, ended: bool, limit: int) -> list[QueuedJob]:
     found = queue.jobs(name, ended=ended, limit=limit + 1)
-    pauses = {name: queue.pause_of((name,)) for name in {job.name for job in found}}
-    for job in found:
-        pause = pauses[job.name]
-        if pause is not None and job.state in {QUEUED, DELAYED}:
-            job.state = PAUSED
-            job.paused_until_ns = pause.until_ns
+    common.mark_paused(queue, found)
     common.tell_notices(queue)
     return found

@@ -114,9 +114,14 @@ def _resume(
         name
         for name in store.names_with_jobs()
         if (not names or name in names)
-        and store.look(name) is not None
+        and (store.look(name) is not None or _has_orphan(store, name))
         and kick.ensure(state, name, dry_run=dry_run)
     ]
+
+
+def _has_orphan(store: SqliteQueue, name: bytes) -> bool:
+    """Tell whether a job of a dead drainer runs; when it has ended, it may be tried again."""
+    return any(run.job_id is not None for run in store.open_runs((name,)))
 
 
 def _break(paths: list[bytes], digits: str, *, dry_run: bool) -> str:

@@ -43,7 +43,9 @@ def command(
     else:
         found = common.running(store, state, target)
     if store is None or not found:
-        say(f"{shown(target)}: nothing to end; see: singlerun ps")
+        pending = store is not None and common.pending_job(store, target) is not None
+        hint = f"to take it out of its queue: singlerun cancel {shown(target)}"
+        say(f"{shown(target)}: nothing to end; {hint if pending else 'see: singlerun ps'}")
         return 1
     status = 0
     for run in found:

@@ -875,6 +875,26 @@ def test_a_job_whose_drainer_was_killed_still_keeps_others_out(cli, tmp_path, ga
         assert "at the gate" in cli.run("logs", str(number)).stdout
 
 
+def test_reap_sees_to_what_is_tried_again_when_an_orphan_has_ended(cli, gate):
+    """Nothing else is queued, so nobody would be there when the orphan ends."""
+    number = cli.add("-n", "x", "--retries", "1", "--retry-delay", "0", *gate.command)
+    gate.pid()
+    kill(drainer(cli, "x"))
+    assert cli.run("reap").stdout.splitlines()[-1] == "x: its queue goes on"
+    gate.open()
+    eventually(lambda: cli.job(number)["tries"] == 2, "the second try")
+    gate.open()
+    assert ended(cli, number)["state"] == "succeeded"
+
+
+def test_a_pause_shows_in_ps_too(cli):
+    cli.run("pause", "x")
+    cli.add("-n", "x", "true")
+    assert "paused #1" in cli.run("ps").stdout
+    document = json.loads(cli.run("ps", "--json").stdout)
+    assert [job["state"] for job in document["jobs"]] == ["paused"]
+
+
 def test_a_drainer_killed_in_its_sleep_is_made_up_for(cli):
     late = cli.add("-n", "x", "--delay", "0.7", "true")
     kill(asleep_in(cli, "x"))
