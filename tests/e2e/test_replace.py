@@ -290,6 +290,7 @@ def test_stop_never_signals_a_pid_that_belongs_to_another_now(cli):
     with cli.hold("-n", "x") as holding:
         holding.wrapper.kill()
         holding.release()
+    eventually(lambda: not is_alive(holding.pid), "the end of what it left")
     stranger = subprocess.Popen(["sleep", "60"])
     change = f"UPDATE runs SET wrapper_pid = {stranger.pid}, command_pid = {stranger.pid}"
     subprocess.run(["sqlite3", cli.dir / "singlerun.db", change], check=True)
