@@ -33,6 +33,7 @@ from singlerun.outcome import Outcome
 from singlerun.output import Pump
 from singlerun.paths import StateDir, lift
 from singlerun.program import find
+from singlerun.pump import close_all_but
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.render.text import shown
@@ -378,8 +379,7 @@ def main() -> "NoReturn":
     fifo = int(sys.argv[1])
     path, name = map(os.fsencode, sys.argv[2:4])
     # What the process had open that started us is none of our business, and may be waited for.
-    os.closerange(3, fifo)
-    os.closerange(fifo + 1, os.sysconf("SC_OPEN_MAX"))
+    close_all_but({0, 1, 2, fifo})
     os.set_inheritable(fifo, False)
     os.chdir("/")
     try:

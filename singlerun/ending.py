@@ -3,11 +3,11 @@
     record who asks -> TERM to the run's singlerun -> await its end -> KILL what is left later
 
 A singlerun that gets TERM hands it to all that it has started, and records the end itself: as
-stopped, by whom the record says. With that the run is over, though its process may
-live on: for its hooks, or, where the run was a block of a program's, for what comes after. Where it
-is dead or hangs, its command is ended without it, and its record is closed here. Whom to signal is
-decided by the recorded identity, never by a pattern, and each signal goes through a pidfd that was
-opened before the identity was checked.
+stopped, by whom the record says. With that the run is over, though its process may live on: for its
+hooks, or, where the run was a block of a program's, for what comes after. Where it is dead or
+hangs, its command is ended without it, and its record is closed here. Whom to signal is decided by
+the recorded identity, never by a pattern, and each signal goes through a pidfd that was opened
+before the identity was checked.
 """
 
 import os
@@ -73,6 +73,12 @@ def end(run: "Run", kill_after: float, is_over: "Callable[[], bool]") -> bool:
     if run.state == WAITING:
         return True
     left = reaper.survivors(run)
+    if run.job_id is not None and life == owner.ALIVE:
+        # A job is recorded as started a moment before there is a process of it.
+        deadline = time.monotonic() + RECORDING
+        while not left and not is_over() and time.monotonic() < deadline:
+            time.sleep(SHORTEST_NAP)
+            left = reaper.survivors(run)
     return not left or reaper.kill(run, left, kill_after)
 
 

@@ -1,8 +1,7 @@
-"""Puts jobs into a queue: commits them durably, then sees to it that somebody works them off."""
+"""Puts jobs into a queue: commits them durably. Who calls this kicks then (kick.py)."""
 
 import os
 
-from singlerun import kick
 from singlerun.errors import QueueFullError, UsageError
 from singlerun.paths import StateDir
 from singlerun.program import environment
@@ -75,12 +74,11 @@ def add(
         RecordError, StateDirError: they can't be accepted.
         QueueFullError: there are as many pending as there may be.
         UsageError: a job is to follow one that there is not, or that it replaces.
-        NoDrainerError: they are accepted, but nobody could be started to work them off.
     """
     queue = SqliteQueue(state)
     name = jobs[0].name
     try:
-        ids = queue.enqueue(jobs, context, unique=unique, limit=limit)
+        return queue.enqueue(jobs, context, unique=unique, limit=limit)
     except FullError as error:
         raise QueueFullError(shown(name), error.args[0]) from None
     except LookupError as error:
@@ -91,5 +89,3 @@ def add(
         for notice in queue.notices:
             say(notice)
         queue.close()
-    kick.ensure(state, name)
-    return ids

@@ -11,7 +11,8 @@ Each name has a FIFO. Its lock (flock) is held by the drainer, its bytes wake th
 
 No kick is lost. Who adds and does not get the lock does so while a drainer has it, and the job is
 committed. That drainer frees the lock later, and looks again after that: it sees the job. If it
-sleeps until some time, the byte wakes it; a FIFO keeps bytes as long as somebody has it open.
+sleeps until some time, the byte wakes it; a FIFO keeps bytes as long as somebody has it open. A
+drainer that is killed does neither: so who does not get the lock sees whether its holder lives.
 
 No second drainer starts. The lock is not free for a moment between who starts a drainer and the
 drainer: it is the same open file description. Should somebody delete the FIFO, there may be two;
@@ -23,6 +24,7 @@ under that name makes up for it, and so does ``reap``.
 
 import fcntl
 import os
+import time
 
 from singlerun import interpreter, processes
 from singlerun.errors import NoDrainerError
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 LOG = b"drainers.log"
 LOG_BYTES = 1024 * 1024
+DYING = 2.0
+"""Seconds that a killed process may take to end, at most."""
 
 
 def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
@@ -50,7 +54,8 @@ def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
     try:
         if not try_lock(fifo):
             wake(fifo)
-            return False
+            if not _outlive(fifo):
+                return False
         try:
             _start(state, name, fifo)
         except OSError as error:
@@ -70,10 +75,28 @@ def is_drained(state: "StateDir", name: bytes) -> bool:
     """
     fifo = state.open_fifo(name)
     try:
-        path = os.readlink(f"/proc/self/fd/{fifo}".encode())
+        return _is_locked(fifo)
     finally:
         os.close(fifo)
-    return bool(processes.holding(path))
+
+
+def _is_locked(fifo: int) -> bool:
+    return bool(processes.holding(os.readlink(f"/proc/self/fd/{fifo}".encode())))
+
+
+def _outlive(fifo: int) -> bool:
+    """Become the drainer after one that is dying; tell whether so.
+
+    Who is killed does not look again, and has the lock a moment longer than it is seen to live.
+    """
+    deadline = time.monotonic() + DYING
+    while not _is_locked(fifo):
+        if try_lock(fifo):
+            return True
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.005)
+    return False
 
 
 def try_lock(fifo: int) -> bool:

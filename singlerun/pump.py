@@ -76,7 +76,7 @@ def be(
         sinks = {stream: _Sink(stream) for stream in sources} if pass_on else {}
         if list(sinks) == [1]:
             sinks[1].also = 2  # standard error, or what SQLite has put there
-        _close_all_but({1, 2, *sources.values(), *wrapper, *(writer.fds if writer else ())})
+        close_all_but({1, 2, *sources.values(), *wrapper, *(writer.fds if writer else ())})
         channels = [
             _Channel(stream, source, sinks.get(stream)) for stream, source in sources.items()
         ]
@@ -87,7 +87,8 @@ def be(
         os._exit(0)
 
 
-def _close_all_but(wanted: set[int]) -> None:
+def close_all_but(wanted: set[int]) -> None:
+    """Close all descriptors of this process but these."""
     try:
         descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:

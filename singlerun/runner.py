@@ -106,7 +106,7 @@ def _run(
 
 def _enqueue(job: "Job") -> int:
     """Put a job in the queue of its name instead."""
-    from singlerun import enqueue  # noqa: PLC0415 - rare
+    from singlerun import enqueue, kick  # noqa: PLC0415 - rare
     from singlerun.store.queue import QueuedJob  # noqa: PLC0415
 
     queued = QueuedJob(
@@ -115,10 +115,14 @@ def _enqueue(job: "Job") -> int:
         retries=job.retries,
         retry_delay=job.retry_delay,
     )
+    marks = marks_of(os.environb)
+    queued.parent_id = marks[0] if marks else None
     context = enqueue.context_here(options=job.kept)
-    (number,) = enqueue.add(StateDir(state_path(job.dir)), [queued], context)
+    state = StateDir(state_path(job.dir))
+    (number,) = enqueue.add(state, [queued], context)
     if job.verbose:
         _tell(job, f"queued as job {number}")
+    kick.ensure(state, job.names[0])
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from singlerun import duration, enqueue
+from singlerun import duration, enqueue, kick
 from singlerun.commands import common
 from singlerun.errors import UsageError
 from singlerun.job import RETRY_DELAY, derived_name
@@ -167,8 +167,9 @@ def command(
     context = enqueue.context_here(variables, options, all_env=all_env)
     state = StateDir(state_path(directory or ctx.obj))
     ids = enqueue.add(state, jobs, context, unique=unique, limit=limit)
-    if not quiet:
+    if not quiet:  # told before anything else can fail: they are accepted
         click.echo("\n".join(map(str, ids)))
+    kick.ensure(state, name)
     return 0
 
 
