@@ -76,6 +76,7 @@ def test_nothing_is_kept_of_another_run(state):
     assert joined(kept.reader(state, 1)) == ({1: b"", 2: b""}, []), "it wrote nothing"
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("chunk", [1000, 8 * kept.SEGMENT + 16])
 @pytest.mark.parametrize("where", ["disk", "memory"])
 def test_cut_is_marked_to_the_byte(state, where, chunk):

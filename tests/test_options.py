@@ -50,6 +50,7 @@ def by_us(arguments):
     return None if words is None else (words.values, words.command)
 
 
+@pytest.mark.stress
 @settings(max_examples=2000, deadline=None)
 @given(argument_lists)
 def test_both_parsers_agree_on_every_argument_list(arguments):

@@ -103,6 +103,7 @@ def test_s01_many_who_add_at_once_start_one_worker_and_nothing_is_left(cli, tmp_
     assert len(workers) == len(set(workers)), "one worker after the other"
 
 
+@pytest.mark.stress
 def test_s01_a_kick_in_the_moment_when_the_worker_stops_is_not_lost(cli, tmp_path):
     """Between "the queue is empty" and "the worker stops" a record was added, and stayed there."""
     witness = tmp_path / "witness"

@@ -40,6 +40,7 @@ print(held, overlaps)
 """
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("ways", ["try+delete", "try+wait+delete"])
 def test_eight_processes_and_a_thousand_cycles_never_show_two(cli, tmp_path, ways):
     script = CYCLE.format(cycles=CYCLES)

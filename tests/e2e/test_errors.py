@@ -290,6 +290,7 @@ def test_database_broken_while_the_command_runs(cli):
         assert holding.release() == 0
 
 
+@pytest.mark.stress
 def test_database_that_another_process_keeps_locked(cli):
     cli.run("-n", "x", "true")
     database = sqlite3.connect(cli.dir / "singlerun.db", isolation_level=None)

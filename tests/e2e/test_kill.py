@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from conftest import PATIENCE, eventually, fill, is_alive, need
 
 KILLS = 300
@@ -43,6 +44,7 @@ def kill(pids):
             pass
 
 
+@pytest.mark.stress
 def test_three_hundred_kills_never_let_two_run(cli, tmp_path):
     witness = tmp_path / "witness"
     seed = random.randrange(10**9)
@@ -206,6 +208,7 @@ def test_lock_file_replaced_by_another_inode_still_refuses(cli):
         assert cli.run("-n", "x", "true").returncode == 75
 
 
+@pytest.mark.stress
 def test_hundreds_of_runs_with_deletions_never_show_two(cli, tmp_path):
     """Eight at it at once, while somebody keeps deleting the lock file."""
     witness = tmp_path / "witness"
@@ -249,6 +252,7 @@ def test_killed_waiter_is_passed_over_and_reaped(cli):
     assert cli.json("ps") == []
 
 
+@pytest.mark.stress
 def test_reap_never_disturbs_a_run(cli):
     """Reapers and probes take locks for moments; nobody is refused because of one."""
     cli.run("-n", "x", "true")
@@ -335,6 +339,7 @@ def test_an_orphan_is_not_forgotten_because_the_disk_is_full(cli, small_disk):
     kill([pid])
 
 
+@pytest.mark.stress
 def test_reap_looks_again_at_each_run(cli):
     """Ending one orphan takes time; meanwhile a run ends well, and leaves a daemon on purpose."""
     stubborn = "trap '' TERM; echo $$; exec cat"
@@ -359,6 +364,7 @@ def test_reap_looks_again_at_each_run(cli):
     assert cli.last("n")["state"] == "succeeded"
 
 
+@pytest.mark.stress
 def test_reap_ends_what_is_started_anew_while_it_ends_the_rest(cli):
     script = "trap : TERM; echo $$; while :; do sleep 777; done"
     wrapper = cli.start("-n", "x", "bash", "-c", script, stdout=subprocess.PIPE)
@@ -409,6 +415,7 @@ def test_a_waiter_whose_time_is_over_does_not_take_the_lock_afterwards(cli):
     late.wait(PATIENCE)
 
 
+@pytest.mark.stress
 def test_who_is_refused_two_names_never_keeps_anybody_from_one(cli):
     with cli.hold("-n", "b"):
         script = f"while :; do {cli.binary} -q -n a -n b true; done"

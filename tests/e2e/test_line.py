@@ -31,6 +31,7 @@ def stand_in_line(cli, number, witness, *options):
     return waiter
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("share", [0, 1 / 3])
 def test_waiters_start_in_the_order_in_which_they_came(cli, tmp_path, share):
     """A third of them are killed, interrupted or time out, and are passed over."""
@@ -118,6 +119,7 @@ print(ended)
 """
 
 
+@pytest.mark.stress
 def test_a_thief_that_tries_thousands_of_times_gets_the_lock_after_all_others(cli, tmp_path):
     """It makes the try of a plain run without the rest of it, so it misses no moment."""
     witness = tmp_path / "witness"

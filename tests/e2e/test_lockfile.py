@@ -130,6 +130,7 @@ def test_what_a_lock_file_cannot_do_is_refused_where_auto_takes_one(remote):
 # -- at most one -----------------------------------------------------------------------------
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("place", ["cli", "remote"])
 def test_eight_processes_never_overlap(request, place, tmp_path):
     cli = request.getfixturevalue(place)

@@ -67,6 +67,7 @@ def is_over(cli):
     return sql(cli, "SELECT count(*) FROM jobs WHERE ended_ns IS NULL") == [["0"]]
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("retries", [0, 100])
 def test_every_job_runs_once_or_is_lost_with_its_evidence(cli, tmp_path, retries):
     need("flock", "sqlite3")

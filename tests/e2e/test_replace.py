@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 from conftest import (
+
+from singlerun.owner import start_time
     CLOSING,
     PATIENCE,
     blocked_on,
@@ -288,10 +290,17 @@ def test_stop_ends_an_orphan(cli):
 def test_stop_never_signals_a_pid_that_belongs_to_another_now(cli):
     """The record names a process that lives, but with another start time: that isn't the holder."""
     with cli.hold("-n", "x") as holding:
+        then = start_time(holding.pid)
         holding.wrapper.kill()
         holding.release()
     eventually(lambda: not is_alive(holding.pid), "the end of what it left")
-    stranger = subprocess.Popen(["sleep", "60"])
+    # Two processes that start within one tick of 10 ms differ by their PID alone.
+    while True:
+        stranger = subprocess.Popen(["sleep", "60"])
+        if start_time(stranger.pid) != then:
+            break
+        stranger.kill()
+        stranger.wait()
     change = f"UPDATE runs SET wrapper_pid = {stranger.pid}, command_pid = {stranger.pid}"
     subprocess.run(["sqlite3", cli.dir / "singlerun.db", change], check=True)
     assert cli.run("stop", "x").returncode == 1

@@ -24,6 +24,7 @@ def test_exit_status_is_the_commands_own(cli, status):
     assert cli.run("sh", "-c", f"exit {status}").returncode == status
 
 
+@pytest.mark.stress
 def test_every_exit_status_is_exact(cli):
     script = f'for i in $(seq 0 255); do {BINARY} -n x sh -c "exit $i"; echo $?; done'
     result = subprocess.run(
@@ -241,6 +242,7 @@ def test_several_names_in_opposite_orders_do_not_deadlock(cli):
     assert [waiter.wait(PATIENCE) for waiter in waiters] == [0] * len(waiters)
 
 
+@pytest.mark.stress
 def test_fifty_at_once_start_one(cli, tmp_path):
     """All wait for the end of one pipe, so that they are let loose at the same instant."""
     gate, opener = os.pipe()

@@ -46,6 +46,7 @@ def test_a_command_that_handles_the_signal_keeps_its_status(cli):
     assert wrapper.wait(PATIENCE) == 5
 
 
+@pytest.mark.stress
 def test_who_ignores_the_signal_is_killed_after_the_grace(cli):
     """Also a grandchild whose leader has ended at once."""
     script = "sh -c 'trap \"\" TERM; echo $$; exec sleep 60' & echo $$; wait"

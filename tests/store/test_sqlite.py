@@ -82,6 +82,7 @@ def test_open_and_history_queries_use_their_indexes(store, state):
         assert "TEMP B-TREE" not in plan
 
 
+@pytest.mark.stress
 def test_sixteen_processes_that_create_it_at_once(state):
     script = (
         "import sys; sys.path.insert(0, sys.argv[2]); from contract import a_run;"
