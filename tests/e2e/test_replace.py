@@ -6,8 +6,6 @@ import subprocess
 
 import pytest
 from conftest import (
-
-from singlerun.owner import start_time
     CLOSING,
     PATIENCE,
     blocked_on,
@@ -16,6 +14,8 @@ from singlerun.owner import start_time
     is_alive,
     need,
 )
+
+from singlerun.owner import start_time
 
 
 def test_the_holder_is_ended_and_its_place_taken(cli):
