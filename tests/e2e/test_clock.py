@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, blocked_on, eventually, need
@@ -21,13 +22,10 @@ class Clock:
 
     def __init__(self, cli, directory):
         self._file = directory / "clock"
-        preload = subprocess.run(
-            ["faketime", "-f", "+0", "printenv", "LD_PRELOAD"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
         self.jump(0)
         cli.env |= {
-            "LD_PRELOAD": preload.stdout.strip(),
+            "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -50,7 +48,19 @@ class Clock:
 @pytest.fixture
 def clock(cli, tmp_path):
     need("faketime")
-    return Clock(cli, tmp_path)
+    forget_the_dead()
+    yield Clock(cli, tmp_path)
+    forget_the_dead()
+
+
+def forget_the_dead():
+    """Remove what libfaketime leaves in shared memory for each process that did not end by itself.
+
+    It is called by the PID, and the next process of that PID could not begin.
+    """
+    for path in Path("/dev/shm").glob("*faketime_s*_*"):
+        if not Path(f"/proc/{path.name.rpartition('_')[2]}").exists():
+            path.unlink(missing_ok=True)
 
 
 def waits(cli, wrapper):
