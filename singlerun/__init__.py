@@ -25,6 +25,8 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from singlerun.api.hold import Guard, Holding, hold
+    from singlerun.api.run import Ended, run
     from singlerun.errors import (
         CommandNotExecutableError,
         CommandNotFoundError,
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
         StateDirError,
         UsageError,
     )
-    from singlerun.holding import Guard, Holding, hold
-    from singlerun.running import Ended, run
 
 
 def __getattr__(name: str) -> object:
@@ -45,11 +45,11 @@ def __getattr__(name: str) -> object:
     from importlib import import_module  # noqa: PLC0415 - the command line doesn't come here
 
     rooms = {
-        "hold": "holding",
-        "Guard": "holding",
-        "Holding": "holding",
-        "run": "running",
-        "Ended": "running",
+        "hold": "api.hold",
+        "Guard": "api.hold",
+        "Holding": "api.hold",
+        "run": "api.run",
+        "Ended": "api.run",
     }
     value = getattr(import_module(f"singlerun.{rooms.get(name, 'errors')}"), name)
     globals()[name] = value

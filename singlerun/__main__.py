@@ -6,7 +6,7 @@ It has no code of its own: a script is compiled at every start, a module only on
 
 if __name__ == "__main__":
     try:
-        from singlerun.fastpath import main
+        from singlerun.cli import main
 
         main()
     except KeyboardInterrupt:  # before there was anything to interrupt

@@ -72,7 +72,7 @@ class QueueFullError(SinglerunError):
     exit_status = 75
 
 
-class NoDrainerError(SinglerunError):
+class NoWorkerError(SinglerunError):
     """nobody works off the queue of {0}: {1}; to do it here: singlerun worker -n {0}"""
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Mapping
 
-    from singlerun.job import Job
-    from singlerun.signals import Signals
+    from singlerun.process.signals import Signals
+    from singlerun.spec import RunSpec
     from singlerun.store.base import Run
 else:
     import _signal
@@ -36,7 +36,7 @@ GRACE = 2.0
 
 
 def call(
-    job: "Job",
+    job: "RunSpec",
     this: "Run",
     status: int,
     signals: "Signals",
@@ -62,11 +62,11 @@ def call(
 
 
 def _environment(
-    job: "Job", this: "Run", event: str, status: int, given: "Mapping[bytes, bytes] | None"
+    job: "RunSpec", this: "Run", event: str, status: int, given: "Mapping[bytes, bytes] | None"
 ) -> dict[bytes, bytes]:
     """Give a hook's environment: the job's, and what happened."""
     if given is None:
-        from singlerun.program import environment  # noqa: PLC0415 - only with a hook
+        from singlerun.process.spawn import environment  # noqa: PLC0415 - only with a hook
 
         given = environment()
     env = {key: value for key, value in given.items() if not key.startswith(b"SINGLERUN_")}

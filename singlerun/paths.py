@@ -7,8 +7,8 @@ DIR/                 0700
     locks/NAME.soft  its lock file, where one is used (lock/lockfile.py), with NAME.soft.filelock
     lines/NAME/      who waits for it, a file each (lock/line.py)
     logs/RUN_ID/     what a command wrote, if it is kept (kept.py)
-    drainers/NAME    a FIFO, flocked by who works off its queue (kick.py)
-    drainers.log     what those had to say
+    workers/NAME    a FIFO, flocked by who works off its queue (kick.py)
+    workers.log     what those had to say
 """
 
 import fcntl
@@ -142,7 +142,7 @@ class StateDir:
         Raises:
             StateDirError: it can't be made, or was planted.
         """
-        directory = os.path.join(self.path, b"drainers")
+        directory = os.path.join(self.path, b"workers")
         make_private_directory(directory)
         path = os.path.join(directory, lock_file_name(name).removesuffix(b".lock"))
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

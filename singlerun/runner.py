@@ -11,27 +11,28 @@ kills this process frees nothing while the command lives.
 import os
 import time
 
-from singlerun import lock, owner, program
-from singlerun.child import Child
+from singlerun import lock
 from singlerun.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
-    NoDrainerError,
+    NoWorkerError,
     StateDirError,
     UsageError,
 )
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
+from singlerun.process import identity, spawn
+from singlerun.process.child import Child
+from singlerun.process.signals import Signals
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.render.text import shown
-from singlerun.signals import Signals
 from singlerun.store.base import REFUSED, STOPPED, PausedError, Run, marks_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from singlerun.job import Job
-    from singlerun.output import Outputs
+    from singlerun.output.capture import Outputs
+    from singlerun.spec import RunSpec
 
 
 class _LockLostError(Exception):
@@ -46,7 +47,7 @@ class _StoppedError(Exception):
     """A signal came before the command was started: its number is the first argument."""
 
 
-def run(job: "Job") -> int:
+def run(job: "RunSpec") -> int:
     """Run a job's command under its lock; give the exit status.
 
     Raises:
@@ -64,7 +65,7 @@ def run(job: "Job") -> int:
     recorder.open(state)
     outputs = None
     if job.log or job.only_failed:
-        from singlerun.output import Outputs  # noqa: PLC0415 - rare
+        from singlerun.output.capture import Outputs  # noqa: PLC0415 - rare
 
         outputs = Outputs(job, state)
     try:
@@ -75,7 +76,7 @@ def run(job: "Job") -> int:
 
 
 def _run(
-    job: "Job",
+    job: "RunSpec",
     hold: lock.Hold,
     recorder: Recorder,
     signals: Signals,
@@ -87,7 +88,7 @@ def _run(
     this, conflict = asked(job), None
     while True:
         if not take_at_once(job, hold, recorder):
-            from singlerun.conflict import Conflict  # noqa: PLC0415 - unusual
+            from singlerun.contention.conflict import Conflict  # noqa: PLC0415 - unusual
 
             conflict = conflict or Conflict(job, this, hold, recorder, signals)
             status = conflict.meet()
@@ -104,12 +105,12 @@ def _run(
                 this, conflict = job.latest, None
 
 
-def _enqueue(job: "Job") -> int:
+def _enqueue(job: "RunSpec") -> int:
     """Put a job in the queue of its name instead."""
-    from singlerun import enqueue, kick  # noqa: PLC0415 - rare
-    from singlerun.store.queue import QueuedJob  # noqa: PLC0415
+    from singlerun.queue import add, wakeup  # noqa: PLC0415
+    from singlerun.store.queue import Job  # noqa: PLC0415
 
-    queued = QueuedJob(
+    queued = Job(
         name=job.names[0],
         argv=tuple(os.fsencode(word) for word in job.argv),
         retries=job.retries,
@@ -117,16 +118,16 @@ def _enqueue(job: "Job") -> int:
     )
     marks = marks_of(os.environb)
     queued.parent_id = marks[0] if marks else None
-    context = enqueue.context_here(options=job.kept)
+    context = add.context_here(options=job.kept)
     state = StateDir(state_path(job.dir))
-    (number,) = enqueue.add(state, [queued], context)
+    (number,) = add.add(state, [queued], context)
     if job.verbose:
         _tell(job, f"queued as job {number}")
-    kick.ensure(state, job.names[0])
+    wakeup.ensure(state, job.names[0])
     return 0
 
 
-def open_state(job: "Job", recorder: Recorder) -> StateDir | None:
+def open_state(job: "RunSpec", recorder: Recorder) -> StateDir | None:
     """Open the state directory; None if it can't be used and the lock doesn't need it."""
     path = state_path(job.dir)
     try:
@@ -139,7 +140,7 @@ def open_state(job: "Job", recorder: Recorder) -> StateDir | None:
         return None
 
 
-def locks_of(job: "Job", state: StateDir | None) -> lock.Hold:
+def locks_of(job: "RunSpec", state: StateDir | None) -> lock.Hold:
     """Give the locks that a job needs."""
     if job.lock_file is not None:
         return lock.of_file(
@@ -151,15 +152,17 @@ def locks_of(job: "Job", state: StateDir | None) -> lock.Hold:
     )
 
 
-def jitter_of(job: "Job") -> float:
+def jitter_of(job: "RunSpec") -> float:
     """Give the seconds of this host and name: less than the jitter, and always the same."""
     from hashlib import blake2b  # noqa: PLC0415 - rare
 
-    digest = blake2b(os.fsencode(owner.here().host) + b"\0" + job.names[0], digest_size=7).digest()
+    digest = blake2b(
+        os.fsencode(identity.here().host) + b"\0" + job.names[0], digest_size=7
+    ).digest()
     return (job.jitter or 0.0) * int.from_bytes(digest, "big") / 2**56
 
 
-def asked(job: "Job") -> Run:
+def asked(job: "RunSpec") -> Run:
     """Give a new run of a job, which nothing has recorded yet."""
     try:
         cwd = os.getcwdb()
@@ -168,7 +171,7 @@ def asked(job: "Job") -> Run:
     run = Run(
         names=job.names,
         argv=tuple(os.fsencode(word) for word in job.argv),
-        wrapper=owner.this_process(),
+        wrapper=identity.this_process(),
         uid=os.getuid(),
         asked_ns=time.time_ns(),
         lock_file=job.lock_file,
@@ -180,7 +183,7 @@ def asked(job: "Job") -> Run:
     return run
 
 
-def take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
+def take_at_once(job: "RunSpec", hold: lock.Hold, recorder: Recorder) -> bool:
     """Take a lock that nobody holds, of which no former run was left open."""
     if len(hold.paths) > 1:
         return False  # holds some of them for a moment: only where that is in nobody's way
@@ -190,7 +193,7 @@ def take_at_once(job: "Job", hold: lock.Hold, recorder: Recorder) -> bool:
 
 
 def _supervise(
-    job: "Job",
+    job: "RunSpec",
     this: Run,
     hold: lock.Hold,
     recorder: Recorder,
@@ -204,7 +207,7 @@ def _supervise(
     last: tuple[Run, int] | None = None
     while not number:
         if job.min_interval or job.max_starts:
-            from singlerun.throttle import refuse_early  # noqa: PLC0415 - rare
+            from singlerun.contention.throttle import refuse_early  # noqa: PLC0415 - rare
 
             if attempts == 0 and refuse_early(job, this, recorder):
                 hold.free()
@@ -214,7 +217,7 @@ def _supervise(
                 job, this, hold, recorder, signals, outputs=outputs, heed_pause=attempts == 0
             )
         except PausedError as error:
-            from singlerun.throttle import refuse_paused  # noqa: PLC0415 - rare
+            from singlerun.contention.throttle import refuse_paused  # noqa: PLC0415 - rare
 
             refuse_paused(job, this, recorder, error.args[0])
             hold.free()
@@ -234,7 +237,7 @@ def _supervise(
         this, last = asked(job), (this, outcome.exit_status)
         _record_wait(this, recorder)
         number = signals.sleep(delay)
-    from singlerun.conflict import stop_run  # noqa: PLC0415 - unusual
+    from singlerun.contention.conflict import stop_run  # noqa: PLC0415 - unusual
 
     status = stop_run(this, recorder, number)
     hold.free()
@@ -244,7 +247,7 @@ def _supervise(
 
 
 def _attempt(
-    job: "Job",
+    job: "RunSpec",
     this: Run,
     hold: lock.Hold,
     recorder: Recorder,
@@ -254,11 +257,11 @@ def _attempt(
     heed_pause: bool,
 ) -> tuple[Child, Outcome]:
     """Run the command once."""
-    env = program.environment()
+    env = spawn.environment()
     if job.slots is None:
         recorder.start(this, marks_of(env), heed_pause=heed_pause)
     else:
-        from singlerun.conflict import start_in_slot  # noqa: PLC0415 - rare
+        from singlerun.contention.conflict import start_in_slot  # noqa: PLC0415 - rare
 
         if not start_in_slot(job, this, hold, recorder, marks_of(env), heed_pause=heed_pause):
             raise _CrowdedError
@@ -280,7 +283,7 @@ def _attempt(
     pump = None if outputs is None else outputs.begin(this)
     try:
         if job.become:  # the command keeps the lock as long as it or a child of it lives
-            program.become(job.argv, env, hold.fds, signals)
+            spawn.become(job.argv, env, hold.fds, signals)
         command = Child(
             job.argv,
             env,
@@ -330,18 +333,18 @@ def _record_wait(this: Run, recorder: Recorder) -> None:
     recorder.attempt(lambda store: store.wait_run(this), None)
 
 
-def _kick_queues(job: "Job", recorder: Recorder) -> None:
-    """See to it that the jobs which waited for us are worked off, should their drainer be dead."""
-    from singlerun import kick  # noqa: PLC0415 - rare
+def _kick_queues(job: "RunSpec", recorder: Recorder) -> None:
+    """See to it that the jobs which waited for us are worked off, should their worker be dead."""
+    from singlerun.queue import wakeup  # noqa: PLC0415 - rare
 
     for name in job.names:
         try:
-            kick.ensure(StateDir(state_path(job.dir)), name)
-        except (StateDirError, NoDrainerError) as error:
+            wakeup.ensure(StateDir(state_path(job.dir)), name)
+        except (StateDirError, NoWorkerError) as error:
             recorder.tell(str(error))
 
 
-def _call_hooks(job: "Job", this: Run, status: int, signals: Signals) -> int:
+def _call_hooks(job: "RunSpec", this: Run, status: int, signals: Signals) -> int:
     if job.hooks:
         from singlerun import hooks  # noqa: PLC0415 - rare
 
@@ -361,5 +364,5 @@ def _mark(env: "dict[bytes, bytes]", this: Run) -> tuple[int | None, int]:
     return this.id, token
 
 
-def _tell(job: "Job", what: str) -> None:
+def _tell(job: "RunSpec", what: str) -> None:
     say(f"{' + '.join(os.fsdecode(name) for name in job.names)}: {what}")

@@ -129,13 +129,13 @@ class Cli:
     def job(self, number):
         return next(job for job in self.queue("--all") if job["id"] == number)
 
-    def drainers(self, name=None):
+    def workers(self, name=None):
         """Give the PIDs of those who work off the queue of a name, or of all."""
         tail = [os.fsencode(self.dir)] + ([] if name is None else [os.fsencode(name)])
         return [
             pid
             for pid, words in _command_lines()
-            if b"singlerun.drainer" in b" ".join(words)
+            if b"singlerun.queue.worker" in b" ".join(words)
             and words[-2:][: len(tail)] == tail
             and is_alive(pid)
             and os.getsid(pid) == pid  # who keeps the output looks the same
@@ -216,7 +216,7 @@ def gate(tmp_path):
 def cli(tmp_path):
     tool = Cli(tmp_path)
     yield tool
-    if (tool.dir / "drainers").exists():
+    if (tool.dir / "workers").exists():
         tool.kill_detached()
     for process in tool.started:
         if process.poll() is None:

@@ -16,21 +16,13 @@ import pytest
 from conftest import BINARY, eventually, need
 
 import singlerun
-from singlerun import (
-    commands,
-    duration,
-    enqueue,
-    errors,
-    hooks,
-    job,
-    kick,
-    options,
-    paths,
-    reaper,
-    signals,
-)
+from singlerun import commands, duration, errors, hooks, options, paths, spec
 from singlerun.commands import add, ps
 from singlerun.outcome import Outcome
+from singlerun.ownership import reaper
+from singlerun.process import signals
+from singlerun.queue import add as queue_add
+from singlerun.queue import wakeup
 from singlerun.store import base, queue, sqlite, sqlite_queue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -333,7 +325,7 @@ def exit_statuses():
     for kind in kinds:
         kinds += kind.__subclasses__()
     return {
-        job.Job(["x"], plain).conflict_status,
+        spec.RunSpec(["x"], plain).conflict_status,
         Outcome(0, timed_out=True).exit_status,
         *(kind.exit_status for kind in kinds),
     }
@@ -415,7 +407,7 @@ def test_manual_lists_the_exit_statuses_of_those_that_steer_a_queue(cli):
 
 def test_manual_lists_the_exit_statuses_of_worker(cli):
     with cli.start("worker", "-n", "x", "--stay") as staying:
-        fifo = cli.dir / "drainers" / "x"
+        fifo = cli.dir / "workers" / "x"
         eventually(lambda: fifo.exists() and is_locked(fifo), "the worker")
         seen = {cli.run("worker", "-n", "x").returncode}
         staying.terminate()
@@ -475,14 +467,14 @@ def test_manual_names_the_files(cli):
     cli.run("-n", "x", "-w", "--log", "echo", "x")
     cli.run("add", "-n", "x", "true")
     assert cli.run("wait", "2").returncode == 0
-    file, log = sqlite.FILE.decode(), kick.LOG.decode()
-    assert {file, f"{file}.lock", "locks/", "lines/", "drainers/", log} <= set(named)
+    file, log = sqlite.FILE.decode(), wakeup.LOG.decode()
+    assert {file, f"{file}.lock", "locks/", "lines/", "workers/", log} <= set(named)
     text = "\n".join(section(PREFIX, "FILES"))
     more = set(re.findall(r"^\.Pa (\S+)", text, re.MULTILINE))
     there = {path.name for path in cli.dir.iterdir()}
-    assert {"locks", "drainers", "logs", file, log} <= there
+    assert {"locks", "workers", "logs", file, log} <= there
     assert there <= {name.removesuffix("ID/").removesuffix("/") for name in named} | more
-    assert f"From {kick.LOG_BYTES >> 20} MiB on" in text
+    assert f"From {wakeup.LOG_BYTES >> 20} MiB on" in text
     assert f"{log}.old" in more
 
 
@@ -491,19 +483,19 @@ def test_manual_names_the_signals():
     passed_on = {signal.Signals(number).name for number in (*signals.ENDING, *signals.TELLING)}
     named = set(re.findall(r"\bDv (SIG\w+)", text))
     assert named - {"SIGKILL"} == passed_on
-    assert f"{job.KILL_AFTER:.0f} seconds later" in text
+    assert f"{spec.KILL_AFTER:.0f} seconds later" in text
     assert f"{reaper.GRACE:.0f} seconds later" in "\n".join(section("reap", "OPTIONS"))
-    assert f"The default is {job.KILL_AFTER:.0f} seconds." in about("stop", "--kill-after")
+    assert f"The default is {spec.KILL_AFTER:.0f} seconds." in about("stop", "--kill-after")
 
 
 @pytest.mark.parametrize("form", [PREFIX, "run"])
 def test_manual_names_the_defaults_of_the_run_options(form):
-    assert f"The default is {job.KILL_AFTER:.0f} seconds." in about(form, "--kill-after")
-    assert f"The default is {job.RETRY_DELAY:.0f} second." in about(form, "--retry-delay")
+    assert f"The default is {spec.KILL_AFTER:.0f} seconds." in about(form, "--kill-after")
+    assert f"The default is {spec.RETRY_DELAY:.0f} second." in about(form, "--retry-delay")
 
 
 def test_manual_names_the_longest_delay():
-    assert duration.parse("1d") == job.LONGEST_DELAY
+    assert duration.parse("1d") == spec.LONGEST_DELAY
     assert "never more than a day" in about(PREFIX, "--retry-delay").replace("\n", " ")
 
 
@@ -536,8 +528,8 @@ def test_manual_names_the_default_limits():
 
 
 def test_manual_names_the_defaults_of_a_job():
-    assert f"The default is {job.RETRY_DELAY:.0f} second." in about("add", "--retry-delay")
-    assert f"The default is {job.KILL_AFTER:.0f} seconds." in about("add", "--kill-after")
+    assert f"The default is {spec.RETRY_DELAY:.0f} second." in about("add", "--retry-delay")
+    assert f"The default is {spec.KILL_AFTER:.0f} seconds." in about("add", "--kill-after")
     assert "never more than a day" in about("add", "--retry-delay")
     assert duration.parse("1d") == sqlite_queue.LONGEST_DELAY
     priority = about("add", "--priority").replace(r"\-", "-")
@@ -548,7 +540,7 @@ def test_manual_names_the_defaults_of_a_job():
 def test_manual_lists_what_a_job_keeps():
     pattern = r'^\.\\" kept variables\n(.*?)^\.Ed'
     (listed,) = re.findall(pattern, source(PREFIX), re.DOTALL | re.MULTILINE)
-    assert tuple(re.split(r",\s+", listed.strip())) == enqueue.KEPT
+    assert tuple(re.split(r",\s+", listed.strip())) == queue_add.KEPT
 
 
 def test_manual_lists_what_goes_with_a_queue():
@@ -556,10 +548,10 @@ def test_manual_lists_what_goes_with_a_queue():
     takes, excludes = text.split("It cannot be combined with")
     as_flags = {option.dest: set(option.flags) for option in options.RUN_OPTIONS}
     taken = flags_in(takes) - {"--queue", "--log"}
-    wanted = {"retries", "retry_delay", *job.OF_A_QUEUED_JOB}
+    wanted = {"retries", "retry_delay", *spec.OF_A_QUEUED_JOB}
     assert [len(taken & as_flags[dest]) for dest in wanted] == [1] * len(taken)
     excluded = flags_in(excludes) - {"--name"}
-    assert [len(excluded & as_flags[dest]) for dest in job.SENSELESS_IN_QUEUE] == [1] * len(
+    assert [len(excluded & as_flags[dest]) for dest in spec.SENSELESS_IN_QUEUE] == [1] * len(
         excluded
     )
 

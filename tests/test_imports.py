@@ -8,14 +8,13 @@ import pytest
 from conftest import BINARY
 
 OURS = {
-    "singlerun", "singlerun.child", "singlerun.duration", "singlerun.errors", "singlerun.fastpath",
-    "singlerun.job", "singlerun.lock", "singlerun.lock.flock", "singlerun.lock.line",
-    "singlerun.options",
-    "singlerun.outcome", "singlerun.owner", "singlerun.paths", "singlerun.recorder",
-    "singlerun.program", "singlerun.signals",
+    "singlerun", "singlerun.cli", "singlerun.duration", "singlerun.errors", "singlerun.lock",
+    "singlerun.lock.flock", "singlerun.lock.line", "singlerun.options", "singlerun.outcome",
+    "singlerun.paths", "singlerun.process", "singlerun.process.child", "singlerun.process.identity",
+    "singlerun.process.signals", "singlerun.process.spawn", "singlerun.recorder",
     "singlerun.render", "singlerun.render.line", "singlerun.render.text", "singlerun.runner",
-    "singlerun.store", "singlerun.store.base", "singlerun.store.migrations",
-    "singlerun.store.database", "singlerun.store.sqlite",
+    "singlerun.spec", "singlerun.store", "singlerun.store.base", "singlerun.store.database",
+    "singlerun.store.migrations", "singlerun.store.sqlite",
 }  # fmt: skip
 OTHERS = {"_blake2", "_functools", "_sqlite3", "fcntl", "resource"}
 
@@ -29,7 +28,7 @@ def ended(status):
     os.exit_now(status)
 os.exit_now, os._exit = os._exit, ended
 sys.argv = sys.argv[1:]
-from singlerun.fastpath import main
+from singlerun.cli import main
 main()
 """
 

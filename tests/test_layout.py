@@ -16,7 +16,7 @@ FLOORS = [
     {"ending", "enqueue", "output"},
     {"replacement", "throttle"},
     {"conflict", "hooks"},
-    {"runner", "drainer"},
+    {"runner", "worker"},
     {"holding"},
     {"fastpath", "commands", "running"},
     {"__main__"},

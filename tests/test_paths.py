@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singlerun import paths
-from singlerun.job import derived_name
+from singlerun.spec import derived_name
 
 names = st.binary(min_size=1, max_size=300).filter(lambda name: b"\0" not in name)
 

@@ -96,7 +96,7 @@ def test_s01_many_who_add_at_once_start_one_worker_and_nothing_is_left(cli, tmp_
         assert cli.run("wait", str(number)).returncode == 0
         assert cli.run("logs", str(number)).stdout == "", "no two overlapped"
     assert words(witness) == ["ran"] * len(ids)
-    eventually(lambda: not cli.drainers(), "that the worker ends when nothing is left")
+    eventually(lambda: not cli.workers(), "that the worker ends when nothing is left")
     runs = cli.history("records")[::-1]
     assert [run["job_id"] for run in runs] == sorted(ids)
     workers = [pid for pid, _ in groupby(run["wrapper_pid"] for run in runs)]
@@ -121,7 +121,7 @@ def test_s02_a_worker_killed_in_the_middle_of_the_queue_is_made_up_for(cli, tmp_
     killed = cli.add("-n", "sync", *gate.command)
     rest = [cli.add("-n", "sync", "sh", "-c", f"echo {word} >> {witness}") for word in "ab"]
     command = gate.pid()
-    (worker,) = cli.drainers("sync")
+    (worker,) = cli.workers("sync")
     for pid in (worker, command):
         os.kill(pid, signal.SIGKILL)
         eventually(lambda pid=pid: not is_alive(pid), "its end")
@@ -226,7 +226,7 @@ def test_s05_who_does_not_get_the_lock_leaves_it_in_the_queue_and_spins_not(cli,
         for word in ("a", "b"):
             left = cli.run("-n", "job", "--queue", "sh", "-c", f"echo {word} >> {witness}")
             assert (left.returncode, left.stdout, left.stderr) == (0, "", "")
-        (worker,) = cli.drainers("job")
+        (worker,) = cli.workers("job")
         line = Path("/proc/locks")
         eventually(lambda: f" {worker} " in line.read_text(), "that it stands in line")
         eventually(lambda: state(worker) == "S", "its sleep")
@@ -544,7 +544,7 @@ def test_s16_the_end_is_recorded_before_the_lock_is_free(cli):
 def test_s17_what_is_marked_is_worked_off_though_the_kick_was_lost(cli, tmp_path):
     """Events told the processor of records; a lost event must lose nothing, the mark is enough."""
     witness = tmp_path / "witness"
-    fifo = cli.dir / "drainers" / "processor"
+    fifo = cli.dir / "workers" / "processor"
     assert cli.run("-n", "processor", "true").returncode == 0
     fifo.parent.mkdir(mode=0o700)
     fifo.mkdir()  # whoever adds can't tell anybody of it
@@ -555,7 +555,7 @@ def test_s17_what_is_marked_is_worked_off_though_the_kick_was_lost(cli, tmp_path
     fifo.rmdir()
     marked = cli.queue("processor")
     assert [job["label"] for job in marked] == ["mail", "invoice", "mail"]
-    assert cli.drainers() == []
+    assert cli.workers() == []
     assert cli.run("reap").stdout == "processor: its queue goes on\n"
     assert cli.run("wait", str(marked[-1]["id"])).returncode == 0
     assert words(witness) == ["mail", "invoice", "mail"], "different work, one after the other"

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from singlerun import duration, enqueue, kick
+from singlerun import duration
 from singlerun.commands import common
 from singlerun.errors import UsageError
-from singlerun.job import RETRY_DELAY, derived_name
 from singlerun.options import read_count
 from singlerun.paths import StateDir, state_path
+from singlerun.queue import add, wakeup
+from singlerun.spec import RETRY_DELAY, derived_name
 from singlerun.store.base import marks_of
-from singlerun.store.queue import QueuedJob
+from singlerun.store.queue import Job
 
 MANY = 10_000
 """Jobs from which on a person wants to see that it goes on."""
@@ -158,18 +159,18 @@ def command(
         if not jobs:
             return 0
     else:
-        jobs = [QueuedJob(argv=tuple(map(os.fsencode, words)), **common_values)]  # type: ignore[arg-type]
+        jobs = [Job(argv=tuple(map(os.fsencode, words)), **common_values)]  # type: ignore[arg-type]
     marks = marks_of(os.environb)
     for job in jobs:
         job.parent_id = marks[0] if marks else None
     given = {"timeout": timeout, "kill_after": kill_after}
     options: dict[str, object] = {key: value for key, value in given.items() if value is not None}
-    context = enqueue.context_here(variables, options, all_env=all_env)
+    context = add.context_here(variables, options, all_env=all_env)
     state = StateDir(state_path(directory or ctx.obj))
-    ids = enqueue.add(state, jobs, context, unique=unique, limit=limit)
+    ids = add.add(state, jobs, context, unique=unique, limit=limit)
     if not quiet:  # told before anything else can fail: they are accepted
         click.echo("\n".join(map(str, ids)))
-    kick.ensure(state, name)
+    wakeup.ensure(state, name)
     return 0
 
 
@@ -182,7 +183,7 @@ def _in(delay: float | None) -> int | None:
     return None if delay is None else time.time_ns() + round(delay * 1e9)
 
 
-def _read(values: dict[str, object], *, null: bool, as_json: bool) -> Iterator[QueuedJob]:
+def _read(values: dict[str, object], *, null: bool, as_json: bool) -> Iterator[Job]:
     """Read jobs from standard input."""
     entries: Iterable[bytes] = sys.stdin.buffer
     if null:
@@ -196,10 +197,10 @@ def _read(values: dict[str, object], *, null: bool, as_json: bool) -> Iterator[Q
         elif b"\0" in text:
             raise UsageError(f"line {number} has a NUL character: it ends with a line, or give -0")
         else:
-            yield QueuedJob(argv=(b"sh", b"-c", text), **values)  # type: ignore[arg-type]
+            yield Job(argv=(b"sh", b"-c", text), **values)  # type: ignore[arg-type]
 
 
-def _from_json(text: bytes, number: int, values: dict[str, object]) -> QueuedJob:
+def _from_json(text: bytes, number: int, values: dict[str, object]) -> Job:
     """Make a job of ``"COMMAND"``, ``["COMMAND", "ARG"]``, or an object that has such a command."""
     try:
         given = json.loads(text)
@@ -209,7 +210,7 @@ def _from_json(text: bytes, number: int, values: dict[str, object]) -> QueuedJob
         own = dict(values)
         for key, value in entry.items():
             own |= _value(key, value)
-        return QueuedJob(argv=_words(words), **own)  # type: ignore[arg-type]
+        return Job(argv=_words(words), **own)  # type: ignore[arg-type]
     except (ValueError, TypeError, KeyError, RecursionError, UsageError) as error:
         why = "it has no command" if isinstance(error, KeyError) else error.args[0]
         if isinstance(error, UnicodeError):
@@ -239,7 +240,7 @@ def _value(key: str, value: object) -> dict[str, object]:
     raise UsageError(f"bad {key!r}: {value!r}")
 
 
-def _watched(jobs: Iterator[QueuedJob]) -> Iterator[QueuedJob]:
+def _watched(jobs: Iterator[Job]) -> Iterator[Job]:
     """Show on a terminal how many there are, once they are many."""
     if not sys.stderr.isatty():
         yield from jobs

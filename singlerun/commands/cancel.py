@@ -3,7 +3,7 @@
 import click
 
 from singlerun.commands import common
-from singlerun.ending import by_whom
+from singlerun.ownership.stop import by_whom
 from singlerun.render.line import say
 
 

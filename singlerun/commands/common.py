@@ -6,14 +6,16 @@ from typing import Any
 
 import click
 
-from singlerun import duration, holder, kick, reaper
+from singlerun import duration
 from singlerun.errors import SinglerunError, UsageError
 from singlerun.options import read_claim, read_count, read_lock_file, read_name, read_path
+from singlerun.ownership import holder, reaper
 from singlerun.paths import StateDir, state_path
+from singlerun.queue import wakeup
 from singlerun.render.line import say
 from singlerun.render.text import shown
 from singlerun.store.base import Run
-from singlerun.store.queue import PAUSED, PENDING, QueuedJob
+from singlerun.store.queue import PAUSED, PENDING, Job
 from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
@@ -85,7 +87,7 @@ def find_run(store: SqliteQueue, target: bytes) -> Run | None:
     return run
 
 
-def pending_job(store: SqliteQueue, target: bytes) -> QueuedJob | None:
+def pending_job(store: SqliteQueue, target: bytes) -> Job | None:
     """Give the job of that id if it has not ended yet; None if there is none."""
     job = store.find_job(int(target)) if is_number(target) else None
     return job if job is not None and job.ended_ns is None else None
@@ -117,7 +119,7 @@ def judged(store: SqliteStore | None, runs: list[Run]) -> list[tuple[Run, str, l
     return [] if store is None else [reaper.look_at(store, run) for run in runs]
 
 
-def mark_paused(queue: SqliteQueue, jobs: list[QueuedJob]) -> None:
+def mark_paused(queue: SqliteQueue, jobs: list[Job]) -> None:
     """Let jobs show as paused that are pending under a name which is."""
     pauses = {name: queue.pause_of((name,)) for name in {job.name for job in jobs}}
     for job in jobs:
@@ -130,21 +132,21 @@ def mark_paused(queue: SqliteQueue, jobs: list[QueuedJob]) -> None:
 def kick_if_pending(state: StateDir, queue: SqliteQueue, name: bytes) -> None:
     """See to it that somebody works off a queue, if there is something in it."""
     if name in queue.names_with_jobs():
-        kick.ensure(state, name)
+        wakeup.ensure(state, name)
 
 
 def kick_queue_of(state: StateDir | None, queue: SqliteQueue, number: int) -> None:
     """See to it that somebody works off the queue of a job."""
     job = queue.find_job(number)
     if job is not None and state is not None:
-        kick.ensure(state, job.name)
+        wakeup.ensure(state, job.name)
 
 
 def kick_followers(state: StateDir | None, queue: SqliteQueue | None) -> None:
     """See to it that somebody looks after jobs that were to follow one."""
     if state is not None and queue is not None:
         for name in queue.names_of_followers():
-            kick.ensure(state, name)
+            wakeup.ensure(state, name)
 
 
 def unfit(queue: SqliteQueue | None, number: int, what: str) -> str:

@@ -4,11 +4,11 @@ import sys
 
 import click
 
-from singlerun import holder
 from singlerun.commands import common
 from singlerun.errors import RecordError
-from singlerun.owner import DEAD, life
+from singlerun.ownership import holder
 from singlerun.paths import StateDir
+from singlerun.process.identity import DEAD, life
 from singlerun.render import json, runs
 from singlerun.render.line import say
 from singlerun.render.refusal import holder as shown_holder

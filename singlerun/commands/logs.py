@@ -7,9 +7,9 @@ import time
 
 import click
 
-from singlerun import kept
 from singlerun.commands import common
 from singlerun.errors import RecordError
+from singlerun.output import segments
 from singlerun.paths import StateDir
 from singlerun.render.line import say
 from singlerun.render.text import shown
@@ -66,7 +66,7 @@ def command(ctx: click.Context, name: bytes, *, follow: bool, directory: bytes |
         return 141
 
 
-def _reader(name: bytes, state: StateDir) -> kept.Reader | None:
+def _reader(name: bytes, state: StateDir) -> segments.Reader | None:
     """Find the kept output; a number is a run's if there is such a run."""
     store = common.open_store(state)
     try:
@@ -74,7 +74,7 @@ def _reader(name: bytes, state: StateDir) -> kept.Reader | None:
     except RecordError as error:
         # What was kept can be read without the record, if its number is known.
         say(str(error))
-        return kept.reader(state, int(name)) if common.is_number(name) else None
+        return segments.reader(state, int(name)) if common.is_number(name) else None
     finally:
         if store is not None:
             common.tell_notices(store)
@@ -86,14 +86,14 @@ def _will_come(name: bytes, state: StateDir | None) -> bool:
     return store is not None and common.pending_job(store, name) is not None
 
 
-def _of_run(name: bytes, state: StateDir, store: SqliteQueue) -> kept.Reader | None:
+def _of_run(name: bytes, state: StateDir, store: SqliteQueue) -> segments.Reader | None:
     if common.is_number(name) and (run := common.find_run(store, name)) is not None:
-        return kept.reader(state, run.id or 0)
+        return segments.reader(state, run.id or 0)
     many, seen = MANY, 0
     while True:
         runs = store.runs(name, limit=many)
         for run in runs[seen:]:
-            if run.id is not None and (reader := kept.reader(state, run.id)) is not None:
+            if run.id is not None and (reader := segments.reader(state, run.id)) is not None:
                 return reader
         if len(runs) < many:
             return None
@@ -104,7 +104,7 @@ def _mark(missing: int, last: bytes) -> None:
     """Mark a cut, on a line of its own also where both streams are one."""
     if None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2) and last != b"\n":
         _write(2, memoryview(b"\n"))
-    say(kept.left_out(missing))
+    say(segments.left_out(missing))
 
 
 def _write(stream: int, data: memoryview) -> None:

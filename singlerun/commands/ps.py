@@ -4,11 +4,11 @@ import sys
 
 import click
 
-from singlerun import holder
 from singlerun.commands import common
+from singlerun.ownership import holder
 from singlerun.render import json, runs
 from singlerun.store.base import WAITING, Run
-from singlerun.store.queue import PENDING, QueuedJob
+from singlerun.store.queue import PENDING, Job
 from singlerun.store.sqlite_queue import SqliteQueue
 
 LATEST = 20
@@ -81,7 +81,7 @@ def command(
         _pause()
 
 
-def _queued(store: SqliteQueue, names: tuple[bytes, ...]) -> list[QueuedJob]:
+def _queued(store: SqliteQueue, names: tuple[bytes, ...]) -> list[Job]:
     """Give the jobs that are next, those that run already not among them."""
     found = store.jobs(limit=LATEST) if not names else []
     for name in names:

@@ -7,7 +7,7 @@ import click
 
 from singlerun.commands import common
 from singlerun.render import jobs, json
-from singlerun.store.queue import QueuedJob
+from singlerun.store.queue import Job
 from singlerun.store.sqlite_queue import SqliteQueue
 
 
@@ -56,7 +56,7 @@ def command(
         time.sleep(1)
 
 
-def _shown(queue: SqliteQueue, name: bytes | None, *, ended: bool, limit: int) -> list[QueuedJob]:
+def _shown(queue: SqliteQueue, name: bytes | None, *, ended: bool, limit: int) -> list[Job]:
     found = queue.jobs(name, ended=ended, limit=limit + 1)
     common.mark_paused(queue, found)
     common.tell_notices(queue)

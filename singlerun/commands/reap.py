@@ -4,12 +4,13 @@ import os
 
 import click
 
-from singlerun import kick, reaper
 from singlerun.commands import common
 from singlerun.errors import ClaimError
 from singlerun.lock import claims
-from singlerun.owner import ALIVE, DEAD
+from singlerun.ownership import reaper
 from singlerun.paths import StateDir
+from singlerun.process.identity import ALIVE, DEAD
+from singlerun.queue import wakeup
 from singlerun.render import json
 from singlerun.render.refusal import holder as shown_holder
 from singlerun.render.refusal import unseen as shown_unseen
@@ -115,12 +116,12 @@ def _resume(
         for name in store.names_with_jobs()
         if (not names or name in names)
         and (store.look(name) is not None or _has_orphan(store, name))
-        and kick.ensure(state, name, dry_run=dry_run)
+        and wakeup.ensure(state, name, dry_run=dry_run)
     ]
 
 
 def _has_orphan(store: SqliteQueue, name: bytes) -> bool:
-    """Tell whether a job of a dead drainer runs; when it has ended, it may be tried again."""
+    """Tell whether a job of a dead worker runs; when it has ended, it may be tried again."""
     return any(run.job_id is not None for run in store.open_runs((name,)))
 
 

@@ -6,8 +6,8 @@ import click
 
 from singlerun import runner
 from singlerun.commands.common import Read
-from singlerun.job import Job
 from singlerun.options import RUN_OPTIONS, Option
+from singlerun.spec import RunSpec
 
 
 def _click_option(option: Option) -> click.Option:
@@ -24,7 +24,7 @@ def _click_option(option: Option) -> click.Option:
 
 def _run(ctx: click.Context, /, words: tuple[str, ...], **values: Any) -> int:
     values["dir"] = values["dir"] or ctx.obj
-    return runner.run(Job(list(words), values))
+    return runner.run(RunSpec(list(words), values))
 
 
 command = click.Command(

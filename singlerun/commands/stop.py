@@ -4,12 +4,12 @@ from functools import partial
 
 import click
 
-from singlerun import ending
 from singlerun.commands import common
-from singlerun.job import KILL_AFTER
+from singlerun.ownership import stop
 from singlerun.render.line import say
 from singlerun.render.text import names as shown_names
 from singlerun.render.text import shown
+from singlerun.spec import KILL_AFTER
 
 
 @click.command(
@@ -50,10 +50,10 @@ def command(
     status = 0
     for run in found:
         what = f"{run.id} {shown_names(run.names)}"
-        if not store.ask_to_end(run, ending.by_whom("stopped with singlerun stop")):
+        if not store.ask_to_end(run, stop.by_whom("stopped with singlerun stop")):
             say(f"{what}: it has ended by itself")
-        elif ending.end(run, kill_after, partial(ending.is_over, store, run)):
-            ending.close(store, run)
+        elif stop.end(run, kill_after, partial(stop.is_over, store, run)):
+            stop.close(store, run)
             if not quiet:
                 click.echo(f"{what}: stopped")
         else:

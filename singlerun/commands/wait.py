@@ -4,15 +4,16 @@ import time
 
 import click
 
-from singlerun import ending, kick
 from singlerun.commands import common
-from singlerun.owner import ALIVE, life
+from singlerun.ownership import stop
 from singlerun.paths import StateDir
+from singlerun.process.identity import ALIVE, life
+from singlerun.queue import wakeup
 from singlerun.render.line import say
 from singlerun.render.text import names as shown_names
 from singlerun.render.text import shown
 from singlerun.store.base import LOST, Run
-from singlerun.store.queue import CANCELLED, QueuedJob
+from singlerun.store.queue import CANCELLED, Job
 from singlerun.store.queue import LOST as JOB_LOST
 from singlerun.store.sqlite_queue import SqliteQueue
 
@@ -61,7 +62,7 @@ def command(
     while found:
         run = found.pop(0)
         what = f"{run.id} {shown_names(run.names)}"
-        ended = ending.await_end(store, run, deadline)
+        ended = stop.await_end(store, run, deadline)
         common.tell_notices(store)
         if ended is not None and by_name and (again := _next_try(store, state, ended, target)):
             found.insert(0, again)
@@ -71,7 +72,7 @@ def command(
             return 124
         if ended.state == LOST:
             say(f"{what}: lost, nobody saw its end")
-        status = status or ending.exit_status_of(ended)
+        status = status or stop.exit_status_of(ended)
     return status
 
 
@@ -79,7 +80,7 @@ def _next_try(store: SqliteQueue, state: StateDir, ended: Run, name: bytes) -> R
     """Give what follows a run under the same hold of its name: another try, if there is one."""
     if ended.ended_ns is None or ended.job_id or life(ended.wrapper) != ALIVE:
         return None
-    time.sleep(ending.MOMENT)  # between the record of an end and that of what follows
+    time.sleep(stop.MOMENT)  # between the record of an end and that of what follows
     for run in common.running(store, state, name):
         if run.wrapper_pid == ended.wrapper_pid and (run.id or 0) > (ended.id or 0):
             return run
@@ -91,30 +92,30 @@ def _unknown(target: bytes) -> int:
     return 125
 
 
-def _await_job(store: SqliteQueue, state: StateDir, job: QueuedJob, deadline: float | None) -> int:
+def _await_job(store: SqliteQueue, state: StateDir, job: Job, deadline: float | None) -> int:
     """Wait until a job has ended for good, with all its tries; give its exit status."""
     what = f"job {job.id} of {shown(job.name)}"
-    nap = ending.SHORTEST_NAP
+    nap = stop.SHORTEST_NAP
     while job.ended_ns is None:
         if deadline is not None and time.monotonic() > deadline:
             say(f"{what}: is {job.state} still")
             return 124
         if job.run is not None and job.run.ended_ns is None:
-            ended = ending.await_end(store, job.run, deadline)
-            nap = ending.SHORTEST_NAP
+            ended = stop.await_end(store, job.run, deadline)
+            nap = stop.SHORTEST_NAP
             if (
                 ended is not None
                 and ended.ended_ns is None
-                and not kick.is_drained(state, job.name)
+                and not wakeup.has_worker(state, job.name)
             ):
                 job = store.find_job(job.id or 0) or job
                 if job.run_id == ended.id and job.ended_ns is None:
                     say(f"{what}: lost, nobody saw its end; to go on: singlerun reap")
                     return 125
         time.sleep(nap)  # no process tells when its turn comes
-        nap = min(2 * nap, ending.LONGEST_NAP)
+        nap = min(2 * nap, stop.LONGEST_NAP)
         job = store.find_job(job.id or 0) or job
     if job.state in {CANCELLED, JOB_LOST}:
         say(f"{what}: {job.state}: {job.detail}")
         return 125
-    return 0 if job.run is None else ending.exit_status_of(job.run)
+    return 0 if job.run is None else stop.exit_status_of(job.run)

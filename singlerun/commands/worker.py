@@ -4,10 +4,10 @@ import fcntl
 
 import click
 
-from singlerun import kick
 from singlerun.commands import common
-from singlerun.drainer import Drainer
 from singlerun.paths import StateDir, state_path
+from singlerun.queue import wakeup
+from singlerun.queue.worker import Worker
 from singlerun.render.line import say
 from singlerun.render.text import shown
 
@@ -34,8 +34,8 @@ def command(
     fifo = state.open_fifo(name)
     if stay:
         fcntl.flock(fifo, fcntl.LOCK_EX)
-    elif not kick.try_lock(fifo):
+    elif not wakeup.try_lock(fifo):
         say(f"somebody works off the queue of {shown(name)} already; to wait for that: --stay")
         return 75
-    Drainer(state, name, fifo, end_job=now).drain(stay=stay)
+    Worker(state, name, fifo, end_job=now).drain(stay=stay)
     return 0

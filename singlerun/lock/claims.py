@@ -18,7 +18,7 @@ that is dead can't hit the next.
 
 import os
 
-from singlerun import owner, processes
+from singlerun.process import identity, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,27 +122,27 @@ def fate(claim: Claim) -> tuple[str, list[int]]:
         or _is_shifted()
         or _namespace_of(claim.host) != _namespace_of(_our_host())
     ):
-        return owner.UNKNOWN, []
+        return identity.UNKNOWN, []
     boot, ticks = divmod(claim.start, 2**64)
-    here = owner.here()
+    here = identity.here()
     if not boot or not here.boot_id:
-        return owner.UNKNOWN, []
+        return identity.UNKNOWN, []
     try:
         note = _read_note(claim)
     except (OSError, ValueError):
-        return owner.UNKNOWN, []
+        return identity.UNKNOWN, []
     if boot != int(here.boot_id.replace("-", ""), 16):
         same = claim.host == _our_host() and note is not None and _is_ours(note.machine)
-        return (owner.DEAD if same else owner.UNKNOWN), []
-    life = owner.life(owner.Owner(here, claim.pid, ticks))
-    if life != owner.DEAD:
+        return (identity.DEAD if same else identity.UNKNOWN), []
+    life = identity.life(identity.Owner(here, claim.pid, ticks))
+    if life != identity.DEAD:
         return life, [claim.pid]
     if claim.host != _our_host():
-        return owner.UNKNOWN, []
+        return identity.UNKNOWN, []
     if not _namespace_of(claim.host) and _is_elsewhere(claim.pid, ticks):
-        return owner.UNKNOWN, []
+        return identity.UNKNOWN, []
     left = [] if note is None else note.survivors()
-    return (owner.ALIVE, left) if left else (owner.DEAD, [])
+    return (identity.ALIVE, left) if left else (identity.DEAD, [])
 
 
 def _our_host() -> str:
@@ -177,8 +177,8 @@ def _is_elsewhere(pid: int, ticks: int) -> bool:
     Older filelocks did not write the namespace down, and a container may bear its host's name.
     """
     return any(
-        owner.start_time(other) == ticks and _innermost_pid(other) == pid
-        for other in processes.pids()
+        identity.start_time(other) == ticks and _innermost_pid(other) == pid
+        for other in procfs.pids()
         if other != pid
     )
 
@@ -228,10 +228,10 @@ class Note:
         """Give the live processes of what was started: the command first, then all it marked."""
         found = []
         if self.pid:
-            command = owner.Owner(owner.here(), self.pid, self.started or None)
-            found += [self.pid] if owner.life(command) == owner.ALIVE else []
+            command = identity.Owner(identity.here(), self.pid, self.started or None)
+            found += [self.pid] if identity.life(command) == identity.ALIVE else []
         if self.token:
-            marked = processes.marked(self.run_id or None, self.token)
+            marked = procfs.marked(self.run_id or None, self.token)
             found += [pid for pid in marked if pid not in found]
         return found
 
@@ -313,10 +313,10 @@ def sweep(paths: "Iterable[bytes]", *, dry_run: bool) -> "Iterator[Swept]":
     for path in paths:
         for claim in read(path):
             state, _ = fate(claim)
-            if state == owner.DEAD and not dry_run:
+            if state == identity.DEAD and not dry_run:
                 break_(claim)
                 state = BROKEN
-            if state != owner.ALIVE:
+            if state != identity.ALIVE:
                 yield Swept(claim, state)
 
 

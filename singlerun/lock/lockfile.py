@@ -29,8 +29,8 @@ from filelock import (
 
 from singlerun.errors import LockFileError
 from singlerun.lock import claims
-from singlerun.owner import DEAD
 from singlerun.paths import reason
+from singlerun.process.identity import DEAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from singlerun.store.queue import PENDING, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from singlerun.store.queue import QueuedJob
+    from singlerun.store.queue import Job
 
 
-def show(jobs: "list[QueuedJob]") -> None:
+def show(jobs: "list[Job]") -> None:
     """Print jobs: a row a job."""
     rows = [
         (
@@ -30,7 +30,7 @@ def show(jobs: "list[QueuedJob]") -> None:
     table.show(("ID", "NAME", "STATE", "LABEL", "TRIES", "STARTS", "COMMAND"), rows)
 
 
-def starts(job: "QueuedJob") -> str:
+def starts(job: "Job") -> str:
     """Say when a job will start, or when it did."""
     if job.state == RUNNING and job.started_ns is not None:
         return f"{brief((time.time_ns() - job.started_ns) / 1e9)} ago"

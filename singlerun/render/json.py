@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from singlerun.store.base import Run
-    from singlerun.store.queue import QueuedJob
+    from singlerun.store.queue import Job
 
 SCHEMA = 1
 
@@ -32,13 +32,13 @@ def show(
     print(json.dumps(document, indent=2))
 
 
-def show_jobs(jobs: "Iterable[QueuedJob]") -> None:
+def show_jobs(jobs: "Iterable[Job]") -> None:
     """Print jobs, and nothing else."""
     document = {"schema": SCHEMA, "jobs": list(map(job_keys, jobs))}
     print(json.dumps(document, indent=2))
 
 
-def job_keys(job: "QueuedJob") -> dict[str, object]:
+def job_keys(job: "Job") -> dict[str, object]:
     """Give a job as JSON shows it."""
     run = job.run
     elapsed = None

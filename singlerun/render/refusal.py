@@ -4,8 +4,9 @@ import os
 import shlex
 import time
 
-from singlerun import duration, processes
+from singlerun import duration
 from singlerun.lock.claims import MARK, SUFFIX
+from singlerun.process import procfs
 from singlerun.render.text import command, cut, names, shown
 
 TYPE_CHECKING = False
@@ -41,9 +42,9 @@ def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
     """
     parts = []
     if pids:
-        what = command(tuple(processes.command_line(pids[0])))
+        what = command(tuple(procfs.command_line(pids[0])))
         parts.append(f"PID {pids[0]}" + (f" ({cut(what, 60)})" if what else ""))
-        uid = processes.user_of(pids[0])
+        uid = procfs.user_of(pids[0])
         uid = run.uid if uid is None and run is not None else uid
         if uid is not None:
             parts.append(f"user {shown(user_name(uid))}")

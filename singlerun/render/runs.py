@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from singlerun.store.base import Run
-    from singlerun.store.queue import QueuedJob
+    from singlerun.store.queue import Job
 
     Judged = tuple[Run, str, list[int]]
 
@@ -23,7 +23,7 @@ def show_open(
     places: "Mapping[int | None, int | None]",
     *,
     tree: bool = False,
-    queued: "Sequence[QueuedJob]" = (),
+    queued: "Sequence[Job]" = (),
 ) -> None:
     """Print what runs, waits, or was left: a row a run, with its place in line by its id.
 

@@ -16,7 +16,7 @@ exclusively                       nobody else writes meanwhile
 
 import time
 
-from singlerun.owner import Owner, Place
+from singlerun.process.identity import Owner, Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ import sys
 import time
 
 from singlerun.errors import RecordError, StateDirError
-from singlerun.owner import here
 from singlerun.paths import reason
+from singlerun.process.identity import here
 from singlerun.store import migrations
 
 

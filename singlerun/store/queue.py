@@ -53,7 +53,7 @@ class Context:
         self.options = options
 
 
-class QueuedJob:
+class Job:
     """A job in a queue.
 
     Times are nanoseconds since the epoch; what is unknown or does not apply is None.
@@ -131,7 +131,7 @@ class QueueStore(Store):
     """A run-log with queues. Each verb raises RecordError when it can't be carried out."""
 
     def enqueue(
-        self, jobs: "Sequence[QueuedJob]", context: Context, *, unique: bool, limit: int | None
+        self, jobs: "Sequence[Job]", context: Context, *, unique: bool, limit: int | None
     ) -> list[int]:
         """Accept jobs of one name, durably, all of them or none; give their ids.
 
@@ -149,7 +149,7 @@ class QueueStore(Store):
         """Give the seconds until something of a queue may start: 0 at once, None never."""
         raise NotImplementedError
 
-    def claim(self, name: bytes, run: "Run") -> QueuedJob | None:
+    def claim(self, name: bytes, run: "Run") -> Job | None:
         """Make the next job of a name ours, and record the start of its run, in one commit.
 
         The name must be held. Gives None if nothing may start now.
@@ -170,25 +170,25 @@ class QueueStore(Store):
         raise NotImplementedError
 
     def finish_and_claim(
-        self, job: QueuedJob, outcome: "Outcome", state: str, following: "Run | None"
-    ) -> QueuedJob | None:
+        self, job: Job, outcome: "Outcome", state: str, following: "Run | None"
+    ) -> Job | None:
         """Record the end of a job's run; with ``following`` also claim the next for that run."""
         raise NotImplementedError
 
-    def give_back(self, job: QueuedJob, detail: str) -> None:
+    def give_back(self, job: Job, detail: str) -> None:
         """Undo a claim whose command was not started."""
         raise NotImplementedError
 
     def jobs(
         self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
-    ) -> list[QueuedJob]:
+    ) -> list[Job]:
         """Give the jobs that are pending or run, in the order in which they will start.
 
         With ``ended`` all, the latest first.
         """
         raise NotImplementedError
 
-    def find_job(self, job_id: int) -> QueuedJob | None:
+    def find_job(self, job_id: int) -> Job | None:
         """Give one job."""
         raise NotImplementedError
 

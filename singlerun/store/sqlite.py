@@ -2,7 +2,7 @@
 
 import time
 
-from singlerun.owner import here
+from singlerun.process.identity import here
 from singlerun.store.base import LOST, RUNNING, STOPPED, WAITING, Pause, PausedError, Run, Store
 from singlerun.store.database import FILE, Database, Guard
 

@@ -12,7 +12,7 @@ import json
 import os
 import time
 
-from singlerun.owner import here
+from singlerun.process.identity import here
 from singlerun.store.base import FAILED as RUN_FAILED
 from singlerun.store.base import LOST as RUN_LOST
 from singlerun.store.base import REFUSED as RUN_REFUSED
@@ -28,7 +28,7 @@ from singlerun.store.queue import (
     SUCCEEDED,
     Context,
     FullError,
-    QueuedJob,
+    Job,
     QueueStore,
     ReplacedError,
 )
@@ -69,7 +69,7 @@ class SqliteQueue(SqliteStore, QueueStore):
         self._announced: int | None = None
 
     def enqueue(
-        self, jobs: "Sequence[QueuedJob]", context: Context, *, unique: bool, limit: int | None
+        self, jobs: "Sequence[Job]", context: Context, *, unique: bool, limit: int | None
     ) -> list[int]:
         def enqueue(database: "sqlite3.Connection") -> list[int]:
             name, now = jobs[0].name, time.time_ns()
@@ -148,7 +148,7 @@ class SqliteQueue(SqliteStore, QueueStore):
 
         return self._do(look)
 
-    def claim(self, name: bytes, run: Run) -> QueuedJob | None:
+    def claim(self, name: bytes, run: Run) -> Job | None:
         return self._do_claim(lambda database: self._claim(database, name, run), run)
 
     def announce(self, name: bytes) -> None:
@@ -171,8 +171,8 @@ class SqliteQueue(SqliteStore, QueueStore):
             self._do(lambda database: database.execute(change, values), durable=True)
 
     def _do_claim(
-        self, work: "Callable[[sqlite3.Connection], QueuedJob | None]", following: Run | None
-    ) -> QueuedJob | None:
+        self, work: "Callable[[sqlite3.Connection], Job | None]", following: Run | None
+    ) -> Job | None:
         """Claim in one commit, synced unless what is claimed was announced."""
         if self._announced is not None and following is not None:
             try:
@@ -184,20 +184,20 @@ class SqliteQueue(SqliteStore, QueueStore):
         return self._do(work, durable=True)
 
     def finish_and_claim(
-        self, job: QueuedJob, outcome: "Outcome", state: str, following: Run | None
-    ) -> QueuedJob | None:
+        self, job: Job, outcome: "Outcome", state: str, following: Run | None
+    ) -> Job | None:
         run = job.run
         assert run is not None
         run.finish(outcome, state)
 
-        def finish(database: "sqlite3.Connection") -> QueuedJob | None:
+        def finish(database: "sqlite3.Connection") -> Job | None:
             self._finish(database, run)
             self._followers |= end_job(database, run)
             return None if following is None else self._claim(database, job.name, following)
 
         return self._do_claim(finish, following)
 
-    def _claim(self, database: "sqlite3.Connection", name: bytes, run: Run) -> QueuedJob | None:
+    def _claim(self, database: "sqlite3.Connection", name: bytes, run: Run) -> Job | None:
         job = self._next(database, name)
         if self._announced is not None and (job is None or job.id != self._announced):
             raise _NotAnnouncedError
@@ -217,7 +217,7 @@ class SqliteQueue(SqliteStore, QueueStore):
         )
         return job
 
-    def _next(self, database: "sqlite3.Connection", name: bytes) -> QueuedJob | None:
+    def _next(self, database: "sqlite3.Connection", name: bytes) -> Job | None:
         """Give the job of a name that is to start now."""
         now = time.time_ns()
         if find_pause(database, (name,)) is not None:
@@ -233,7 +233,7 @@ class SqliteQueue(SqliteStore, QueueStore):
             self._doubt(database, self._job(database, row))
         return None
 
-    def _doubt(self, database: "sqlite3.Connection", job: QueuedJob) -> None:
+    def _doubt(self, database: "sqlite3.Connection", job: Job) -> None:
         """Judge a job that may have been started just before the machine went down."""
         if job.tries < job.retries:
             change = "UPDATE jobs SET tries = tries + 1, announced = NULL WHERE id = ?"
@@ -246,7 +246,7 @@ class SqliteQueue(SqliteStore, QueueStore):
         )
         self._followers |= _cancel_followers(database, job.id)
 
-    def give_back(self, job: QueuedJob, detail: str) -> None:
+    def give_back(self, job: Job, detail: str) -> None:
         run = job.run
         assert run is not None
         run.detail, run.ended_ns, run.state = detail, time.time_ns(), RUN_REFUSED
@@ -263,7 +263,7 @@ class SqliteQueue(SqliteStore, QueueStore):
 
     def jobs(
         self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
-    ) -> list[QueuedJob]:
+    ) -> list[Job]:
         where, values = ("WHERE name = ?", [name]) if name is not None else ("WHERE 1", [])
         if ended:
             order = "ORDER BY id DESC"
@@ -276,7 +276,7 @@ class SqliteQueue(SqliteStore, QueueStore):
             )
         cut = "" if limit is None else f" LIMIT {limit:d}"
 
-        def select(database: "sqlite3.Connection") -> list[QueuedJob]:
+        def select(database: "sqlite3.Connection") -> list[Job]:
             rows = database.execute(f"{_SELECT} {where} {order}{cut}", values).fetchall()
             return [self._job(database, row) for row in rows]
 
@@ -289,8 +289,8 @@ class SqliteQueue(SqliteStore, QueueStore):
                 job.run = self.find(job.run_id)
         return found
 
-    def find_job(self, job_id: int) -> QueuedJob | None:
-        def find(database: "sqlite3.Connection") -> QueuedJob | None:
+    def find_job(self, job_id: int) -> Job | None:
+        def find(database: "sqlite3.Connection") -> Job | None:
             row = database.execute(f"{_SELECT} WHERE id = ?", (job_id,)).fetchone()
             return None if row is None else self._job(database, row)
 
@@ -361,8 +361,8 @@ class SqliteQueue(SqliteStore, QueueStore):
             self._followers |= _cancel_followers(database, job_id)
         return cursor.rowcount > 0
 
-    def _job(self, database: "sqlite3.Connection", row: "Sequence[Any]") -> QueuedJob:
-        job = QueuedJob.__new__(QueuedJob)
+    def _job(self, database: "sqlite3.Connection", row: "Sequence[Any]") -> Job:
+        job = Job.__new__(Job)
         job.place = job.run = job.paused_until_ns = None
         (
             job.id, job.name, context_id, argv, job.state, job.priority, job.not_before_ns,

@@ -165,7 +165,7 @@ def test_a_process_that_may_not_be_signalled_is_alive(tmp_path):
         if str(above).startswith("/tmp/"):
             above.chmod(0o755)
     judge = (
-        "import os, sys; from singlerun.owner import Owner, here, life\n"
+        "import os, sys; from singlerun.process.identity import Owner, here, life\n"
         "for pid in map(int, sys.argv[1:]):\n"
         "    hidden = not os.path.exists(f'/proc/{pid}')\n"
         "    print(hidden, life(Owner(here(), pid, 5)))"

@@ -58,13 +58,13 @@ def test_bad_rates_say_how_to_write_them(cli, rate):
 
 
 def test_jitter_is_the_same_for_one_name_and_less_than_asked():
-    from singlerun.job import Job
     from singlerun.options import split
     from singlerun.runner import jitter_of
+    from singlerun.spec import RunSpec
 
     def jitter(name, text="100"):
         words = split(["-n", name, "--jitter", text, "true"])
-        return jitter_of(Job(words.command, words.values))
+        return jitter_of(RunSpec(words.command, words.values))
 
     waits = [jitter(str(number)) for number in range(200)]
     assert waits == [jitter(str(number)) for number in range(200)]

@@ -20,8 +20,8 @@ from conftest import BINARY, PATIENCE, Gate, blocked_on, eventually, fill, is_al
 def ended(cli, number, status=0):
     """Wait for the end of a job, as people do."""
     result = cli.run("wait", "-t", "30", str(number))
-    log = (cli.dir / "drainers.log").read_text()
-    assert result.returncode == status, (result.stderr, log, cli.queue(), cli.drainers())
+    log = (cli.dir / "workers.log").read_text()
+    assert result.returncode == status, (result.stderr, log, cli.queue(), cli.workers())
     return cli.job(number)
 
 
@@ -31,8 +31,8 @@ def state_of(cli, number):
         return database.execute("SELECT state FROM jobs WHERE id = ?", [number]).fetchone()[0]
 
 
-def drainer(cli, name):
-    (pid,) = eventually(lambda: cli.drainers(name), "the drainer")
+def worker_of(cli, name):
+    (pid,) = eventually(lambda: cli.workers(name), "the worker")
     return pid
 
 
@@ -48,15 +48,15 @@ def sleeps(pid):
 
 
 def sleeps_until_woken(pid):
-    """Tell whether a drainer has nothing to do now."""
+    """Tell whether a worker has nothing to do now."""
     calls = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/wchan")]
     return any("poll" in call for call in calls)
 
 
 def asleep_in(cli, name):
-    """Wait until the drainer of a name has nothing to do now; give its PID."""
-    pid = drainer(cli, name)
-    eventually(lambda: sleeps_until_woken(pid), "the drainer's sleep")
+    """Wait until the worker of a name has nothing to do now; give its PID."""
+    pid = worker_of(cli, name)
+    eventually(lambda: sleeps_until_woken(pid), "the worker's sleep")
     return pid
 
 
@@ -339,7 +339,7 @@ def test_without_a_database_adding_fails_loudly(cli):
         result = cli.run(*arguments)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (125, "", 1)
         assert result.stderr.startswith(f"singlerun: the run-log {cli.dir}/singlerun.db cannot")
-    assert cli.drainers() == []
+    assert cli.workers() == []
 
 
 def test_a_database_that_is_none_accepts_nothing_without_a_word(cli, tmp_path):
@@ -402,7 +402,7 @@ def test_a_job_that_becomes_due_earlier_wakes_the_drainer(cli):
     pid = asleep_in(cli, "x")
     early = cli.add("-n", "x", "--delay", "0.2", "true")
     ended(cli, early)
-    assert cli.history("x")[0]["wrapper_pid"] == pid == drainer(cli, "x")
+    assert cli.history("x")[0]["wrapper_pid"] == pid == worker_of(cli, "x")
     assert [one["id"] for one in cli.queue()] == [late]
 
 
@@ -451,13 +451,13 @@ def test_followers_are_set_free_also_if_their_drainer_cannot_be_started(cli, tmp
     follower = cli.add("-n", "b", "--after", str(first), *witness(tmp_path / "witness", "b"))
     second = cli.add("-n", "a", *witness(tmp_path / "witness", "a"))
     gate.pid()
-    fifo = cli.dir / "drainers" / "b"
-    eventually(lambda: cli.drainers("b") == [], "the end of b's drainer")
+    fifo = cli.dir / "workers" / "b"
+    eventually(lambda: cli.workers("b") == [], "the end of b's worker")
     fifo.unlink()
     fifo.mkdir()
     gate.open()
     assert ended(cli, second)["state"] == "succeeded"
-    assert "drainers/b" in (cli.dir / "drainers.log").read_text()
+    assert "workers/b" in (cli.dir / "workers.log").read_text()
     fifo.rmdir()
     assert cli.run("reap").stdout == "b: its queue goes on\n"
     ended(cli, follower)
@@ -531,7 +531,7 @@ def test_two_names_are_worked_off_side_by_side(cli, tmp_path):
 def test_direct_runs_and_jobs_share_one_lock(cli, gate):
     with cli.hold("-n", "x") as holding:
         number = cli.add("-n", "x", *gate.command)
-        eventually(lambda: blocked_on(cli.lock_path("x")), "the drainer's wait")
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the worker's wait")
         assert cli.job(number)["state"] == "queued"
         assert not gate.has_been_reached()
         holding.release()
@@ -584,7 +584,7 @@ def test_a_job_is_replaced_and_the_queue_goes_on(cli, tmp_path, gate):
     path = tmp_path / "witness"
     first = cli.add("-n", "x", *gate.command)
     second = cli.add("-n", "x", *witness(path, "job"))
-    pid, worker = gate.pid(), drainer(cli, "x")
+    pid, worker = gate.pid(), worker_of(cli, "x")
     result = cli.run("-n", "x", "--replace", *witness(path, "direct"))
     assert (result.returncode, result.stderr) == (0, "")
     assert not is_alive(pid)
@@ -658,13 +658,13 @@ def test_a_daemon_of_a_former_job_holds_nothing_when_the_drainer_is_killed(cli, 
     cli.run("resume", "x")
     pid = gate.pid()
     daemon = int(cli.run("logs", str(leaver)).stdout)
-    kill(drainer(cli, "x"), pid)
+    kill(worker_of(cli, "x"), pid)
     assert is_alive(daemon)
     assert cli.run("-n", "x", "true").returncode == 0
     kill(daemon)
 
 
-# -- the drainer --------------------------------------------------------------------------------
+# -- the worker --------------------------------------------------------------------------------
 
 
 def test_the_drainer_is_detached_from_all_that_started_it(cli, tmp_path, gate):
@@ -674,7 +674,7 @@ def test_the_drainer_is_detached_from_all_that_started_it(cli, tmp_path, gate):
     secret = cli.env | {"SINGLERUN_RUN_ID": "77", "SINGLERUN_TOKEN": "5"}
     cli.add("-n", "x", *gate.command, pass_fds=[inherited], cwd=where, env=secret)
     job = gate.pid()
-    pid = drainer(cli, "x")
+    pid = worker_of(cli, "x")
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     _, parent, group, session, terminal, *_ = fields
     assert (int(group), int(session), terminal) == (pid, pid, "0")
@@ -684,12 +684,12 @@ def test_the_drainer_is_detached_from_all_that_started_it(cli, tmp_path, gate):
         with suppress(FileNotFoundError):  # closed meanwhile
             links[int(path.name)] = os.readlink(path)
     assert (links[0], links[1]) == ("/dev/null", "/dev/null")
-    assert links[2] == str(cli.dir / "drainers.log")
+    assert links[2] == str(cli.dir / "workers.log")
     own = ("/dev/null", str(cli.dir), "pipe:", "anon_inode:[pidfd]")
     assert [link for link in links.values() if not link.startswith(own)] == []
     assert b"SINGLERUN_RUN_ID" not in Path(f"/proc/{pid}/environ").read_bytes()
     assert os.getsid(job) == pid
-    assert stat.S_IMODE((cli.dir / "drainers.log").stat().st_mode) == 0o600
+    assert stat.S_IMODE((cli.dir / "workers.log").stat().st_mode) == 0o600
     gate.open()
     eventually(lambda: not is_alive(pid), "its end, as there is no work")
 
@@ -707,8 +707,8 @@ def test_the_drainer_costs_nothing_while_it_waits(cli, gate, doing):
         cli.dir.chmod(0o700)
         with cli.hold("-n", "x"):
             cli.add("-n", "x", "true")
-            eventually(lambda: blocked_on(cli.lock_path("x")), "the drainer's wait")
-            still_after_a_while(drainer(cli, "x"))
+            eventually(lambda: blocked_on(cli.lock_path("x")), "the worker's wait")
+            still_after_a_while(worker_of(cli, "x"))
         return
     cli.add("-n", "x", *(gate.command if doing == "job" else ["--delay", "1h", "true"]))
     if doing == "job":
@@ -716,7 +716,7 @@ def test_the_drainer_costs_nothing_while_it_waits(cli, gate, doing):
         eventually(lambda: cli.json("ps")[0]["pid"], "the record of the command")
     else:
         asleep_in(cli, "x")
-    still_after_a_while(drainer(cli, "x"))
+    still_after_a_while(worker_of(cli, "x"))
 
 
 def still_after_a_while(pid):
@@ -755,7 +755,7 @@ def test_the_drainer_survives_the_terminal_in_which_it_was_started(cli, tmp_path
     script = f"{BINARY} add -n x {' '.join(map(repr, gate.command))}; exec sleep 60"
     subprocess.run([*tmux, "new-session", "-d", script], env=cli.env, check=True)
     job = gate.pid()
-    worker = drainer(cli, "x")
+    worker = worker_of(cli, "x")
     subprocess.run([*tmux, "kill-server"], env=cli.env, check=True)
     eventually(
         lambda: subprocess.run([*tmux, "ls"], capture_output=True, check=False).returncode,
@@ -771,24 +771,24 @@ def test_the_drainer_survives_the_terminal_in_which_it_was_started(cli, tmp_path
 def test_one_drainer_serves_all_who_add(cli, gate):
     cli.add("-n", "x", *gate.command)
     gate.pid()
-    pid = drainer(cli, "x")
+    pid = worker_of(cli, "x")
     adders = [cli.start("add", "-n", "x", "true", stdout=subprocess.PIPE) for _ in range(6)]
     numbers = [int(adder.communicate(timeout=PATIENCE)[0]) for adder in adders]
-    assert cli.drainers("x") == [pid]
+    assert cli.workers("x") == [pid]
     gate.open()
     ended(cli, max(numbers))
     assert {run["wrapper_pid"] for run in cli.history("x")} == {pid}
-    eventually(lambda: not cli.drainers(), "its end, as there is no work")
-    assert (cli.dir / "drainers.log").read_text() == ""
+    eventually(lambda: not cli.workers(), "its end, as there is no work")
+    assert (cli.dir / "workers.log").read_text() == ""
 
 
 def test_a_deleted_fifo_may_make_two_drainers_but_never_two_jobs(cli, tmp_path, gate):
     first = cli.add("-n", "x", *gate.command)
     pid = gate.pid()
-    (cli.dir / "drainers" / "x").unlink()
+    (cli.dir / "workers" / "x").unlink()
     path = tmp_path / "witness"
     numbers = [cli.add("-n", "x", *witness(path, i)) for i in range(3)]
-    assert len(cli.drainers("x")) == 2
+    assert len(cli.workers("x")) == 2
     assert [job["state"] for job in cli.queue("x")] == ["running", *["queued"] * 3]
     assert is_alive(pid)
     gate.open()
@@ -801,9 +801,9 @@ def test_a_deleted_fifo_may_make_two_drainers_but_never_two_jobs(cli, tmp_path, 
 
 
 def kill_both(cli, gate):
-    """Kill the drainer, then its job: the other way round it would record the end."""
+    """Kill the worker, then its job: the other way round it would record the end."""
     pid = gate.pid()
-    kill(drainer(cli, "x"))
+    kill(worker_of(cli, "x"))
     kill(pid)
 
 
@@ -862,12 +862,12 @@ def test_a_job_whose_drainer_was_killed_still_keeps_others_out(cli, tmp_path, ga
     pid = gate.pid()
     if output == "chatty":
         eventually(lambda: list(cli.dir.glob("logs/*/0*")), "the keeping of its output")
-    kill(drainer(cli, "x"))
+    kill(worker_of(cli, "x"))
     assert is_alive(pid)
     assert cli.run("-n", "x", "true").returncode == 75
     rest = cli.add("-n", "x", *witness(path, "rest"))
-    pid_of_next = drainer(cli, "x")
-    eventually(lambda: blocked_on(cli.lock_path("x")), "the next drainer's wait")
+    pid_of_next = worker_of(cli, "x")
+    eventually(lambda: blocked_on(cli.lock_path("x")), "the next worker's wait")
     assert words(path) == []
     assert [run["state"] for run in cli.json("ps")] == ["orphan"]
     gate.open()
@@ -882,7 +882,7 @@ def test_reap_sees_to_what_is_tried_again_when_an_orphan_has_ended(cli, gate):
     """Nothing else is queued, so nobody would be there when the orphan ends."""
     number = cli.add("-n", "x", "--retries", "1", "--retry-delay", "0", *gate.command)
     gate.pid()
-    kill(drainer(cli, "x"))
+    kill(worker_of(cli, "x"))
     assert cli.run("reap").stdout.splitlines()[-1] == "x: its queue goes on"
     gate.open()
     eventually(lambda: cli.job(number)["tries"] == 2, "the second try")
@@ -902,7 +902,7 @@ def test_a_drainer_killed_in_its_sleep_is_made_up_for(cli):
     late = cli.add("-n", "x", "--delay", "0.7", "true")
     kill(asleep_in(cli, "x"))
     assert cli.run("reap", "--dry-run").stdout == "x: its queue would go on\n"
-    assert cli.drainers() == []
+    assert cli.workers() == []
     assert cli.run("reap").stdout == "x: its queue goes on\n"
     assert cli.run("reap").stdout == "", "it does already"
     job = ended(cli, late)
@@ -912,8 +912,8 @@ def test_a_drainer_killed_in_its_sleep_is_made_up_for(cli):
 def test_a_drainer_killed_in_line_is_made_up_for(cli):
     with cli.hold("-n", "x") as holding:
         number = cli.add("-n", "x", "true")
-        eventually(lambda: blocked_on(cli.lock_path("x")), "the drainer's wait")
-        kill(drainer(cli, "x"))
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the worker's wait")
+        kill(worker_of(cli, "x"))
         holding.release()  # who has held the name looks whether there are jobs
     assert ended(cli, number)["tries"] == 1
 
@@ -921,13 +921,13 @@ def test_a_drainer_killed_in_line_is_made_up_for(cli):
 def test_an_adder_killed_between_its_commit_and_its_kick_is_made_up_for(cli):
     """The FIFO can't be used in that moment: what was accepted stays so."""
     cli.add("-n", "x", "--delay", "1h", "true")
-    kill(drainer(cli, "x"))
-    fifo = cli.dir / "drainers" / "x"
+    kill(worker_of(cli, "x"))
+    fifo = cli.dir / "workers" / "x"
     fifo.unlink()
     fifo.mkdir()
     result = cli.run("add", "-n", "x", "true")
     assert (result.returncode, result.stderr.count("\n")) == (125, 1)
-    assert "drainers/x" in result.stderr
+    assert "workers/x" in result.stderr
     assert [job["state"] for job in cli.queue()] == ["queued", "delayed"]
     fifo.rmdir()
     number = cli.queue()[0]["id"]
@@ -940,7 +940,7 @@ def test_waiting_for_a_job_whose_end_nobody_saw_ends(cli, gate):
     waiter = cli.start("wait", str(number), stderr=subprocess.PIPE)
     pid = gate.pid()
     eventually(lambda: cli.json("ps")[0]["pid"], "the record of the command")
-    kill(drainer(cli, "x"), pid)
+    kill(worker_of(cli, "x"), pid)
     assert waiter.wait(PATIENCE) == 125
     assert b"lost" in waiter.stderr.read()
 
@@ -1020,7 +1020,7 @@ def test_a_paused_name_starts_nothing_until_it_is_resumed(cli, gate):
     pending = cli.add("-n", "x", "true")
     gate.open()
     assert ended(cli, number)["state"] == "succeeded", "what runs goes on"
-    eventually(lambda: not cli.drainers(), "the drainer's end")
+    eventually(lambda: not cli.workers(), "the worker's end")
     assert cli.job(pending)["state"] == "paused" or cli.queue()[0]["state"] == "paused"
     for options, status in ([], 75), (["-w"], 75), (["--skip"], 0), (["-E", "9"], 9):
         refused = cli.run(*options, "-n", "x", "echo", "ran")
@@ -1113,7 +1113,7 @@ def test_a_worker_works_in_the_foreground_and_ends_with_the_queue(cli, tmp_path)
     path = tmp_path / "witness"
     cli.run("pause", "x")
     numbers = [cli.add("-n", "x", *witness(path, word)) for word in "ab"]
-    eventually(lambda: not cli.drainers(), "the drainer's end")
+    eventually(lambda: not cli.workers(), "the worker's end")
     with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database, database:
         database.execute("DELETE FROM pauses")
     worker = cli.start("worker", "-n", "x", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -1129,7 +1129,7 @@ def test_a_worker_ends_after_the_present_job(cli, gate, number):
     worker = working(cli)
     first = cli.add("-n", "x", *gate.command)
     second = cli.add("-n", "x", "true")
-    assert cli.drainers() == []
+    assert cli.workers() == []
     pid = gate.pid()
     other = cli.run("worker", "-n", "x")
     assert other.returncode == 75
@@ -1146,7 +1146,7 @@ def test_a_worker_may_be_told_to_end_at_once(cli, gate):
     number = cli.add("-n", "x", *gate.command)
     pending = cli.add("-n", "x", "true")
     pid = gate.pid()
-    assert cli.drainers() == []
+    assert cli.workers() == []
     worker.terminate()
     assert worker.wait(PATIENCE) == 0
     assert not is_alive(pid)
@@ -1158,11 +1158,11 @@ def test_a_worker_may_be_told_to_end_at_once(cli, gate):
 def test_a_worker_that_stays_waits_for_who_works_the_queue_off(cli, gate):
     cli.add("-n", "x", *gate.command)
     gate.pid()
-    pid = drainer(cli, "x")
+    pid = worker_of(cli, "x")
     worker = cli.start("worker", "-n", "x", "--stay")
-    eventually(lambda: blocked_on(cli.dir / "drainers" / "x"), "the worker's wait")
+    eventually(lambda: blocked_on(cli.dir / "workers" / "x"), "the worker's wait")
     gate.open()
-    eventually(lambda: not is_alive(pid), "the drainer's end")
+    eventually(lambda: not is_alive(pid), "the worker's end")
     ended(cli, cli.add("-n", "x", "true"))
     assert cli.last("x")["wrapper_pid"] == worker.pid
     worker.terminate()

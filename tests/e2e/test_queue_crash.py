@@ -1,4 +1,4 @@
-"""The queue while its drainers and commands are killed: nothing lost, nothing twice, in order.
+"""The queue while its workers and commands are killed: nothing lost, nothing twice, in order.
 
 What happened is told by the commands themselves, in a file, and by sqlite3. The numbers are small
 here; ``SINGLERUN_STRESS=5000 pytest tests/e2e/test_queue_crash.py`` asks for as many jobs.
@@ -25,8 +25,8 @@ echo "begin $SINGLERUN_JOB_ID" >> {0}; echo "end $SINGLERUN_JOB_ID" >> {0}"""
 
 
 def running(cli):
-    """Give the PIDs of the drainers of a state directory, and of the commands that they run."""
-    drainers, commands = [], []
+    """Give the PIDs of the workers of a state directory, and of the commands that they run."""
+    workers, commands = [], []
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -35,11 +35,11 @@ def running(cli):
                 environ = file.read()
         except OSError:
             continue
-        if b"singlerun.drainer" in line and os.fsencode(cli.dir) in line:
-            drainers.append(int(pid))
+        if b"singlerun.queue.worker" in line and os.fsencode(cli.dir) in line:
+            workers.append(int(pid))
         elif b"SINGLERUN_JOB_ID=" in environ and os.fsencode(cli.dir) in environ:
             commands.append(int(pid))
-    return drainers, commands
+    return workers, commands
 
 
 def kill_at_random(cli, chance, stop, killed):
@@ -127,6 +127,6 @@ def test_every_job_runs_once_or_is_lost_with_its_evidence(cli, tmp_path, retries
     if not retries:
         assert begun == sorted(begun), "in the order of their ids"
     assert sql(cli, "PRAGMA integrity_check") == [["ok"]]
-    eventually(lambda: running(cli) == ([], []), "the end of all drainers")
-    log = cli.dir / "drainers.log"
+    eventually(lambda: running(cli) == ([], []), "the end of all workers")
+    log = cli.dir / "workers.log"
     assert not log.exists() or log.read_text() == ""

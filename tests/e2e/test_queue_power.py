@@ -52,7 +52,7 @@ def disk(cli, tmp_path):
 
 
 def after_a_boot(cli, tmp_path, *arguments):
-    """Run singlerun where the machine seems to have been booted since; drainers of it, too."""
+    """Run singlerun where the machine seems to have been booted since; workers of it, too."""
     boot_id = tmp_path / "boot_id"
     boot_id.write_text("11111111-2222-3333-4444-555555555555\n")
     script = f'mount --bind {boot_id} /proc/sys/kernel/random/boot_id && exec "$@"'
@@ -108,7 +108,7 @@ def test_what_was_acknowledged_survives_and_nothing_starts_twice(cli, tmp_path, 
     for number, state in sql(cli, "SELECT id, state FROM jobs"):
         assert state in {"succeeded", "lost"}
         assert counts[int(number)] == 1 or state == "lost"
-    eventually(lambda: running(cli) == ([], []), "the end of the drainer")
+    eventually(lambda: running(cli) == ([], []), "the end of the worker")
 
 
 def test_what_only_waits_survives_too(cli, disk):

@@ -15,7 +15,7 @@ from conftest import (
     need,
 )
 
-from singlerun.owner import start_time
+from singlerun.process.identity import start_time
 
 
 def test_the_holder_is_ended_and_its_place_taken(cli):

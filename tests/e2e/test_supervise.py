@@ -87,15 +87,15 @@ def test_retries_come_to_an_end_with_the_last_status(cli):
 
 
 def test_delay_doubles():
-    from singlerun.job import Job
     from singlerun.options import split
+    from singlerun.spec import RunSpec
 
     words = split(["--retries", "4", "--retry-delay", "3", "true"])
-    job = Job(words.command, words.values)
+    job = RunSpec(words.command, words.values)
     assert [job.delay_before_next(1, n) for n in range(1, 6)] == [3, 6, 12, 24, None]
     assert job.delay_before_next(0, 1) is None
     words = split(["--retries", "999999999", "true"])
-    assert Job(words.command, words.values).delay_before_next(1, 999999998) == 86_400
+    assert RunSpec(words.command, words.values).delay_before_next(1, 999999998) == 86_400
 
 
 def test_lock_is_held_between_the_tries_and_a_signal_ends_the_waiting(cli):

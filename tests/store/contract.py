@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from singlerun import owner
 from singlerun.outcome import Outcome
+from singlerun.process import identity
 from singlerun.store.base import FAILED, LOST, REFUSED, RUNNING, STOPPED, SUCCEEDED, WAITING, Run
 
 
@@ -13,7 +13,7 @@ def a_run(*names, lock_file=None, argv=(b"true",), asked_ns=None):
     return Run(
         names=names or (b"x",),
         argv=argv,
-        wrapper=owner.this_process(),
+        wrapper=identity.this_process(),
         uid=0,
         asked_ns=asked_ns or time.time_ns(),
         lock_file=lock_file,

@@ -6,7 +6,7 @@ import pytest
 from contract import a_run
 
 from singlerun.outcome import Outcome
-from singlerun.owner import Place
+from singlerun.process.identity import Place
 from singlerun.store.base import FAILED as RUN_FAILED
 from singlerun.store.base import LOST as RUN_LOST
 from singlerun.store.base import RUNNING as RUN_RUNNING
@@ -22,7 +22,7 @@ from singlerun.store.queue import (
     SUCCEEDED,
     Context,
     FullError,
-    QueuedJob,
+    Job,
     ReplacedError,
 )
 
@@ -30,7 +30,7 @@ HOUR = 3600 * 10**9
 
 
 def a_job(name=b"x", argv=(b"true",), **more):
-    return QueuedJob(name=name, argv=argv, **more)
+    return Job(name=name, argv=argv, **more)
 
 
 def a_context(**more):

@@ -1,0 +1,1 @@
+"""The Python interface: hold a name around a block, run a command."""

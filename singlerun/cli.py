@@ -1,0 +1,59 @@
+"""The plain form, without Click: what most runs are, at little more than the price of Python.
+
+Whatever options.split can't settle goes to Click, and so do the subcommands.
+"""
+
+import os
+import sys
+
+from singlerun import options
+from singlerun.errors import SinglerunError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> "NoReturn":
+    """Run the command line; ends the process."""
+    try:
+        status = _dispatch(sys.argv[1:])
+    except SinglerunError as error:
+        status = _report(str(error), error.exit_status)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        status = _report(f"{what}{(error.strerror or str(error)).lower()}", 125)
+    except Exception as error:
+        if os.environ.get("SINGLERUN_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        status = _report(f"internal error: {what}; SINGLERUN_DEBUG=1 shows where", 125)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:
+        pass
+    # Skips what Python does at its end, 1 ms, and SQLite's closing (store/database.py).
+    os._exit(status)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    words = options.split(arguments)
+    if words is not None and words.command:
+        first = words.command[0]
+        if words.dashes or not (first in options.SUBCOMMANDS or first in options.RESERVED):
+            from singlerun.runner import run  # noqa: PLC0415
+            from singlerun.spec import RunSpec  # noqa: PLC0415 - Click's way doesn't need them here
+
+            return run(RunSpec(words.command, words.values))
+    from singlerun import commands  # noqa: PLC0415 - imports Click
+
+    return commands.main(arguments)
+
+
+def _report(message: str, status: int) -> int:
+    from singlerun.render.line import say  # noqa: PLC0415 - only when there is something to say
+
+    say(message)
+    return status

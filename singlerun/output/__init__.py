@@ -1,0 +1,1 @@
+"""The command's output: captured, relayed, and kept in segments."""

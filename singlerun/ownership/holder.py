@@ -1,0 +1,146 @@
+"""Who holds a name: asked of the kernel first, then of the record, and looked for in /proc last."""
+
+import os
+
+from singlerun import lock
+from singlerun.lock import claims
+from singlerun.lock.filesystem import distrusted
+from singlerun.lock.line import position
+from singlerun.ownership import reaper
+from singlerun.paths import lock_file_name
+from singlerun.process import procfs
+from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life
+from singlerun.store.base import RUNNING, WAITING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from singlerun.lock.claims import Claim
+    from singlerun.paths import StateDir
+    from singlerun.store.base import Run
+    from singlerun.store.sqlite import SqliteStore
+
+
+def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int]]":
+    """Name the holder of a lock: its run if the record knows it, and its PIDs, the best one first.
+
+    ``former`` are the open runs of that lock, ``paths`` its files.
+    """
+    for run in former:
+        if run.state != RUNNING:
+            continue
+        state, pids = reaper.state_of(run)
+        if state != reaper.ZOMBIE:
+            lingers = pids == [run.wrapper_pid] and run.command_pid != run.wrapper_pid
+            if lingers and life(run.wrapper) == ALIVE:
+                # It lingers, or has only just begun: rather name what still works.
+                pids = [*reaper.survivors(run), *pids]
+            return run, pids
+    for path in paths:
+        holders = procfs.holding(path)
+        for claim in claims.read(path):
+            holders += claims.fate(claim)[1]
+        if holders:
+            return None, holders
+    return None, []
+
+
+def unseen(paths: list[bytes]) -> "Claim | None":
+    """Give a claim on a lock file whose owner can't be seen from here, the one that holds first."""
+    found = [claim for path in paths for claim in claims.read(path)]
+    found = [claim for claim in found if claims.fate(claim)[0] == UNKNOWN]
+    return max(found, key=lambda claim: claim.held, default=None)
+
+
+def find_all(former: "list[Run]", paths: list[bytes]) -> "list[tuple[Run | None, list[int]]]":
+    """Name all holders of a lock, of which there are several if it is shared."""
+    found: list[tuple[Run | None, list[int]]] = []
+    for run in former:
+        holder, pids = find([run], [])
+        if holder is not None:
+            found.append((holder, pids))
+    return found or [holding for holding in [find([], paths)] if holding[1]]
+
+
+def of_file(path: bytes, store: "SqliteStore | None") -> "list[tuple[Run | None, list[int]]]":
+    """Tell who holds a file that users chose to lock; as of_name does."""
+    former = [] if store is None else store.open_runs(lock_file=path)
+    held = [path] if os.path.exists(path) and _is_held(path, store) else []
+    return find_all(former, held) or ([(None, [])] if held else [])
+
+
+def of_name(
+    name: bytes, state: "StateDir", store: "SqliteStore | None"
+) -> "list[tuple[Run | None, list[int]]]":
+    """Tell who holds a name: nobody, one, or several who share it.
+
+    The lock is taken for a moment, and only while the store is kept to ourselves: who fails to get
+    it because of that tries again under the same guard, and is not refused (conflict.py).
+
+    Raises:
+        RecordError, StateDirError, LockFileError: the answer can't be had.
+    """
+    former = [] if store is None else [
+        run for run in store.open_runs() if name in run.names and run.state == RUNNING
+    ]  # fmt: skip
+    paths = [os.path.join(state.locks, lock_file_name(name)), state.soft_path(name)]
+    if store is not None:
+        # A run under --lock-file has its name for people only; the file is in its record.
+        latest = store.runs(name, limit=1)
+        paths += {run.lock_file for run in (*former, *latest) if run.lock_file is not None}
+    held = [path for path in paths if os.path.exists(path) and _is_held(path, store)]
+    return find_all(former, held) or ([(None, [])] if held else [])
+
+
+def is_free(paths: list[bytes]) -> bool:
+    """Tell whether nobody holds what these files lock, without healing anything."""
+    return not any(os.path.exists(path) and _is_taken(path) for path in paths)
+
+
+def _is_held(path: bytes, store: "SqliteStore | None") -> bool:
+    if store is None:
+        return _is_taken(path)
+    with store.exclusively():
+        return _is_taken(path)
+
+
+def _is_taken(path: bytes) -> bool:
+    if claims.exist(path):
+        if any(claims.fate(claim)[0] != DEAD for claim in claims.read(path)):
+            return True
+        if distrusted(path):
+            return False  # its kernel lock, if it has one, tells nothing
+    hold = lock.of_file(path, None, shared=False, lock_type=lock.FLOCK)
+    try:
+        return not hold.try_take()
+    finally:
+        hold.free()
+
+
+def is_holding(run: "Run", paths: list[bytes]) -> bool:
+    """Tell whether an open run holds a lock of these files, or what it has started still does."""
+    state = reaper.state_of(run)[0]
+    if state == WAITING:
+        # Between two tries a run is recorded as waiting, and holds the lock.
+        return any(run.wrapper_pid in procfs.holding(path) for path in paths)
+    return state in {RUNNING, reaper.ORPHAN}
+
+
+def hold_of(run: "Run", state: "StateDir") -> lock.Hold:
+    """Give the locks that a recorded run took."""
+    if run.lock_file is not None:
+        soft = claims.exist(run.lock_file) and not run.shared
+        lock_type = lock.LOCKFILE if soft else lock.FLOCK
+        return lock.of_file(run.lock_file, state, shared=run.shared, lock_type=lock_type)
+    soft = any(claims.exist(state.soft_path(name)) for name in run.names) and not run.shared
+    lock_type = lock.LOCKFILE if soft else lock.AUTO
+    return lock.of_names(run.names, state, shared=run.shared, lock_type=lock_type)
+
+
+def place_of(run: "Run", state: "StateDir") -> int | None:
+    """Give a waiting run's place in the longest of its lines, the front being 1."""
+    if run.lock_file is not None:
+        lines = [state.line_path_of_file(run.lock_file)]
+    else:
+        lines = [state.line_path(name) for name in run.names]
+    places = [place for line in lines if (place := position(line, run.wrapper_pid))]
+    return max(places, default=None)

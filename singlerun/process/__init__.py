@@ -1,0 +1,1 @@
+"""Processes: started, identified, signalled, waited for; and what /proc tells of them."""

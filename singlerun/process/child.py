@@ -1,0 +1,234 @@
+"""The command: handed its signals, waited for.
+
+With a controlling terminal the command stays in our process group, so that the shell, the terminal
+and what stands beside it in a pipeline see one job, as without us. What the terminal sends (Ctrl-C,
+Ctrl-Z) reaches the command by itself. Without a terminal the command leads a group of its own,
+and what is sent to us is sent on to that group.
+"""
+
+import os
+import time
+
+from singlerun.outcome import Outcome
+from singlerun.process import spawn
+from singlerun.process.identity import start_time
+from singlerun.process.signals import SI_KERNEL, TELLING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Iterable, Mapping
+
+    from singlerun.process.signals import Signals
+    from singlerun.process.tree import ProcessTree
+else:
+    import _signal
+
+
+class Child:
+    """A command that was started.
+
+    Attributes:
+        pid, started: its identity, as in owner.Owner.
+        asked_to_end: whether a signal that asks to end came while it ran.
+        timed_out: whether it was ended because its time was over.
+    """
+
+    def __init__(
+        self,
+        argv: "list[str]",
+        env: "Mapping[bytes, bytes]",
+        inherited: "Iterable[int]",
+        signals: "Signals",
+        *,
+        marks: tuple[int | None, int],
+        kill_after: float,
+        adopt: bool = False,
+        redirected: "Mapping[int, int] | None" = None,
+        strangers: "Iterable[int]" = (),
+        path: str | None = None,
+    ) -> None:
+        """Start the command; it inherits these descriptors under their numbers.
+
+        ``marks`` are the run's id and token, as its environment tells them; ``kill_after`` are the
+        seconds between a signal that asks to end and SIGKILL. With ``adopt`` the command's orphans
+        become our children, so that none of them can hide from its end. ``redirected`` are streams
+        of it that are to be other descriptors of ours; ``strangers`` are children of ours that are
+        none of its family; ``path`` is where it was found, if that is known.
+
+        Raises:
+            CommandNotFoundError: there is no such command.
+            CommandNotExecutableError: it can't be executed.
+        """
+        self._signals = signals
+        self._adopts = adopt and _adopt_orphans()
+        signals.admit_stops()  # a Ctrl-Z from before it can be stopped too
+        signals.defer_stops()
+        self._begun_ns = time.monotonic_ns()
+        self.pid = spawn.spawn(argv, env, inherited, signals, redirected=redirected, path=path)
+        # What came before it was there did not reach it, whoever sent it.
+        self._early = signals.pending()
+        self.started = start_time(self.pid)
+        self.asked_to_end = False
+        self.timed_out = False
+        self._deadline: float | None = None
+        self._kill_after = kill_after
+        self._run_id, self._token = marks
+        self._strangers = strangers
+        self._relatives: ProcessTree | None = None
+        self._interrupted = False
+
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """Wait for the command's end, passing signals on meanwhile.
+
+        A signal that asks to end, sent by a process, and the end of ``timeout`` seconds give all
+        that the command has started ``kill_after`` seconds; then it is killed, also what is left of
+        it when the command itself has ended.
+        """
+        signals = {*self._signals.watched, _signal.SIGCHLD}
+        limit = None if timeout is None else self._begun_ns / 1e9 + timeout
+        while True:
+            until = limit if self._deadline is None else self._deadline
+            if until is None:
+                came = _signal.sigwaitinfo(signals)
+            else:
+                left = until - time.monotonic()
+                timed = _signal.sigtimedwait(signals, max(0, left))
+                if timed is None:
+                    if self._deadline is None:
+                        self.timed_out = True
+                        self._ask_to_end(_signal.SIGTERM)
+                    else:
+                        self._send(_signal.SIGKILL)
+                        self._deadline = time.monotonic() + 1  # and again, if it could fork
+                    continue
+                came = timed
+            if came.si_signo != _signal.SIGCHLD:
+                self._pass_on(came)
+            elif self._has_ended():
+                if self._deadline is not None:
+                    # Not waited for yet, so its PID can't be given to a stranger's group.
+                    self._family().end(self._deadline)
+                return self._reap()
+
+    def elapsed_ns(self) -> int:
+        """Give the time since the command was started."""
+        return time.monotonic_ns() - self._begun_ns
+
+    def linger(self, pipe: int) -> None:
+        """Wait until nobody has the other end of a pipe any more; pass signals on meanwhile."""
+        from singlerun.process import block  # noqa: PLC0415 - only when asked to linger
+
+        deadline = None
+        while True:
+            try:
+                if block.call(lambda: os.read(pipe, 1), self._signals.ending_watched, deadline):
+                    return
+                self._send(_signal.SIGKILL)
+                deadline = None
+            except block.InterruptedWaitError as interrupted:
+                self._send(interrupted.args[0])
+                deadline = deadline or time.monotonic() + self._kill_after
+
+    def die_alike(self, outcome: Outcome) -> None:
+        """Die of Ctrl-C as the command did, so that a shell's loop around us ends with it.
+
+        A shell goes on after a program that survived SIGINT, whatever its exit status.
+        """
+        if self._interrupted and outcome.signal == _signal.SIGINT:
+            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+            self._signals.restore()
+            os.kill(os.getpid(), _signal.SIGINT)
+
+    def _has_ended(self) -> bool:
+        if self._adopts:
+            self._reap_orphans()
+        changed = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        if changed is None:
+            return False
+        if changed.si_code != os.CLD_STOPPED:
+            return True
+        self._reap_stop(changed.si_status)
+        return False
+
+    def _reap_orphans(self) -> None:
+        """Wait for adopted children that have ended, lest they stay in the process table."""
+        while True:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None or ended.si_pid == self.pid:
+                return
+            os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
+
+    def _reap_stop(self, number: int) -> None:
+        """Stop with the command, if a shell is there to notice and to continue us."""
+        stopped = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
+        if stopped is None or not self._signals.terminal:
+            return
+        # fg continues us both, us perhaps first: then the stop that we saw is over already.
+        if _signal.SIGCONT not in _signal.sigpending():
+            self._signals.stop(number)
+
+    def _pass_on(self, came: "_signal.struct_siginfo") -> None:
+        number = came.si_signo
+        if number in TELLING or number == _signal.SIGCONT:
+            os.kill(self.pid, number)
+            return
+        self.asked_to_end = True
+        if number in self._early:
+            self._early.discard(number)
+        elif self._signals.terminal and came.si_code == SI_KERNEL:
+            self._interrupted = number == _signal.SIGINT
+            # The terminal sent it to the whole group; only a hangup is told to the leader alone.
+            if number == _signal.SIGHUP and os.getsid(0) == os.getpid():
+                self._send(number)
+            return
+        self._ask_to_end(number)
+
+    def _ask_to_end(self, number: int) -> None:
+        self._send(number)
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._kill_after
+
+    def _send(self, number: int) -> None:
+        self._family().send(number)
+
+    def _family(self) -> "ProcessTree":
+        if self._relatives is None:
+            from singlerun.process.tree import ProcessTree  # noqa: PLC0415 - only when something is to end
+
+            self._relatives = ProcessTree(
+                self.pid,
+                run_id=self._run_id,
+                token=self._token,
+                owns_group=not self._signals.terminal,
+                adopted=self._adopts,
+                strangers=self._strangers,
+            )
+        return self._relatives
+
+    def _reap(self) -> Outcome:
+        _, status, usage = os.wait4(self.pid, 0)
+        elapsed_ns = self.elapsed_ns()
+        signaled = os.WIFSIGNALED(status)
+        return Outcome(
+            None if signaled else os.WEXITSTATUS(status),
+            os.WTERMSIG(status) if signaled else None,
+            elapsed_ns=elapsed_ns,
+            user_us=round(usage.ru_utime * 1e6),
+            system_us=round(usage.ru_stime * 1e6),
+            max_rss_kb=usage.ru_maxrss,
+            timed_out=self.timed_out,
+        )
+
+
+def _adopt_orphans() -> bool:
+    """Become the parent of orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER); tell whether.
+
+    Python has no call for it, and ctypes costs 5 ms: only for who must be able to end everything.
+    """
+    try:
+        import ctypes  # noqa: PLC0415
+
+        return bool(ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False

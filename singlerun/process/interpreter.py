@@ -1,0 +1,28 @@
+"""Another Python beside this one, which runs a module of this very package.
+
+The package may have been found through PYTHONPATH, a user's site directory, or a script's own
+directory; the other Python is isolated from all of those, and is told where this one found it. It
+looks there last for anything else, so nothing that lies there stands in for a standard module.
+"""
+
+import os
+import sys
+
+from singlerun.errors import SinglerunError
+
+_START = (
+    "import sys; sys.path.insert(0, {0!r}); import singlerun; sys.path.append(sys.path.pop(0));"
+    " from {1} import main; main()"
+)
+
+
+def words(module: str) -> list[str]:
+    """Give the words that call ``main`` of a module; its arguments go behind them.
+
+    Raises:
+        SinglerunError: this program has no interpreter of its own, as some bundlers make them.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise SinglerunError("this program has no Python interpreter to start: sys.executable")
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return [sys.executable, "-I", "-S", "-c", _START.format(os.path.dirname(package), module)]

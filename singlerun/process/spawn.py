@@ -1,0 +1,176 @@
+"""A program and its start: where it is, what environment it gets, and why it can't be started."""
+
+import os
+import sys
+
+from singlerun.errors import CommandNotExecutableError, CommandNotFoundError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Iterable, Mapping
+    from typing import Any, NoReturn
+
+    from singlerun.process.signals import Signals
+else:
+    import _signal
+
+
+def environment() -> dict[bytes, bytes]:
+    """Give the environment that this process was started with.
+
+    In the C locale, as under cron, Python sets LC_CTYPE for itself (PEP 538); the command must not
+    see that.
+    """
+    given = dict(os.environb)
+    given.pop(b"", None)  # an entry "=x" is none that could be handed on
+    if given.get(b"LC_CTYPE", b"").upper().endswith(b"UTF-8"):
+        try:
+            with open("/proc/self/environ", "rb", buffering=0) as file:
+                started_with = file.read().split(b"\0")
+        except OSError:
+            return given
+        before = [entry[9:] for entry in started_with if entry.startswith(b"LC_CTYPE=")]
+        if before:
+            given[b"LC_CTYPE"] = before[0]
+        else:
+            del given[b"LC_CTYPE"]
+    return given
+
+
+def become(
+    argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]", signals: "Signals"
+) -> "NoReturn":
+    """Replace this process by the command; it keeps these descriptors.
+
+    Raises:
+        CommandNotFoundError: there is no such command.
+        CommandNotExecutableError: it can't be executed.
+    """
+    for fd in inherited:
+        os.set_inheritable(fd, True)
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    signals.restore()
+    words = argv
+    try:
+        if not argv[0]:
+            raise CommandNotFoundError("''", "name a command")
+        try:
+            os.execvpe(words[0], words, env)
+        except OSError as error:
+            import errno  # noqa: PLC0415 - only when it failed
+
+            if error.errno != errno.ENOEXEC:
+                raise
+            words = ["/bin/sh", find(argv[0]) or argv[0], *argv[1:]]
+            os.execve(words[0], words, env)
+    except OSError as error:
+        raise _start_error(argv, error) from None
+
+
+def spawn(
+    argv: "list[str]",
+    env: "Mapping[bytes, bytes]",
+    inherited: "Iterable[int]",
+    signals: "Signals",
+    *,
+    redirected: "Mapping[int, int] | None" = None,
+    path: str | None = None,
+) -> int:
+    """Start a program that inherits these descriptors; give its PID.
+
+    ``redirected`` are descriptors of it that are to be others of ours; ``path`` is where it was
+    found, if that is known.
+
+    Raises:
+        CommandNotFoundError: there is no such command.
+        CommandNotExecutableError: it can't be executed.
+    """
+    # dup2 onto itself clears close-on-exec in the child alone (posix_spawn_file_actions_adddup2).
+    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited]
+    # SQLite puts /dev/null where standard streams were closed; the command gets them closed.
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    if redirected:
+        actions += [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in redirected.items()]
+    actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd, stream in enumerate(streams) if stream is None]
+    # Python ignores these for itself, and what is ignored would stay so in the command.
+    defaults = [_signal.SIGPIPE, _signal.SIGXFSZ]
+    group: dict[str, Any] = {} if signals.terminal else {"setpgroup": 0}
+    words = argv
+    if not argv[0]:
+        raise CommandNotFoundError("''", "name a command")
+    try:
+        while True:
+            try:
+                return os.posix_spawnp(
+                    words[0] if path is None or words is not argv else path, words, env,
+                    file_actions=actions, setsigmask=signals.inherited, setsigdef=defaults, **group,
+                )  # fmt: skip
+            except OSError as error:
+                import errno  # noqa: PLC0415 - only when it failed
+
+                if error.errno != errno.ENOEXEC or words is not argv:
+                    raise
+                # A script without "#!": shells and execvp(3) give it to sh, posix_spawnp(3) not.
+                words = ["/bin/sh", find(argv[0]) or argv[0], *argv[1:]]
+    except OSError as error:
+        raise _start_error(argv, error) from None
+
+
+def find(command: str) -> str | None:
+    """Find a command as execvp(3) does: the path of the first such file in PATH, or as given."""
+    if "/" in command:
+        return command if os.path.exists(command) else None
+    for directory in os.environ.get("PATH", "/bin:/usr/bin").split(":"):
+        path = os.path.join(directory or ".", command)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _start_error(
+    argv: "list[str]", error: OSError
+) -> CommandNotFoundError | CommandNotExecutableError:
+    import errno  # noqa: PLC0415
+
+    command = argv[0]
+    path = find(command)
+    if path is None and ("/" not in command or error.errno in {errno.ENOENT, errno.ENOTDIR}):
+        # EACCES may also come from a directory in PATH that can't be searched.
+        if not _stands_in_path(command):
+            return CommandNotFoundError(command, _hint(command))
+    elif error.errno == errno.ENOENT:
+        return CommandNotExecutableError(
+            command,
+            "the interpreter in its first line is missing",
+            f"look for a wrong path or a CR at its end: head -1 {path} | cat -A",
+        )
+    if error.errno == errno.E2BIG:
+        return CommandNotExecutableError(
+            command, "its arguments and environment are too long", "pass them through a file"
+        )
+    if os.path.isdir(command):
+        return CommandNotExecutableError(command, "it is a directory", "name a program in it")
+    if error.errno == errno.EACCES:
+        return CommandNotExecutableError(
+            command, "permission denied", f"if it is a program: chmod +x {command}"
+        )
+    return CommandNotExecutableError(
+        command, (error.strerror or str(error)).lower(), "see execve(2)"
+    )
+
+
+def _hint(command: str) -> str:
+    if os.path.isfile(command) and "/" not in command:
+        return f"try ./{command}"
+    if set(command) & set(" |&;<>$"):
+        return "for a shell's syntax: sh -c '...'"
+    return "check its spelling and PATH"
+
+
+def _stands_in_path(command: str) -> bool:
+    directories = os.environ.get("PATH", "/bin:/usr/bin").split(":")
+    return "/" not in command and any(
+        os.path.isfile(os.path.join(directory or ".", command)) for directory in directories
+    )

@@ -1,0 +1,1 @@
+"""Queues of jobs: add to one, work it off, and wake its worker."""

@@ -1,0 +1,91 @@
+"""Puts jobs into a queue: commits them durably. Who calls this kicks then (kick.py)."""
+
+import os
+
+from singlerun.errors import QueueFullError, UsageError
+from singlerun.paths import StateDir
+from singlerun.process.spawn import environment
+from singlerun.render.line import say
+from singlerun.render.text import shown
+from singlerun.store.queue import Context, FullError, Job, ReplacedError
+from singlerun.store.sqlite_queue import SqliteQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KEPT = (
+    "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "SINGLERUN_DIR", "TMPDIR", "TZ", "USER",
+)  # fmt: skip
+"""The variables that a job keeps, and those that begin with LC_. Others may be secrets, which would
+lie in the database; they are kept on demand."""
+
+
+def context_here(
+    variables: "Sequence[str]" = (),
+    options: dict[str, object] | None = None,
+    *,
+    all_env: bool = False,
+) -> Context:
+    """Give the context of this process: directory, file mode mask, and the environment to keep.
+
+    ``variables`` are ``NAME``, to keep that one too, or ``NAME=VALUE``; ``all_env`` keeps all.
+
+    Raises:
+        UsageError: a variable is not set, or the working directory was deleted.
+    """
+    ours = environment()
+    # What tells of the run in which the job is added does not hold for the job.
+    kept = {
+        key: value
+        for key, value in ours.items()
+        if key.decode(errors="replace") in KEPT
+        or key.startswith(b"LC_")
+        or (all_env and not key.startswith(b"SINGLERUN_"))
+    }
+    for variable in map(os.fsencode, variables):
+        key, equals, value = variable.partition(b"=")
+        if not key or (not equals and key not in ours):
+            raise UsageError(f"{shown(key) or variable!r} is not set in the environment")
+        kept[key] = value if equals else ours[key]
+    try:
+        cwd = os.getcwdb()
+    except FileNotFoundError:
+        raise UsageError("the working directory was deleted; go to another") from None
+    umask = os.umask(0o77)
+    os.umask(umask)
+    env = tuple(key + b"=" + value for key, value in kept.items())
+    return Context(cwd, umask, env, options or {})
+
+
+def add(
+    state: StateDir,
+    jobs: "Sequence[Job]",
+    context: Context,
+    *,
+    unique: bool = False,
+    limit: int | None = None,
+) -> list[int]:
+    """Accept jobs of one name, all or none; give their ids.
+
+    Once this has returned they survive kill -9 and a power loss.
+
+    Raises:
+        RecordError, StateDirError: they can't be accepted.
+        QueueFullError: there are as many pending as there may be.
+        UsageError: a job is to follow one that there is not, or that it replaces.
+    """
+    queue = SqliteQueue(state)
+    name = jobs[0].name
+    try:
+        return queue.enqueue(jobs, context, unique=unique, limit=limit)
+    except FullError as error:
+        raise QueueFullError(shown(name), error.args[0]) from None
+    except LookupError as error:
+        raise UsageError(f"there is no job {error.args[0]} to follow") from None
+    except ReplacedError as error:
+        raise UsageError(f"it can't both follow and replace job {error.args[0]}") from None
+    finally:
+        for notice in queue.notices:
+            say(notice)
+        queue.close()
