@@ -24,7 +24,7 @@ def _click_option(option: Option) -> click.Option:
 
 def _run(ctx: click.Context, /, words: tuple[str, ...], **values: Any) -> int:
     values["dir"] = values["dir"] or ctx.obj
-    return runner.run(RunSpec(list(words), values))
+    return runner.run(RunSpec(list(words), values)).exit_status
 
 
 command = click.Command(
