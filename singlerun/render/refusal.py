@@ -83,14 +83,15 @@ def paused(pause: "Pause") -> str:
 
 def nested(held: tuple[bytes, ...], by: str) -> str:
     """Return the message that a run would wait for the run that it is a part of."""
-    return f"{cut(names(held), 100)} is held by the run that this one is a part of, {by}"
+    what = cut(names(held), 100)
+    return f"{what} is held by the run that this one is a part of, {by}; waiting would never end"
 
 
 def irreplaceable(held: tuple[bytes, ...], by: str, *, stranger: bool) -> str:
     """Return the message that the holder could not be replaced."""
-    why = "it could not be stopped"
+    why = "the holder could not be stopped"
     if stranger:
-        why = "it was not started by singlerun, so stop it yourself"
+        why = "the holder was not started by singlerun, so stop it yourself"
     return f"{cut(names(held), 100)} is held by {by}; {why}"
 
 

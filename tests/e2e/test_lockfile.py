@@ -447,7 +447,7 @@ def test_a_claim_of_another_host_is_broken_by_a_person_alone(cli, remote_disk):
     assert cli.run(*options, "true").returncode == 0
     result = cli.run(*words)
     assert result.returncode == 125
-    assert "no claims" in result.stderr
+    assert "there is no such claim" in result.stderr
 
 
 def test_the_claim_of_a_living_owner_is_not_broken(cli):

@@ -338,7 +338,9 @@ def test_without_a_database_adding_fails_loudly(cli):
     for arguments in (["add", "-n", "x", "true"], ["-n", "x", "--queue", "true"]):
         result = cli.run(*arguments)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (125, "", 1)
-        assert result.stderr.startswith(f"singlerun: cannot use the run-log {cli.dir}/singlerun.db: ")
+        assert result.stderr.startswith(
+            f"singlerun: cannot use the run-log {cli.dir}/singlerun.db: "
+        )
     assert cli.workers() == []
 
 
@@ -496,7 +498,10 @@ def test_a_bounded_queue_refuses_what_is_too_much(cli, gate):
     for arguments in (["true"], ["--stdin"]):
         result = cli.run("add", "-n", "x", "--limit", "2", *arguments, input="true\n")
         assert (result.returncode, result.stdout) == (75, "")
-        assert result.stderr == "singlerun: queue x is full: 2 jobs are pending; to see them: singlerun queue x\n"
+        assert (
+            result.stderr
+            == "singlerun: queue x is full: 2 jobs are pending; to see them: singlerun queue x\n"
+        )
     assert len(cli.queue()) == 3
     cli.add("-n", "x", "--limit", "2", "--unique", "true")
 

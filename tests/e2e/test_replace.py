@@ -110,7 +110,7 @@ def test_a_stranger_is_left_alone(cli, tmp_path):
     assert stranger.stdout.readline() == b"in\n"
     result = cli.run("--lock-file", str(file), "--replace", "true")
     assert result.returncode == 75
-    assert "it was not started by singlerun" in result.stderr
+    assert "was not started by singlerun" in result.stderr
     assert stranger.poll() is None
     stranger.communicate()
     assert cli.run("--lock-file", str(file), "--replace", "true").returncode == 0
