@@ -338,7 +338,9 @@ def test_without_a_database_adding_fails_loudly(cli):
     for arguments in (["add", "-n", "x", "true"], ["-n", "x", "--queue", "true"]):
         result = cli.run(*arguments)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (125, "", 1)
-        assert result.stderr.startswith(f"singlerun: the run-log {cli.dir}/singlerun.db cannot")
+        assert result.stderr.startswith(
+            f"singlerun: cannot use the run-log {cli.dir}/singlerun.db: "
+        )
     assert cli.workers() == []
 
 
@@ -459,7 +461,7 @@ def test_followers_are_set_free_also_if_their_drainer_cannot_be_started(cli, tmp
     assert ended(cli, second)["state"] == "succeeded"
     assert "workers/b" in (cli.dir / "workers.log").read_text()
     fifo.rmdir()
-    assert cli.run("reap").stdout == "b: its queue goes on\n"
+    assert cli.run("reap").stdout == "b: started a worker\n"
     ended(cli, follower)
 
 
@@ -496,7 +498,10 @@ def test_a_bounded_queue_refuses_what_is_too_much(cli, gate):
     for arguments in (["true"], ["--stdin"]):
         result = cli.run("add", "-n", "x", "--limit", "2", *arguments, input="true\n")
         assert (result.returncode, result.stdout) == (75, "")
-        assert result.stderr == "singlerun: the queue of x is full: 2 jobs are pending\n"
+        assert (
+            result.stderr
+            == "singlerun: queue x is full: 2 jobs are pending; to see them: singlerun queue x\n"
+        )
     assert len(cli.queue()) == 3
     cli.add("-n", "x", "--limit", "2", "--unique", "true")
 
@@ -883,7 +888,7 @@ def test_reap_sees_to_what_is_tried_again_when_an_orphan_has_ended(cli, gate):
     number = cli.add("-n", "x", "--retries", "1", "--retry-delay", "0", *gate.command)
     gate.pid()
     kill(worker_of(cli, "x"))
-    assert cli.run("reap").stdout.splitlines()[-1] == "x: its queue goes on"
+    assert cli.run("reap").stdout.splitlines()[-1] == "x: started a worker"
     gate.open()
     eventually(lambda: cli.job(number)["tries"] == 2, "the second try")
     gate.open()
@@ -901,9 +906,9 @@ def test_a_pause_shows_in_ps_too(cli):
 def test_a_drainer_killed_in_its_sleep_is_made_up_for(cli):
     late = cli.add("-n", "x", "--delay", "0.7", "true")
     kill(asleep_in(cli, "x"))
-    assert cli.run("reap", "--dry-run").stdout == "x: its queue would go on\n"
+    assert cli.run("reap", "--dry-run").stdout == "x: would start a worker\n"
     assert cli.workers() == []
-    assert cli.run("reap").stdout == "x: its queue goes on\n"
+    assert cli.run("reap").stdout == "x: started a worker\n"
     assert cli.run("reap").stdout == "", "it does already"
     job = ended(cli, late)
     assert (job["state"], job["tries"]) == ("succeeded", 1)
@@ -960,11 +965,11 @@ def test_cancel(cli, gate):
     assert job["detail"].startswith("cancelled, user ")
     assert cli.job(follower)["detail"] == f"job {pending} did not succeed"
     again = cli.run("cancel", str(pending))
-    message = f"singlerun: job {pending} of x is cancelled, so it can't be cancelled\n"
+    message = f"singlerun: cannot cancel job {pending} of x: its state is cancelled\n"
     assert (again.returncode, again.stderr) == (1, message)
     running = cli.run("cancel", str(runs))
     assert running.returncode == 1
-    assert running.stderr.endswith(f"to end it: singlerun stop {runs}\n")
+    assert running.stderr.endswith(f"to stop it: singlerun stop {runs}\n")
     unknown = cli.run("cancel", "99999")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
     assert cli.run("cancel", "none").returncode == 2
@@ -984,7 +989,7 @@ def test_retry(cli, tmp_path):
     assert (job["state"], job["exit_code"]) == ("succeeded", 0)
     assert [run["job_id"] for run in cli.history("x")] == [number, number]
     again = cli.run("retry", str(number))
-    message = f"singlerun: job {number} of x is succeeded, so it can't be queued again\n"
+    message = f"singlerun: cannot retry job {number} of x: its state is succeeded\n"
     assert (again.returncode, again.stderr) == (1, message)
     cancelled = cli.add("-n", "x", "--delay", "1h", "true")
     assert cli.run("retry", str(cancelled)).returncode == 1
@@ -997,7 +1002,7 @@ def test_move_tells_what_does_not_wait(cli):
     number = cli.add("-n", "x", "true")
     ended(cli, number)
     moved = cli.run("move", str(number), "--first")
-    message = f"singlerun: job {number} of x is succeeded, so it can't be moved\n"
+    message = f"singlerun: cannot move job {number} of x: its state is succeeded\n"
     assert (moved.returncode, moved.stderr) == (1, message)
     assert cli.run("move", str(number)).returncode == 2
 
