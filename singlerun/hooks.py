@@ -14,7 +14,7 @@ import time
 
 from singlerun.render.line import say
 from singlerun.render.text import command, names
-from singlerun.store.base import REFUSED, SKIPPED
+from singlerun.store.run import REFUSED, SKIPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from singlerun.process.signals import Signals
     from singlerun.spec import RunSpec
-    from singlerun.store.base import Run
+    from singlerun.store.run import Run
 else:
     import _signal
 

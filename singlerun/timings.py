@@ -27,3 +27,5 @@ taking a lock and recording that lies one transaction."""
 STARTING = 10.0
 """How long a worker may take from its start to its first look: 60 ms for an interpreter, on a
 machine that is a hundred times too busy."""
+MOMENT = 0.02
+"""How long a wrapper may take from the end of a try to the record of the next."""

@@ -13,12 +13,13 @@ from singlerun import duration
 from singlerun.commands import common
 from singlerun.errors import UsageError
 from singlerun.options import read_count
+from singlerun.process.marks import Marks
 from singlerun.queue import add, wakeup
 from singlerun.render.progress import counted
 from singlerun.render.result import Result
-from singlerun.spec import RETRY_DELAY, derived_name
-from singlerun.store.base import marks_of
+from singlerun.spec import derived_name
 from singlerun.store.queue import Job
+from singlerun.timings import RETRY_DELAY
 
 HIGHEST = 1_000_000
 
@@ -122,14 +123,14 @@ def command(
         jobs = [Job(argv=tuple(map(os.fsencode, words)), **values)]
     if not jobs:
         return
-    marks = marks_of(os.environb)
+    marks = Marks.from_environ(os.environb)
     for job in jobs:
-        job.parent_id = marks[0] if marks else None
+        job.parent_id = marks.run_id if marks else None
     given = {"timeout": timeout, "kill_after": kill_after}
     options: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     context = add.context_here(variables, options, all_env=all_env)
     state = common.make_state(ctx, directory)
-    ids = add.add(state, jobs, context, unique=unique, limit=limit)
+    ids = add.enqueue(state, jobs, context, unique=unique, limit=limit)
     try:
         # Printed before anything else can fail: the jobs are accepted.
         yield Result(*([] if quiet else map(str, ids)))

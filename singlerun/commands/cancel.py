@@ -27,6 +27,8 @@ def command(
     state = common.open_state(ctx, directory)
     queue = common.open_store(state)
     for number in ids:
-        if queue is None or not queue.cancel(number, by_whom("cancelled")):
+        changed = None if queue is None else queue.cancel(number, by_whom("cancelled"))
+        if changed is None:
             yield common.refused(queue, number, "cancel")
-    common.ensure_worker_of_followers(state, queue)
+        else:
+            common.ensure_workers(state, changed)

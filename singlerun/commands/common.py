@@ -10,14 +10,14 @@ import click
 from singlerun import duration
 from singlerun.errors import SinglerunError, UsageError
 from singlerun.options import read_claim, read_count, read_lock_file, read_name, read_path
-from singlerun.ownership import holder, reaper
+from singlerun.ownership import holder, judge
 from singlerun.paths import StateDir, state_path
 from singlerun.queue import wakeup
 from singlerun.render.result import Result, show
 from singlerun.render.text import shown
-from singlerun.store.base import Run
 from singlerun.store.queue import PAUSED, PENDING, Job
 from singlerun.store.queue import RUNNING as JOB_RUNNING
+from singlerun.store.run import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
 
@@ -160,13 +160,15 @@ def running(store: SqliteStore, state: StateDir, name: bytes) -> list[Run]:
     return [
         run
         for run in store.open_runs()
-        if name in run.names and holder.is_holding(run, holder.hold_of(run, state).paths)
+        if name in run.names and judge.is_holding(run, holder.locks_of(run, state).paths)
     ]
 
 
 def judged(store: SqliteStore | None, runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
     """Return runs with the state to show for each, and the PIDs that prove it."""
-    return [] if store is None else [reaper.look_at(store, run) for run in runs]
+    if store is None:
+        return []
+    return [(seen.run, seen.state, seen.pids) for seen in judge.look_at(store, runs)]
 
 
 # -- jobs -------------------------------------------------------------------------------------
@@ -206,8 +208,8 @@ def ensure_worker_if_pending(state: StateDir, queue: SqliteQueue, name: bytes) -
         wakeup.ensure(state, name)
 
 
-def ensure_worker_of_followers(state: StateDir | None, queue: SqliteQueue | None) -> None:
-    """Make sure that the queues of jobs whose predecessor has ended have a worker."""
-    if state is not None and queue is not None:
-        for name in queue.names_of_followers():
+def ensure_workers(state: StateDir | None, names: Iterable[bytes]) -> None:
+    """Make sure that the queues of these names have a worker."""
+    if state is not None:
+        for name in sorted(names):
             wakeup.ensure(state, name)

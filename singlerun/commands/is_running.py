@@ -8,7 +8,7 @@ from singlerun.ownership import holder
 from singlerun.paths import StateDir
 from singlerun.process.identity import DEAD, life
 from singlerun.render.held import Held, Holder
-from singlerun.store.base import Run
+from singlerun.store.run import Run
 from singlerun.store.sqlite import SqliteStore
 
 

@@ -8,8 +8,8 @@ from singlerun.commands import common
 from singlerun.ownership import holder
 from singlerun.paths import StateDir
 from singlerun.render.runs import OpenRuns
-from singlerun.store.base import WAITING, Run
 from singlerun.store.queue import PENDING, Job
+from singlerun.store.run import WAITING, Run
 from singlerun.store.sqlite_queue import SqliteQueue
 
 LATEST = 20

@@ -13,6 +13,7 @@ from singlerun.render.reaped import BrokenClaim, Reaped
 from singlerun.render.refusal import holder
 from singlerun.render.text import shown
 from singlerun.store.sqlite_queue import SqliteQueue
+from singlerun.timings import KILL_AFTER
 
 
 @click.command(
@@ -24,7 +25,7 @@ from singlerun.store.sqlite_queue import SqliteQueue
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 @click.option(
     "--kill-orphans", is_flag=True,
-    help=f"Kill orphans: SIGTERM, {reaper.GRACE:.0f} seconds later SIGKILL.",
+    help=f"Kill orphans: SIGTERM, {KILL_AFTER:.0f} seconds later SIGKILL.",
 )  # fmt: skip
 @click.option(
     "--break-lock", type=common.CLAIM, metavar="CLAIM",

@@ -1,7 +1,6 @@
 """``singlerun stop``: end what is running."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import click
 
@@ -10,9 +9,9 @@ from singlerun.ownership import stop
 from singlerun.paths import StateDir
 from singlerun.render.result import Result
 from singlerun.render.text import names, shown
-from singlerun.spec import KILL_AFTER
-from singlerun.store.base import Run
+from singlerun.store.run import Run
 from singlerun.store.sqlite_queue import SqliteQueue
+from singlerun.timings import KILL_AFTER
 
 
 @click.command(
@@ -59,10 +58,9 @@ def _open_runs(store: SqliteQueue, state: StateDir, target: bytes) -> list[Run]:
 
 def _stop(store: SqliteQueue, run: Run, kill_after: float, *, quiet: bool) -> Result:
     what = f"{run.id} {names(run.names)}"
-    if not store.ask_to_end(run, stop.by_whom("stopped with singlerun stop")):
+    became = stop.stop(store, run, stop.by_whom("stopped with singlerun stop"), kill_after)
+    if became == stop.HAD_ENDED:
         return Result(errors=[f"{what}: had already ended"])
-    if stop.end(run, kill_after, partial(stop.is_over, store, run)):
-        stop.close(store, run)
+    if became == stop.STOPPED_NOW:
         return Result() if quiet else Result(f"{what}: stopped")
-    store.ask_to_end(run, None)
     return Result(errors=[f"{what}: could not be stopped; see: singlerun ps"], status=125)

@@ -12,10 +12,11 @@ from singlerun.process.identity import ALIVE, life
 from singlerun.queue import wakeup
 from singlerun.render.result import Result
 from singlerun.render.text import names, shown
-from singlerun.store.base import LOST, Run
 from singlerun.store.queue import CANCELLED, Job
 from singlerun.store.queue import LOST as JOB_LOST
+from singlerun.store.run import LOST, Run
 from singlerun.store.sqlite_queue import SqliteQueue
+from singlerun.timings import LONGEST_NAP, MOMENT, SHORTEST_NAP
 
 LATEST = 100
 """How far back to look for a run that was started, rather than refused."""
@@ -119,7 +120,7 @@ def _next_try(store: SqliteQueue, state: StateDir, ended: Run, name: bytes) -> R
     """Return the run that follows under the same hold of a name: another try, if there is one."""
     if ended.ended_ns is None or ended.job_id or life(ended.wrapper) != ALIVE:
         return None
-    time.sleep(stop.MOMENT)  # between the record of an end and that of the next try
+    time.sleep(MOMENT)  # between the record of an end and that of the next try
     for run in common.running(store, state, name):
         if run.wrapper_pid == ended.wrapper_pid and (run.id or 0) > (ended.id or 0):
             return run
@@ -132,13 +133,13 @@ def await_job(store: SqliteQueue, state: StateDir, job: Job, deadline: float | N
     It has no end if the deadline came first, or if its processes and its worker are dead: then the
     state of its run is LOST.
     """
-    nap = stop.SHORTEST_NAP
+    nap = SHORTEST_NAP
     while job.ended_ns is None:
         if deadline is not None and time.monotonic() > deadline:
             return job
         if job.run is not None and job.run.ended_ns is None:
             ended = stop.await_end(store, job.run, deadline)
-            nap = stop.SHORTEST_NAP
+            nap = SHORTEST_NAP
             is_lost = ended is not None and ended.ended_ns is None
             if ended is not None and is_lost and not wakeup.has_worker(state, job.name):
                 job = store.find_job(job.id or 0) or job
@@ -146,6 +147,6 @@ def await_job(store: SqliteQueue, state: StateDir, job: Job, deadline: float | N
                     job.run = ended
                     return job
         time.sleep(nap)  # no process tells when its turn comes
-        nap = min(2 * nap, stop.LONGEST_NAP)
+        nap = min(2 * nap, LONGEST_NAP)
         job = store.find_job(job.id or 0) or job
     return job

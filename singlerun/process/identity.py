@@ -38,7 +38,7 @@ _has_proc: bool | None = None
 
 
 def here() -> Place:
-    """Return the place of this process; without a /proc the boot id is empty and the namespace 0."""
+    """Return the place of this process; without a /proc it has no boot id, and namespace 0."""
     global _here  # noqa: PLW0603 - needed several times a run, and always the same
     if _here is None:
         try:

@@ -113,7 +113,7 @@ def spawn(
 
                 if error.errno != errno.ENOEXEC or words is not argv:
                     raise
-                # A script without "#!": execvp(3) and shells hand it to sh, posix_spawnp(3) doesn't.
+                # A script without "#!": execvp(3) hands it to sh, posix_spawnp(3) does not.
                 words = ["/bin/sh", find_program(argv[0]) or argv[0], *argv[1:]]
     except OSError as error:
         raise _start_error(argv, error) from None

@@ -13,8 +13,9 @@ Each name has a FIFO. Its lock (flock) is held by the worker, its bytes wake the
 No wake-up is lost. If an adder cannot take the lock, and a worker that has begun holds it, the job
 is committed before that worker frees the lock, and the worker looks again after that: it sees the
 job. If the worker sleeps until some time, the byte wakes it; a FIFO keeps bytes as long as any
-process has it open. A worker that is killed does neither, so the adder sees whether it is alive; an adder
-that holds the lock may fail to start a worker, or be stopped, so the others see whether one began.
+process has it open. A worker that is killed does neither, so the adder sees whether it is alive.
+An adder that holds the lock may fail to start a worker, or be stopped, so the others see whether
+one has begun.
 
 No second worker starts. The lock is not free for a moment between the adder that starts a worker
 and the worker: it is the same open file description. Should the FIFO be deleted, there may be two;
@@ -115,7 +116,7 @@ def begin(fifo: int) -> None:
 def has_begun(fifo: int) -> bool:
     """Return whether a worker has begun."""
     answer = fcntl.fcntl(fifo, fcntl.F_OFD_GETLK, _LOCK_BYTE_0)
-    return struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK
+    return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
 
 
 def unlock(fifo: int) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from singlerun.lock.claims import Claim
     from singlerun.render.runs import Judged
-    from singlerun.store.base import Run
+    from singlerun.store.run import Run
 
 
 class Holder:

@@ -4,14 +4,14 @@ import os
 from datetime import UTC, datetime
 
 from singlerun.render.refusal import user_name
-from singlerun.store.base import LOST
+from singlerun.store.run import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from singlerun.store.base import Run
     from singlerun.store.queue import Job
+    from singlerun.store.run import Run
 
 
 def runs(

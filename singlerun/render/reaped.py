@@ -3,11 +3,12 @@
 import os
 
 from singlerun.lock.claims import BROKEN
+from singlerun.ownership import reaper
 from singlerun.process.identity import DEAD
 from singlerun.render.refusal import unseen
 from singlerun.render.result import Result
 from singlerun.render.text import names, shown
-from singlerun.store.base import LOST, STOPPED
+from singlerun.store.run import LOST, STOPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from singlerun.lock.claims import Claim, Swept
     from singlerun.ownership.reaper import Reaped as ReapedRun
-    from singlerun.store.base import Run
 
 
 class Reaped(Result):
@@ -26,7 +26,7 @@ class Reaped(Result):
 
     def __init__(
         self,
-        runs: "list[tuple[Run, ReapedRun]]",
+        runs: "list[ReapedRun]",
         resumed: list[bytes],
         claims: "list[Swept]",
         *,
@@ -42,24 +42,42 @@ class Reaped(Result):
         self._quiet = quiet
 
     def lines(self) -> "Iterable[str]":
-        for run, what in self._runs:
-            if not (self._quiet and what.state in {LOST, STOPPED}):
-                yield f"{run.id} {names(run.names)}: {what.message}"
+        for one in self._runs:
+            if not (self._quiet and one.state in {LOST, STOPPED}):
+                yield f"{one.run.id} {names(one.run.names)}: {_said(one)}"
         for name in [] if self._quiet else self._resumed:
             yield f"{shown(name)}: {'would start' if self._dry_run else 'started'} a worker"
-        for one in self._claims:
-            if one.state not in {BROKEN, DEAD}:
-                yield f"{shown(one.claim.path)}: held by {unseen(one.claim)}"
+        for swept in self._claims:
+            if swept.state not in {BROKEN, DEAD}:
+                yield f"{shown(swept.claim.path)}: held by {unseen(swept.claim)}"
             elif not self._quiet:
-                yield f"{_broken(one.claim, dry_run=one.state != BROKEN)}, which is dead"
+                yield f"{_broken(swept.claim, dry_run=swept.state != BROKEN)}, which is dead"
 
     def document(self) -> dict[str, object]:
         from singlerun.render import json  # noqa: PLC0415
 
         return {
-            "runs": json.runs((run, what.state) for run, what in self._runs),
+            "runs": json.runs((one.run, one.state) for one in self._runs),
             "claims": [_claim_keys(one.claim, one.state) for one in self._claims],
         }
+
+
+def _said(one: "ReapedRun") -> str:
+    """Say what became of a run."""
+    pids = ", ".join(map(str, one.pids))
+    if one.action == reaper.LEFT:
+        return f"an orphan, PID {pids} is alive; to end it: singlerun reap --kill-orphans"
+    if one.action == reaper.STILL_HELD:
+        return f"a zombie, its lock is still held by PID {pids}"
+    if one.action in {reaper.CLOSED, reaper.WOULD_CLOSE}:
+        what = "a zombie that waited" if one.state == STOPPED else "a zombie"
+        return f"{what}, {one.action} as {one.state}"
+    return {
+        reaper.WOULD_KILL: f"an orphan, would kill PID {pids}",
+        reaper.UNKILLABLE: f"an orphan, PID {pids} could not be killed; see: singlerun ps",
+        reaper.HALF_KILLED: f"an orphan, killed PID {pids}, but something that it started is alive",
+        reaper.KILLED: f"an orphan, killed PID {pids}, closed as lost",
+    }[one.action]
 
 
 class BrokenClaim(Result):

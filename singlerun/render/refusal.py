@@ -12,7 +12,7 @@ from singlerun.render.text import command, cut, names, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.lock.claims import Claim
-    from singlerun.store.base import Pause, Run
+    from singlerun.store.run import Pause, Run
 
 SHOWN_DIGITS = 12
 """Digits of a claim's 32 that are shown: enough to name it."""
@@ -79,6 +79,11 @@ def paused(pause: "Pause") -> str:
     until = "" if pause.until_ns is None else f" until {clock(pause.until_ns)}"
     by = shown(user_name(pause.uid))
     return f"{cut(name, 100)} is paused{until} by user {by}; to resume: singlerun resume {name}"
+
+
+def too_soon(names_: tuple[bytes, ...], wait: float) -> str:
+    """Say that a run was refused for a limit, and when it may start."""
+    return f"{names(names_)} was started too recently; try again in {duration.brief(wait)}"
 
 
 def nested(held: tuple[bytes, ...], by: str) -> str:

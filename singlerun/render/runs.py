@@ -7,14 +7,14 @@ from singlerun.render.jobs import state as state_of_job
 from singlerun.render.refusal import clock, user_name
 from singlerun.render.result import Result
 from singlerun.render.text import command, names, shown
-from singlerun.store.base import LOST
+from singlerun.store.run import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from singlerun.store.base import Run
     from singlerun.store.queue import Job
+    from singlerun.store.run import Run
 
     Judged = tuple[Run, str, list[int]]
 

@@ -10,7 +10,7 @@ from singlerun.render.text import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from singlerun.store.base import Run
+    from singlerun.store.run import Run
 
 _ERASE = b"\r\x1b[2K"
 
