@@ -86,3 +86,7 @@ class CommandNotExecutableError(SinglerunError):
     """{0}: cannot be executed: {1}; {2}"""
 
     exit_status = 126
+
+
+class ThreadError(SinglerunError):
+    """{0}"""

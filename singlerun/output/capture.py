@@ -6,7 +6,7 @@ import select
 import sys
 import time
 
-from singlerun.errors import StateDirError
+from singlerun.errors import StateDirError, ThreadError
 from singlerun.output import relay, segments
 from singlerun.paths import lift, reason
 from singlerun.process import block
@@ -171,7 +171,7 @@ class Pump:
 
         try:
             return block.call(read, signals.ending_watched, deadline)
-        except block.ThreadError:  # the command has ended, and its status must not be lost
+        except ThreadError:  # the command has ended, and its status must not be lost
             poll = select.poll()
             poll.register(self._answer, select.POLLIN)
             while not poll.poll(0):

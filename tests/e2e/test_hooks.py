@@ -80,7 +80,7 @@ def test_a_signal_ends_a_hook_that_hangs(cli):
     wrapper.send_signal(signal.SIGTERM)
     assert wrapper.wait(PATIENCE) == 0, "the outcome is the command's"
     eventually(lambda: not is_alive(pid), "the end of the hook")
-    assert b"--on-success was ended" in wrapper.stderr.read()
+    assert b"--on-success hook was interrupted" in wrapper.stderr.read()
 
 
 def test_retries_have_one_end(cli):

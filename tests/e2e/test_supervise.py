@@ -1,11 +1,13 @@
 """Supervision: timeouts, retries, restarts, and becoming the command."""
 
+import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, eventually, is_alive, signals_in
+from conftest import PATIENCE, eventually, is_alive, need, signals_in
 
 
 def test_timeout_ends_the_command_with_124(cli):
@@ -50,6 +52,38 @@ def test_the_whole_tree_dies_who_ignores_and_who_left_too(cli, leader):
     pids = [int(wrapper.stdout.readline()) for _ in range(5)]
     assert wrapper.wait(PATIENCE) == 124
     assert [pid for pid in pids if is_alive(pid)] == []
+
+
+FOREIGN_PROC = ["unshare", "--pid", "--fork", "--map-root-user", "--kill-child"]
+"""A PID namespace that still sees the /proc of the one around it."""
+
+
+@pytest.mark.parametrize("first", [[], ["sh", "-c", '"$@"; exit $?', "sh"]], ids=["init", "child"])
+@pytest.mark.parametrize("script", ["exec sleep 60", "sleep 60 & wait", "trap '' TERM; sleep 60"])
+def test_timeout_where_proc_belongs_to_another_pid_namespace(cli, first, script):
+    """Its numbers name other processes: kernel threads, of which none ever ends."""
+    need("unshare")
+    result = subprocess.run(
+        [*FOREIGN_PROC, *first, cli.binary, "-n", "x", "-t", "0.3", "-k", "0.3",
+         "sh", "-c", script],
+        env=cli.env, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert result.returncode == 124, result.stderr
+    assert cli.run("-n", "x", "true").returncode == 0
+
+
+def test_a_signal_where_proc_belongs_to_another_pid_namespace(cli):
+    need("unshare")
+    script = '"$@" & job=$!; trap "kill -TERM $job" USR1; wait $job; wait $job; echo "status $?"'
+    command = ["sh", "-c", "echo ready; exec sleep 60"]
+    with subprocess.Popen(
+        [*FOREIGN_PROC, "sh", "-c", script, "sh", cli.binary, "-n", "x", "-k", "0.3", *command],
+        env=cli.env, stdout=subprocess.PIPE, text=True,
+    ) as outer:  # fmt: skip
+        assert outer.stdout.readline() == "ready\n"
+        (shell,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        os.kill(int(shell), signal.SIGUSR1)
+        assert outer.communicate(timeout=PATIENCE)[0] == "status 143\n"
 
 
 def test_a_stopped_command_can_be_ended(cli):
