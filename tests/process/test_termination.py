@@ -119,19 +119,19 @@ def test_first_request_begins_the_grace_period():
 def test_a_hundred_processes_under_a_low_limit_of_descriptors():
     """In a process of its own, which has that limit."""
     script = (
-        "import os, resource, subprocess\n"
+        "import os, resource, sys\n"
         "from singlerun.process import procfs\n"
         "from singlerun.process.termination import Targets, terminate\n"
-        "pids = [os.posix_spawn('/bin/sleep', ['sleep', '60'], {}) for _ in range(100)]\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, ({0}, {0}))\n"
+        "pids = [os.posix_spawn('/bin/sleep', ['sleep', '60'], os.environ) for _ in range(100)]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)\n"
         "targets = Targets(lambda: procfs.descendants([os.getpid()]))\n"
         "assert len(procfs.descendants([os.getpid()])) == 100\n"
         "assert terminate(targets.send, targets.await_end, 60)\n"
-        "print(set(os.waitpid(pid, 0)[1] for pid in pids))"
+        "print({os.waitpid(pid, 0)[1] for pid in pids})"
     )
     for limit in (64, 8):  # beside the standard streams
         result = subprocess.run(
-            [sys.executable, "-c", script.format(limit)],
+            [sys.executable, "-c", script, str(limit)],
             capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert (result.stdout, result.stderr) == ("{15}\n", "")
