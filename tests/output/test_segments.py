@@ -20,7 +20,7 @@ def state(tmp_path):
 
 
 def joined(reader):
-    """Read all: the bytes of each stream, and where how much is missing."""
+    """Read all: the bytes of each stream, and where how many are missing."""
     streams, gaps, at = {1: bytearray(), 2: bytearray()}, [], 0
     for stream, data, missing in reader.read():
         if missing:
@@ -30,17 +30,17 @@ def joined(reader):
     return streams, gaps
 
 
-def add(kind, *parts):
-    """Add parts to what keeps them in memory, or on the disk."""
+def add(keeper, *parts):
+    """Append parts to a buffer, or to a writer."""
     for stream, data in parts:
-        (kind.buffer if isinstance(kind, segments.Writer) else kind).append(stream, data)
-        if isinstance(kind, segments.Writer):
-            kind.flush()
-            assert kind.is_flushed()
+        (keeper.buffer if isinstance(keeper, segments.Writer) else keeper).append(stream, data)
+        if isinstance(keeper, segments.Writer):
+            keeper.flush()
+            assert keeper.is_flushed()
 
 
 def numbered(count):
-    """Give bytes of which each eight tell where they stand."""
+    """Return bytes of which each eight say where they are."""
     return b"".join(b"%07d\n" % number for number in range(count // 8))
 
 
@@ -80,11 +80,11 @@ def test_nothing_is_kept_of_another_run(state):
 @pytest.mark.parametrize("chunk", [1000, 8 * buffer.SEGMENT + 16])
 @pytest.mark.parametrize("where", ["disk", "memory"])
 def test_cut_is_marked_to_the_byte(state, where, chunk):
-    kind = segments.Writer(state, 1) if where == "disk" else buffer.Buffer()
+    keeper = segments.Writer(state, 1) if where == "disk" else buffer.Buffer()
     data = numbered(30 * buffer.SEGMENT)
     for start in range(0, len(data), chunk):
-        add(kind, (1, data[start : start + chunk]))
-    streams, [(at, missing)] = joined(segments.reader(state, 1) if where == "disk" else kind)
+        add(keeper, (1, data[start : start + chunk]))
+    streams, [(at, missing)] = joined(segments.reader(state, 1) if where == "disk" else keeper)
     assert streams[1] == data[:at] + data[at + missing :]
     assert at > 0.9 * buffer.SEGMENT, "the beginning is there"
     assert len(data) - at - missing > 0.9 * (buffer.LAST - 1) * buffer.SEGMENT, "and the end"
@@ -173,7 +173,7 @@ def test_reader_follows_over_segments_and_finds_gaps(state, monkeypatch):
         read += bytes(part)
     assert len(read) + missing_in_all == len(data)
     assert 0 < missing_in_all < 10_000
-    assert read.endswith(data[-1000:]), "nothing is given twice"
+    assert read.endswith(data[-1000:]), "nothing is read twice"
 
 
 def test_a_frame_that_is_being_written_is_given_in_pieces(state):
@@ -200,7 +200,7 @@ def test_reader_knows_when_it_is_over(state):
     reader = segments.reader(state, 2)
     assert not reader.is_over()
     other.close()
-    assert reader.is_over(), "nobody is left who could write"
+    assert reader.is_over(), "no process is left that could write"
 
 
 def test_files_and_directories_are_private(state):
