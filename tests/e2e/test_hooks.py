@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 
 import pytest
 from conftest import PATIENCE, eventually, is_alive
@@ -123,3 +124,20 @@ def test_hooks_work_without_a_record(cli):
 def test_exec_leaves_no_process_to_call_them(cli, option):
     assert cli.run("-n", "x", "--exec", option, "true", "true").returncode == 125
     assert cli.run("-n", "x", "--exec", "--on-conflict", "true", "true").returncode == 0
+
+
+def test_a_hook_that_times_out_is_ended_with_its_group(tmp_path):
+    """It takes thirty seconds to time out: here the limits are shorter."""
+    script = (
+        "from singlerun import hooks\nfrom singlerun.process.signals import Signals\nimport os\n"
+        "hooks.LONGEST, hooks.GRACE = 1, 0.2\n"
+        "hook = \"trap '' TERM; sleep 60 & echo $! $$ > pids; wait; sleep 60\"\n"
+        "print(hooks._run(hook, 'success', dict(os.environb), Signals(), 'x'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n", "no signal ended it"
+    assert result.stderr == "singlerun: x: --on-success hook timed out after 1s\n"
+    for pid in (tmp_path / "pids").read_text().split():
+        assert not is_alive(int(pid))
