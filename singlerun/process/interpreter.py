@@ -1,7 +1,7 @@
 """Another Python interpreter, which runs a module of this very package.
 
 The package may have been found through PYTHONPATH, a user's site directory, or a script's own
-directory. The other interpreter is isolated from all of those, and is told where this one found the
+directory. The other interpreter is isolated from all of those, and learns where this one found the
 package; it searches there last for anything else, so that no file in that directory shadows a
 standard module.
 """

@@ -66,7 +66,7 @@ class ProcessTree:
     def send(self, number: int) -> None:
         """Send a signal to all of them; one that asks to end also continues what is stopped."""
         numbers = (number, _signal.SIGCONT) if number in ENDING else (number,)
-        # Looked for first: the signal may end a parent, whose children are nobody's then.
+        # Looked for first: the signal may end a parent, whose children are orphans then.
         others = [pid for pid in self.live() if pid != self.leader]
         for each in numbers:
             # A group gets it all at once, so that none can slip through by forking.

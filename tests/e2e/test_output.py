@@ -1,4 +1,4 @@
-"""The command's output: kept, held back, passed on, whatever happens to anybody on the way."""
+"""The command's output: kept, held back, passed on, whatever dies on the way."""
 
 import json
 import os
@@ -19,16 +19,17 @@ BOTH = "echo out; echo err >&2"
 MARK = re.compile(r"^singlerun: (\d+) bytes of the output are left out here$", re.MULTILINE)
 
 
-def pump_of(cli, wrapper):
-    """Give the PID of a wrapper's process that passes the output on."""
-    command = next(run["pid"] for run in cli.json("ps") if run["wrapper_pid"] == wrapper.pid)
+def relay_of(cli, wrapper, command=None):
+    """Return the PID of a wrapper's relay."""
+    if command is None:
+        command = next(run["pid"] for run in cli.json("ps") if run["wrapper_pid"] == wrapper.pid)
     children = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children").read_text().split()
-    (pump,) = {int(pid) for pid in children} - {command}
-    return pump
+    (relay,) = {int(pid) for pid in children} - {command}
+    return relay
 
 
-def pumps_left(cli):
-    """Give the PIDs of the processes that were started as this test's singlerun and still live."""
+def relays_left(cli):
+    """Return the PIDs of live processes that were started as this test's singlerun."""
     mark = f"SINGLERUN_DIR={cli.dir}\0".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -145,10 +146,10 @@ def test_hundreds_of_megabytes_to_a_slow_reader(cli):
     errors = []
     thread = threading.Thread(target=lambda: errors.append(len(wrapper.stderr.read())))
     thread.start()
-    # All of standard error arrives while nobody reads standard output, which is full.
-    eventually(lambda: errors or _pump_has_written(cli, 1_000_000), "standard error")
-    pump = pump_of(cli, wrapper)
-    memory = Path(f"/proc/{pump}/status").read_text()
+    # All of standard error arrives while standard output is not read, which is full.
+    eventually(lambda: errors or _relay_has_written(cli, 1_000_000), "standard error")
+    relay = relay_of(cli, wrapper)
+    memory = Path(f"/proc/{relay}/status").read_text()
     assert int(re.search(r"VmRSS:\s+(\d+)", memory)[1]) < 100_000
     count = 0
     while data := os.read(wrapper.stdout.fileno(), 1 << 20):
@@ -160,7 +161,7 @@ def test_hundreds_of_megabytes_to_a_slow_reader(cli):
     assert len(stdout) + len(MARK.sub("", stderr).strip("\n")) < 11_000_000
 
 
-def _pump_has_written(cli, size):
+def _relay_has_written(cli, size):
     folder = cli.dir / "logs" / "1"
     return folder.exists() and sum(file.stat().st_size for file in folder.iterdir()) > size
 
@@ -189,20 +190,14 @@ def test_a_reader_that_is_gone_is_noticed_before_anything_is_written(cli):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     command = int(wrapper.stdout.readline())
-    pump = _only_pump(wrapper, command)
+    relay = relay_of(cli, wrapper, command)
     wrapper.stdout.close()
-    # The pump closes its end of the command's standard output.
+    # The relay closes its end of the command's standard output.
     pipe = os.stat(f"/proc/{command}/fd/1").st_ino
-    eventually(lambda: pipe not in _inodes(pump), "the closing")
+    eventually(lambda: pipe not in _inodes(relay), "the end of the pipe")
     wrapper.stdin.write(b"\n")
     wrapper.stdin.close()
     assert wrapper.wait(PATIENCE) == 9
-
-
-def _only_pump(wrapper, command):
-    children = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children").read_text().split()
-    (pump,) = {int(pid) for pid in children} - {command}
-    return pump
 
 
 def _inodes(pid):
@@ -220,20 +215,22 @@ def test_named_pipe_may_change_its_reader(cli, tmp_path):
     os.mkfifo(fifo)
     keeper = os.open(fifo, os.O_RDWR)
     writing = os.open(fifo, os.O_WRONLY)
+    script = "echo first; read line; echo err >&2; read line; echo second"
     wrapper = cli.start(
-        "-n", "x", "--log", "sh", "-c", "echo first; read line; echo second",
-        stdin=subprocess.PIPE, stdout=writing,
+        "-n", "x", "--log", "sh", "-c", script,
+        stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert os.read(keeper, 6) == b"first\n"
     os.close(keeper)
-    pump = eventually(lambda: pumps_left(cli)[1:], "the pump")
+    wrapper.stdin.write(b"\n")
+    wrapper.stdin.flush()
+    assert wrapper.stderr.readline() == b"err\n", "the relay has seen a pipe without a reader"
     with open(fifo, "rb") as reader:
         os.close(writing)
         wrapper.stdin.write(b"\n")
         wrapper.stdin.close()
         assert reader.read() == b"second\n"
     assert wrapper.wait(PATIENCE) == 0
-    assert pump
 
 
 @pytest.mark.parametrize("option", ["--log", "--only-failed"])
@@ -309,11 +306,11 @@ def test_a_descriptor_of_ours_does_not_reach_the_command(cli):
     assert len(plain.split()) == len(bare.split()) + 1, "the lock"
 
 
-def test_the_pump_has_let_go_of_all_else(cli):
+def test_the_relay_has_closed_all_else(cli):
     with cli.hold("-n", "x", "--log", "--linger") as holding:
-        pump = pump_of(cli, holding.wrapper)
-        eventually(lambda: not _paths(pump) & {str(cli.lock_path("x"))}, "letting go")
-        held = {path for path in _paths(pump) if path.startswith("/")}
+        relay = relay_of(cli, holding.wrapper)
+        eventually(lambda: not _paths(relay) & {str(cli.lock_path("x"))}, "the closing")
+        held = {path for path in _paths(relay) if path.startswith("/")}
         assert {path for path in held if "/state/" in path} == {
             str(cli.dir / "logs" / "1"), str(cli.dir / "logs" / "1" / ("0" * 18)),
         }  # fmt: skip
@@ -444,7 +441,7 @@ def test_what_was_kept_can_be_read_without_the_record(cli):
 def test_command_that_cannot_be_started(cli, option):
     result = cli.run("-n", "x", option, "no-such-program")
     assert (result.returncode, result.stderr.count("\n")) == (127, 1)
-    eventually(lambda: not pumps_left(cli), "the end of the pump")
+    eventually(lambda: not relays_left(cli), "the end of the relay")
 
 
 def test_killed_wrapper_breaks_neither_the_command_nor_its_log(cli):
@@ -463,20 +460,20 @@ def test_killed_wrapper_breaks_neither_the_command_nor_its_log(cli):
     assert wrapper.stderr.read() == b"err\n"
     stdout, stderr = logs(cli, "1", "-f")
     assert (stdout.split()[1:], stderr) == (["later"], "err\n")
-    assert cli.run("-n", "x", "true").returncode == 0, "and nobody else"
-    assert not pumps_left(cli)
+    assert cli.run("-n", "x", "true").returncode == 0, "and nothing else"
+    assert not relays_left(cli)
 
 
-def test_killed_pump_is_told_of(cli):
+def test_a_killed_relay_is_reported(cli):
     holding = cli.hold("-n", "x", "--log", stderr=subprocess.PIPE)
     with holding:
-        os.kill(pump_of(cli, holding.wrapper), signal.SIGKILL)
+        os.kill(relay_of(cli, holding.wrapper), signal.SIGKILL)
         holding.release()
         assert b"the process that passed it on was killed\n" in holding.wrapper.stderr.read()
 
 
-def test_what_was_left_behind_keeps_nobody_waiting(cli):
-    """Pitfall 1, with output: the next run starts, and what comes later is still passed on."""
+def test_what_was_left_behind_is_not_waited_for(cli):
+    """The next run starts, and what comes later is still passed on."""
     script = "(read line <&3; echo later; echo more >&2) & echo $!; exit 0"
     reading, writing = os.pipe()
     wrapper = cli.start(
@@ -492,14 +489,14 @@ def test_what_was_left_behind_keeps_nobody_waiting(cli):
     os.close(writing)
     assert wrapper.stdout.read() == b"later\n"
     assert wrapper.stderr.read() == b"more\n"
-    eventually(lambda: not pumps_left(cli), "the end of the pump")
+    eventually(lambda: not relays_left(cli), "the end of the relay")
     assert logs(cli, "1")[0].splitlines()[1:] == ["later"]
 
 
 CHATTER = "import os, sys\nwhile True: os.write(1, b'y' * 12345 + b'\\n')"
 
 
-def test_chatter_of_what_was_left_behind_keeps_nobody_waiting(cli):
+def test_chatter_of_what_was_left_behind_is_not_waited_for(cli):
     wrapper = cli.start(
         "-n", "x", "--log", "sh", "-c", '"$0" -c "$1" & echo $!; sleep 0.2', sys.executable,
         CHATTER, stdout=subprocess.PIPE,
@@ -517,7 +514,7 @@ def test_chatter_of_what_was_left_behind_keeps_nobody_waiting(cli):
 
 
 def test_left_behind_output_comes_also_after_a_slow_end(cli):
-    """It writes on one stream while the other has not arrived yet."""
+    """It writes to one stream while the output of the other has not arrived yet."""
     script = "exec 3<&0; cat <&3 2>&- & head -c 900000 /dev/zero >&2"
     reading, writing = os.pipe()
     wrapper = cli.start(
@@ -540,19 +537,19 @@ def test_left_behind_output_comes_also_after_a_slow_end(cli):
 
 
 def test_no_process_is_left_to_be_waited_for(cli):
-    """In a container nobody may do that for orphans."""
+    """In a container there may be no init that reaps orphans."""
     script = (
         "import ctypes, os, subprocess, sys; assert not ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
         "assert subprocess.run(sys.argv[1:]).returncode == 0\n"
         "try: print(os.waitpid(-1, 0))\n"
-        "except ChildProcessError: print('nobody')"
+        "except ChildProcessError: print('none')"
     )
     words = [sys.executable, "-c", script, cli.binary, "-n", "x", "--log", "echo", "out"]
     result = subprocess.run(words, env=cli.env, capture_output=True, text=True, check=True)
-    assert result.stdout == "out\nnobody\n"
+    assert result.stdout == "out\nnone\n"
 
 
-def test_a_stream_that_was_let_go_of_has_an_end(cli):
+def test_a_stream_that_is_closed_everywhere_has_an_end(cli):
     """What was left behind has only standard error; standard output is read to its end."""
     reading, writing = os.pipe()
     wrapper = cli.start(
@@ -562,7 +559,7 @@ def test_a_stream_that_was_let_go_of_has_an_end(cli):
     os.close(reading)
     assert wrapper.stdout.read() == b"out\n"
     assert wrapper.wait(PATIENCE) == 0
-    assert pumps_left(cli), "standard error is still open"
+    assert relays_left(cli), "standard error is still open"
     os.close(writing)
     assert wrapper.stderr.read() == b""
 
@@ -575,8 +572,8 @@ def test_linger_waits_for_what_was_left_behind(cli):
     assert logs(cli, "x")[0] == "now\nlater\n"
 
 
-def test_timeout_does_not_end_the_pump(cli):
-    """Whose orphans are our children, and to be killed; the pump is our child too."""
+def test_timeout_does_not_end_the_relay(cli):
+    """With a timeout the orphans of a command are our children, to be killed; so is the relay."""
     script = "trap 'head -c 3000000 /dev/zero; echo bye; exit' TERM; while :; do sleep 0.02; done"
     result = cli.run("-n", "x", "--log", "-t", "0.5", "-k", "20", "sh", "-c", script)
     assert result.returncode == 124
@@ -589,10 +586,10 @@ def test_timeout_kills_what_was_left_behind_and_its_output_is_there(cli):
     result = cli.run("-n", "x", "--log", "-t", "0.5", "-k", "0.3", "sh", "-c", script)
     assert result.returncode == 124
     assert sorted(result.stdout.split()) == ["child", "leader"]
-    assert not pumps_left(cli)
+    assert not relays_left(cli)
 
 
-def test_a_reader_that_is_stuck_does_not_keep_a_job_whose_time_is_over(cli):
+def test_a_reader_that_is_stuck_does_not_keep_a_job_that_timed_out(cli):
     wrapper = cli.start("-n", "x", "--log", "-t", "0.5", "-k", "0.5", "yes", stdout=subprocess.PIPE)
     assert wrapper.wait(PATIENCE) == 124
     assert cli.run("-n", "x", "true").returncode == 0
@@ -613,7 +610,7 @@ def test_signals_end_the_waiting_for_a_reader_that_is_stuck(cli):
     assert len(wrapper.stdout.read()) == 500_000
 
 
-def test_the_end_is_not_told_before_all_has_arrived(cli):
+def test_a_run_does_not_end_before_all_has_arrived(cli):
     wrapper = cli.start(
         "-n", "x", "--log", "head", "-c", "900000", "/dev/zero", stdout=subprocess.PIPE
     )
@@ -640,7 +637,7 @@ def test_signals_reach_the_command_and_its_last_words_arrive(cli, number):
 
 
 def test_the_group_may_be_signalled_as_a_whole(cli):
-    """As a terminal does; the command dies of it, and the pump has its last words to pass on."""
+    """As a terminal does; the command dies of it, and the relay has its last words to pass on."""
     script = "trap 'echo bye; exit 7' INT; echo $$; while :; do sleep 0.02; done"
     wrapper = cli.start(
         "-n", "x", "--log", "sh", "-c", script, stdout=subprocess.PIPE, process_group=0
@@ -698,7 +695,7 @@ def test_only_failed_holds_back_until_the_end(cli):
         "-n", "x", "--only-failed", "--log", "sh", "-c", script, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )  # fmt: skip
-    eventually(lambda: _pump_has_written(cli, 0), "the output")
+    eventually(lambda: _relay_has_written(cli, 0), "the output")
     os.set_blocking(wrapper.stdout.fileno(), False)
     with pytest.raises(BlockingIOError):
         os.read(wrapper.stdout.fileno(), 1)
@@ -732,7 +729,7 @@ def test_only_failed_prints_what_it_has_if_the_wrapper_is_killed(cli):
         "-n", "x", "--only-failed", "--log", "sh", "-c", script, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )  # fmt: skip
-    eventually(lambda: _pump_has_written(cli, 0), "the output")
+    eventually(lambda: _relay_has_written(cli, 0), "the output")
     wrapper.kill()
     assert wrapper.stdout.readline() == b"out\n"
     wrapper.stdin.close()
@@ -770,7 +767,7 @@ def test_follow_shows_output_while_it_comes_and_ends_with_the_run(cli):
     assert wrapper.wait(PATIENCE) == 0
 
 
-def test_follow_ends_when_nobody_reads_it(cli):
+def test_follow_ends_without_a_reader(cli):
     with cli.hold("-n", "x", "--log"):
         following = cli.start("logs", "-f", "x", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert following.stdout.readline()
@@ -808,7 +805,7 @@ def test_follow_of_a_torn_log(cli):
 
 
 @pytest.mark.parametrize("option", ["--log", "--only-failed"])
-def test_exec_leaves_nobody_who_could(cli, option):
+def test_exec_leaves_no_process_that_could(cli, option):
     result = cli.run("--exec", option, "true")
     assert result.returncode == 125
     assert f"{option} asks for" in result.stderr
