@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from singlerun.process.child import Child
     from singlerun.process.signals import Signals
     from singlerun.spec import RunSpec
-    from singlerun.store.base import Run
+    from singlerun.store.run import Run
 
 PIPE = 1024 * 1024
 """Bytes that the command can be ahead of the relay, where the system allows so many."""

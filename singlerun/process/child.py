@@ -13,7 +13,7 @@ from singlerun.outcome import Outcome
 from singlerun.process import spawn
 from singlerun.process.identity import start_time
 from singlerun.process.marks import Marks
-from singlerun.process.signals import FORWARDED, SI_KERNEL
+from singlerun.process.signals import ENDING, FORWARDED, SI_KERNEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Child:
         it when the command itself has ended.
         """
         signals = {*self._signals.watched, _signal.SIGCHLD}
-        until = None if timeout is None else self._begun_ns / 1e9 + timeout
+        until = self._until = None if timeout is None else self._begun_ns / 1e9 + timeout
         while True:
             if self._escalation is not None:
                 until = self._escalation.deadline
