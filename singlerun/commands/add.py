@@ -114,18 +114,9 @@ def command(
         raise click.UsageError("--null and --json need --stdin")
     if stdin and values["name"] is None:
         raise click.UsageError("--stdin needs a --name")
-    values["name"] = values["name"] or derived_name(list(words))
-    values["not_before_ns"] = _in(values.pop("delay"))
-    values["label"] = None if values["label"] is None else _utf8(values["label"])
-    if stdin:
-        jobs = list(counted(read_jobs(sys.stdin.buffer, values, null=null, as_json=json_lines)))
-    else:
-        jobs = [Job(argv=tuple(map(os.fsencode, words)), **values)]
+    jobs = _jobs(words, values, null=null, json_lines=json_lines)
     if not jobs:
         return
-    marks = Marks.from_environ(os.environb)
-    for job in jobs:
-        job.parent_id = marks.run_id if marks else None
     given = {"timeout": timeout, "kill_after": kill_after}
     options: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     context = add.context_here(variables, options, all_env=all_env)
@@ -135,7 +126,24 @@ def command(
         # Printed before anything else can fail: the jobs are accepted.
         yield Result(*([] if quiet else map(str, ids)))
     finally:
-        wakeup.ensure(state, values["name"])
+        wakeup.ensure(state, jobs[0].name)
+
+
+def _jobs(
+    words: tuple[str, ...], values: dict[str, Any], *, null: bool, json_lines: bool
+) -> list[Job]:
+    """Return the job of a command, or without one those on standard input."""
+    values["name"] = values["name"] or derived_name(list(words))
+    values["not_before_ns"] = _in(values.pop("delay"))
+    values["label"] = None if values["label"] is None else _utf8(values["label"])
+    if words:
+        jobs = [Job(argv=tuple(map(os.fsencode, words)), **values)]
+    else:
+        jobs = list(counted(read_jobs(sys.stdin.buffer, values, null=null, as_json=json_lines)))
+    marks = Marks.from_environ(os.environb)
+    for job in jobs:
+        job.parent_id = marks.run_id if marks else None
+    return jobs
 
 
 # -- jobs from standard input -----------------------------------------------------------------
