@@ -9,8 +9,9 @@ from conftest import BINARY
 
 OURS = {
     "singlerun", "singlerun.cli", "singlerun.duration", "singlerun.errors", "singlerun.lock",
-    "singlerun.lock.flock", "singlerun.lock.line", "singlerun.options", "singlerun.outcome",
-    "singlerun.paths", "singlerun.process", "singlerun.process.child", "singlerun.process.identity",
+    "singlerun.lock.flock", "singlerun.lock.line", "singlerun.lock.lockset", "singlerun.options",
+    "singlerun.outcome", "singlerun.paths", "singlerun.process", "singlerun.process.child",
+    "singlerun.process.identity",
     "singlerun.process.signals", "singlerun.process.spawn", "singlerun.recorder",
     "singlerun.render", "singlerun.render.line", "singlerun.render.text", "singlerun.runner",
     "singlerun.spec", "singlerun.store", "singlerun.store.base", "singlerun.store.database",
