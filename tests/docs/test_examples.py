@@ -65,7 +65,9 @@ def scripts_of(form):
 
 
 def scripts_of_readme():
-    found = re.findall(r"^```(?:sh|crontab)\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.findall(
+        r"^```(?:sh|crontab)\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE
+    )
     return [SCHEDULE.sub("", text).replace(r"\%", "%") for text in found if "venv" not in text]
 
 

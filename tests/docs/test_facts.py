@@ -11,14 +11,14 @@ from conftest import BINARY, eventually
 from documents import PREFIX, README, WHEN, about, default_of, flags_in, items, section, source
 
 import singlerun
-from singlerun import duration, errors, hooks, options, paths, spec
+from singlerun import duration, errors, hooks, options, paths, spec, timings
 from singlerun.commands import add, ps
 from singlerun.outcome import Outcome
-from singlerun.ownership import reaper
+from singlerun.ownership import judge
 from singlerun.process import signals
 from singlerun.queue import add as queue_add
 from singlerun.queue import wakeup
-from singlerun.store import base, queue, sqlite, sqlite_queue
+from singlerun.store import queue, run, sqlite
 
 
 def exit_statuses():
@@ -186,19 +186,19 @@ def test_manual_names_the_signals():
     passed_on = {signal.Signals(number).name for number in (*signals.ENDING, *signals.TELLING)}
     named = set(re.findall(r"\bDv (SIG\w+)", text))
     assert named - {"SIGKILL"} == passed_on
-    assert f"{spec.KILL_AFTER:.0f} seconds later" in text
-    assert f"{reaper.GRACE:.0f} seconds later" in "\n".join(section("reap", "OPTIONS"))
-    assert f"The default is {spec.KILL_AFTER:.0f} seconds." in about("stop", "--kill-after")
+    assert f"{timings.KILL_AFTER:.0f} seconds later" in text
+    assert f"{timings.KILL_AFTER:.0f} seconds later" in "\n".join(section("reap", "OPTIONS"))
+    assert f"The default is {timings.KILL_AFTER:.0f} seconds." in about("stop", "--kill-after")
 
 
 @pytest.mark.parametrize("form", [PREFIX, "run"])
 def test_manual_names_the_defaults_of_the_run_options(form):
-    assert f"The default is {spec.KILL_AFTER:.0f} seconds." in about(form, "--kill-after")
-    assert f"The default is {spec.RETRY_DELAY:.0f} second." in about(form, "--retry-delay")
+    assert f"The default is {timings.KILL_AFTER:.0f} seconds." in about(form, "--kill-after")
+    assert f"The default is {timings.RETRY_DELAY:.0f} second." in about(form, "--retry-delay")
 
 
 def test_manual_names_the_longest_delay():
-    assert duration.parse("1d") == spec.LONGEST_DELAY
+    assert duration.parse("1d") == timings.LONGEST_DELAY
     assert "never more than a day" in about(PREFIX, "--retry-delay").replace("\n", " ")
 
 
@@ -225,10 +225,10 @@ def test_manual_names_the_default_limits():
 
 
 def test_manual_names_the_defaults_of_a_job():
-    assert f"The default is {spec.RETRY_DELAY:.0f} second." in about("add", "--retry-delay")
-    assert f"The default is {spec.KILL_AFTER:.0f} seconds." in about("add", "--kill-after")
+    assert f"The default is {timings.RETRY_DELAY:.0f} second." in about("add", "--retry-delay")
+    assert f"The default is {timings.KILL_AFTER:.0f} seconds." in about("add", "--kill-after")
     assert "never more than a day" in about("add", "--retry-delay")
-    assert duration.parse("1d") == sqlite_queue.LONGEST_DELAY
+    assert duration.parse("1d") == timings.LONGEST_DELAY
     priority = about("add", "--priority").replace(r"\-", "-")
     assert f"from {-add.HIGHEST} to {add.HIGHEST}" in priority
     assert f"The default is {default_of('add', 'priority')}." in priority
@@ -245,17 +245,15 @@ def test_manual_lists_what_goes_with_a_queue():
     takes, excludes = text.split("It cannot be combined with")
     as_flags = {option.dest: set(option.flags) for option in options.RUN_OPTIONS}
     taken = flags_in(takes) - {"--queue", "--log"}
-    wanted = {"retries", "retry_delay", *spec.OF_A_QUEUED_JOB}
+    wanted = {"retries", "retry_delay", *spec.OF_A_JOB}
     assert [len(taken & as_flags[dest]) for dest in wanted] == [1] * len(taken)
     excluded = flags_in(excludes) - {"--name"}
-    assert [len(excluded & as_flags[dest]) for dest in spec.SENSELESS_IN_QUEUE] == [1] * len(
-        excluded
-    )
+    assert [len(excluded & as_flags[dest]) for dest in options.NOT_IN_QUEUE] == [1] * len(excluded)
 
 
 def test_manual_lists_the_states():
     listed = items("ps", "DESCRIPTION") + items("history", "DESCRIPTION")
-    assert sorted(listed) == sorted([*base.STATES, reaper.ORPHAN, reaper.ZOMBIE])
+    assert sorted(listed) == sorted([*run.STATES, judge.ORPHAN, judge.ZOMBIE])
     assert tuple(items("queue", "DESCRIPTION")) == queue.JOB_STATES
 
 
