@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 BINARY = Path(sys.executable).parent / "singlerun"
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which what should have happened counts as not happening."""
 CLOSING = f"""
 exec {sys.executable} -c '
@@ -80,7 +80,7 @@ class Cli:
         return process
 
     def run(self, *arguments, **more):
-        more = {"env": self.env, "capture_output": True, "text": True, "timeout": 60} | more
+        more = {"env": self.env, "capture_output": True, "text": True, "timeout": PATIENCE} | more
         if "input" not in more:
             more.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run([str(BINARY), *arguments], check=False, **more)
