@@ -1109,19 +1109,25 @@ def test_logs_follow_a_job_to_its_end(cli, gate):
 # -- the worker ---------------------------------------------------------------------------------
 
 
-def test_a_worker_works_in_the_foreground_and_ends_with_the_queue(cli, tmp_path):
+def test_a_worker_works_in_the_foreground_and_ends_with_the_queue(cli, tmp_path, gate):
     path = tmp_path / "witness"
-    cli.run("pause", "x")
-    numbers = [cli.add("-n", "x", *witness(path, word)) for word in "ab"]
-    eventually(lambda: not cli.workers(), "the worker's end")
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database, database:
-        database.execute("DELETE FROM pauses")
+    # While there is a worker, though it does nothing, adding starts none; and then it is gone.
+    former = working(cli)
+    former.send_signal(signal.SIGSTOP)
+    numbers = [cli.add("-n", "x", *gate.command), cli.add("-n", "x", *witness(path, "a"))]
+    former.kill()
+    former.wait(PATIENCE)
     worker = cli.start("worker", "-n", "x", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert os.getsid(gate.pid()) == os.getsid(worker.pid) == os.getsid(0)
+    numbers.append(cli.add("-n", "x", *witness(path, "b")))
+    assert cli.workers() == []
+    gate.open()
     assert worker.communicate(timeout=PATIENCE) == (b"", b"")
     assert worker.returncode == 0
     assert words(path) == ["a", "b"]
     assert {run["wrapper_pid"] for run in cli.history("x")} == {worker.pid}
-    assert [cli.job(number)["state"] for number in numbers] == ["succeeded"] * 2
+    assert [cli.job(number)["state"] for number in numbers] == ["succeeded"] * 3
+    assert cli.run("worker", "-n", "x").returncode == 0, "at once, as there is no work"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
