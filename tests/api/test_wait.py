@@ -81,12 +81,12 @@ except ChildProcessError:
 sys.stdin.read()
 """
         )
-        in_line(cli, 1)
         second = program(WAIT.format(wait=True, number=2))
-        in_line(cli, 2)
         assert [first.line(), first.line()] == ["True True", "childless"]
+        in_line(cli, 1)
+        (waiting,) = [run for run in cli.json("ps") if run["state"] == "waiting"]
+        assert waiting["wrapper_pid"] == second.pid
         assert len(tickets(cli)) == 1
-        assert cli.last("x")["state"] == "waiting"
         command.release()
         second.end()
         first.end()
@@ -294,7 +294,7 @@ def test_wait_ends_with_the_block_and_not_with_the_program(cli, program):
 
 
 @pytest.mark.parametrize(
-    "command", [("stop", "-k", "0.3", "x"), ("-n", "x", "--replace", "-k", "0.3", "true")]
+    "command", [("stop", "-k", "20", "x"), ("-n", "x", "--replace", "-k", "20", "true")]
 )
 def test_a_program_that_leaves_the_block_on_sigterm_lives_on(cli, program, command):
     """SIGTERM is sent once: a second one would hit the code after the block."""

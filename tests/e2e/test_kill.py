@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, eventually, fill, is_alive, need
+from conftest import PATIENCE, Stopped, eventually, fill, is_alive
 
 KILLS, STARTS = 300, 50
 ABREAST = 4
@@ -448,23 +448,16 @@ def test_a_read_only_file_system_does_not_keep_a_job_from_its_lock(cli, small_di
 
 
 def test_lock_file_deleted_between_the_lock_and_the_record_of_the_start(cli):
-    """One is late: it has its lock, has seen no open run, and is not in the record itself yet.
+    """A run is late: it has its lock, has seen no open run, and has not recorded its start yet.
 
-    Meanwhile its lock file is replaced, and another locks the new one.
+    Meanwhile its lock file is replaced, and another run locks the new one.
     """
-    need("strace")
     cli.run("-n", "x", "true")
-    # The fourth flock(2) is that around the record of the start; the first is the lock itself.
-    late = ["strace", "-f", "-qq", "-e", "trace=flock", "-o", "/dev/null"]
-    late += ["-e", "inject=flock:delay_enter=3000000:when=4"]
-    with subprocess.Popen(
-        [*late, cli.binary, "-q", "-n", "x", "cat"], env=cli.env, stdin=subprocess.PIPE
-    ) as one:
-        inode = cli.lock_path("x").stat().st_ino
-        held = re.compile(rf"FLOCK +ADVISORY +WRITE \d+ \S+:{inode} ")
-        eventually(lambda: held.search(Path("/proc/locks").read_text()), "the lock")
-        cli.lock_path("x").unlink()
-        cli.lock_path("x").touch(0o600)
-        with cli.hold("-n", "x"):
-            assert one.wait(PATIENCE) == 75
-            assert [run["state"] for run in cli.json("ps")] == ["running"]
+    # The third flock(2) ends its look at the record; the first was the lock itself.
+    late = Stopped(cli, "flock", 3, "-q", "-n", "x", "cat", stdin=subprocess.PIPE)
+    cli.lock_path("x").unlink()
+    cli.lock_path("x").touch(0o600)
+    with cli.hold("-n", "x"):
+        late.go_on()
+        assert late.tracer.wait(PATIENCE) == 75
+        assert [run["state"] for run in cli.json("ps")] == ["running"]

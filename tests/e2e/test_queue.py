@@ -8,18 +8,27 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import BINARY, PATIENCE, Gate, blocked_on, eventually, fill, is_alive, need
+from conftest import (
+    BINARY,
+    PATIENCE,
+    Gate,
+    blocked_on,
+    eventually,
+    fill,
+    is_alive,
+    is_idle,
+    need,
+)
 
 
 def ended(cli, number, status=0):
-    """Wait for the end of a job, as people do."""
-    result = cli.run("wait", "-t", "30", str(number))
+    """Wait for the end of a job, as users do; return the job."""
+    result = cli.run("wait", "-t", str(PATIENCE / 2), str(number))
     log = (cli.dir / "workers.log").read_text()
     assert result.returncode == status, (result.stderr, log, cli.queue(), cli.workers())
     return cli.job(number)
@@ -41,10 +50,6 @@ def kill(*pids):
         os.kill(pid, signal.SIGKILL)
     for pid in pids:
         eventually(lambda pid=pid: not is_alive(pid), "the end of a process")
-
-
-def sleeps(pid):
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def sleeps_until_woken(pid):
@@ -207,12 +212,15 @@ def test_a_command_is_looked_for_in_the_path_of_who_added_it(cli, tmp_path):
 
 
 def test_timeout_ends_a_job_and_not_the_keeping_of_its_output(cli):
-    """The grace is longer than the test: it is given to the job alone, which needs none."""
-    options = ["-t", "0.5", "-k", "1000"]
-    number = cli.add("-n", "x", *options, "sh", "-c", "echo said; exec sleep 60")
-    job = ended(cli, number, status=124)
-    assert (job["state"], job["detail"]) == ("failed", "its time was over")
-    assert cli.run("logs", str(number)).stdout == "said\n"
+    """The grace period is longer than the test: the job alone gets it, and needs none."""
+    for seconds in ("0.5", "5", "50"):  # a busy machine may need longer for the first word
+        options = ["-t", seconds, "-k", "1000"]
+        number = cli.add("-n", "x", *options, "sh", "-c", "echo said; exec sleep 600")
+        job = ended(cli, number, status=124)
+        assert (job["state"], job["detail"]) == ("failed", "its time was over")
+        if said := cli.run("logs", str(number)).stdout:
+            break
+    assert said == "said\n"
 
 
 # -- adding many --------------------------------------------------------------------------------
@@ -694,21 +702,15 @@ def test_the_drainer_is_detached_from_all_that_started_it(cli, tmp_path, gate):
     eventually(lambda: not is_alive(pid), "its end, as there is no work")
 
 
-def cpu_of(pid):
-    fields = Path(f"/proc/{pid}/schedstat").read_text().split()
-    return int(fields[0])
-
-
 @pytest.mark.parametrize("doing", ["job", "delay", "line"])
 def test_the_drainer_costs_nothing_while_it_waits(cli, gate, doing):
-    """What it used is the same some time later, to the nanosecond: it was not even woken."""
     if doing == "line":
         cli.lock_path("x").parent.mkdir(parents=True)
         cli.dir.chmod(0o700)
         with cli.hold("-n", "x"):
             cli.add("-n", "x", "true")
             eventually(lambda: blocked_on(cli.lock_path("x")), "the worker's wait")
-            still_after_a_while(worker_of(cli, "x"))
+            eventually(lambda: is_idle(worker_of(cli, "x")), "an idle wait")
         return
     cli.add("-n", "x", *(gate.command if doing == "job" else ["--delay", "1h", "true"]))
     if doing == "job":
@@ -716,15 +718,7 @@ def test_the_drainer_costs_nothing_while_it_waits(cli, gate, doing):
         eventually(lambda: cli.json("ps")[0]["pid"], "the record of the command")
     else:
         asleep_in(cli, "x")
-    still_after_a_while(worker_of(cli, "x"))
-
-
-def still_after_a_while(pid):
-    eventually(lambda: sleeps(pid), "its sleep")
-    time.sleep(0.3)  # it may still be about to fall asleep
-    before = cpu_of(pid)
-    time.sleep(0.5)
-    assert cpu_of(pid) == before
+    eventually(lambda: is_idle(worker_of(cli, "x")), "an idle wait")
 
 
 def test_the_drainer_keeps_no_directory_busy(cli, tmp_path):
@@ -899,10 +893,14 @@ def test_a_pause_shows_in_ps_too(cli):
 
 
 def test_a_drainer_killed_in_its_sleep_is_made_up_for(cli):
-    late = cli.add("-n", "x", "--delay", "0.7", "true")
+    late = cli.add("-n", "x", "--delay", "1h", "true")
     kill(asleep_in(cli, "x"))
     assert cli.run("reap", "--dry-run").stdout == "x: its queue would go on\n"
     assert cli.workers() == []
+    assert cli.run("reap").stdout == "x: its queue goes on\n"
+    kill(asleep_in(cli, "x"))
+    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database, database:
+        database.execute("UPDATE jobs SET not_before_ns = 1")
     assert cli.run("reap").stdout == "x: its queue goes on\n"
     assert cli.run("reap").stdout == "", "it does already"
     job = ended(cli, late)

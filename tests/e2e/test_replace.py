@@ -212,10 +212,10 @@ def test_replace_excludes_what_would_not(cli, other):
 
 
 @pytest.mark.parametrize(
-    "command", [("stop", "-k", "0.1", "x"), ("-n", "x", "--replace", "-k", "0.1", "true")]
+    "command", [("stop", "-k", "20", "x"), ("-n", "x", "--replace", "-k", "20", "true")]
 )
-def test_who_has_recorded_its_end_is_left_to_its_hooks(cli, tmp_path, command):
-    """The lock is free then. A hook may take longer than anybody's grace for the command."""
+def test_a_run_that_has_recorded_its_end_is_left_to_its_hooks(cli, tmp_path, command):
+    """The lock is free then, and a hook may take longer than the command's grace period."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     script = f"cat {gate}; echo hooked; :"
