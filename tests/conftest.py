@@ -1,8 +1,9 @@
-"""What all tests share: the installed binary, run against a state directory of its own."""
+"""Shared fixtures: the installed binary, run against a state directory of its own."""
 
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -15,8 +16,8 @@ from pathlib import Path
 import pytest
 
 BINARY = Path(sys.executable).parent / "singlerun"
-PATIENCE = 30.0
-"""Seconds after which what should have happened counts as not happening."""
+PATIENCE = 120.0
+"""Seconds after which a test gives up waiting; no test passes or fails by how long it takes."""
 CLOSING = f"""
 exec {sys.executable} -c '
 import os
@@ -25,11 +26,11 @@ print(os.getpid(), flush=True)
 os.read(0, 1)
 '
 """
-"""A script for ``hold`` that closes what it inherited, as sudo and Python's subprocess do."""
+"""A script for ``hold`` that closes inherited descriptors, as sudo and Python's subprocess do."""
 
 
 def eventually(condition, what="it"):
-    """Wait until a condition holds, where no event tells of it; give what it gave."""
+    """Wait until a condition holds, where no event announces it; return its value."""
     deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen"
@@ -80,7 +81,7 @@ class Cli:
         return process
 
     def run(self, *arguments, **more):
-        more = {"env": self.env, "capture_output": True, "text": True, "timeout": 60} | more
+        more = {"env": self.env, "capture_output": True, "text": True, "timeout": PATIENCE} | more
         if "input" not in more:
             more.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run([str(BINARY), *arguments], check=False, **more)
@@ -102,7 +103,7 @@ class Cli:
         return self.history(*arguments)[0]
 
     def command_is_recorded(self, wrapper_pid):
-        """Look into the run-log itself: hundreds of tests ask, and ``ps`` costs ten times more."""
+        """Query the run-log itself: hundreds of tests ask, and ``ps`` costs ten times more."""
         query = "SELECT 1 FROM runs WHERE ended_ns IS NULL AND command_pid AND wrapper_pid = ?"
         try:
             # Read-only, because closing the last other connection would write the log back.
@@ -115,7 +116,7 @@ class Cli:
         return self.dir / "locks" / f"{name}.lock"
 
     def add(self, *arguments, **more):
-        """Put jobs into a queue; give the id, or the ids if they come from standard input."""
+        """Add jobs to a queue; return the ID, or the IDs if they come from standard input."""
         result = self.run("add", *arguments, **more)
         assert (result.returncode, result.stderr) == (0, "")
         ids = [int(line) for line in result.stdout.split()]
@@ -130,7 +131,7 @@ class Cli:
         return next(job for job in self.queue("--all") if job["id"] == number)
 
     def workers(self, name=None):
-        """Give the PIDs of those who work off the queue of a name, or of all."""
+        """Return the PIDs of the background workers of a name, or of all names."""
         tail = [os.fsencode(self.dir)] + ([] if name is None else [os.fsencode(name)])
         return [
             pid
@@ -138,11 +139,11 @@ class Cli:
             if b"singlerun.queue.worker" in b" ".join(words)
             and words[-2:][: len(tail)] == tail
             and is_alive(pid)
-            and os.getsid(pid) == pid  # who keeps the output looks the same
+            and os.getsid(pid) == pid  # the relay of a job has the same command line
         ]
 
     def kill_detached(self):
-        """Kill who works off a queue, and what was started there: nobody else would."""
+        """Kill background workers and their jobs, which no longer belong to this process."""
         marks = os.fsencode(self.dir), b"SINGLERUN_DIR=" + os.fsencode(self.dir)
         while pids := [
             pid
@@ -171,10 +172,10 @@ def _command_lines():
 
 
 class Gate:
-    """What a job waits for: it tells its PID, and goes on when the gate is opened.
+    """Holds a job until it is opened.
 
     Attributes:
-        command: what makes a job wait for it.
+        command: the job's command; it records its PID and waits at the gate.
     """
 
     SCRIPT = 'echo $$ > "$1.new"; mv "$1.new" "$1.pid"; echo at the gate; exec cat "$1"'
@@ -185,7 +186,7 @@ class Gate:
         self.command = ["sh", "-c", self.SCRIPT, "sh", str(path)]
 
     def pid(self):
-        """Wait for the job; give its PID."""
+        """Wait for the job to arrive; return its PID."""
         file = Path(f"{self._path}.pid")
         eventually(file.exists, "the start of the job")
         return int(file.read_text())
@@ -194,13 +195,13 @@ class Gate:
         return Path(f"{self._path}.pid").exists()
 
     def open(self):
-        """Let the job go on to its end."""
+        """Let the job finish."""
 
         def writer():
             try:
                 return os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
-                if error.errno != errno.ENXIO:  # it doesn't read yet
+                if error.errno != errno.ENXIO:  # the job does not read yet
                     raise
                 return None
 
@@ -228,7 +229,7 @@ def cli(tmp_path):
 
 
 def is_alive(pid):
-    """Tell whether a process runs: there is one, and it isn't dead and only not waited for."""
+    """Return whether a process runs: it exists, and is not just waiting to be reaped."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -239,7 +240,7 @@ def is_alive(pid):
 
 
 def signals_in(status):
-    """Read the signal masks of a /proc/PID/status, as numbers by name.
+    """Return the signal masks of a /proc/PID/status, as numbers by name.
 
     Without 32 and 33, which are glibc's own: its posix_spawn(3) ignores them in the child.
     """
@@ -248,7 +249,7 @@ def signals_in(status):
 
 
 def blocked_on(path):
-    """Count the waiters that sleep in flock(2) on a file."""
+    """Return how many processes sleep in flock(2) on a file."""
     try:
         inode = os.stat(path).st_ino
     except FileNotFoundError:
@@ -257,8 +258,42 @@ def blocked_on(path):
     return sum(" -> FLOCK" in line and f":{inode} " in line for line in lines)
 
 
+def is_idle(pid, seconds=1.5):
+    """Return whether no thread of a process has run for so long, to the nanosecond."""
+
+    def used():
+        paths = Path(f"/proc/{pid}/task").glob("*/schedstat")
+        return {path.parent.name: path.read_text().split()[0] for path in paths}
+
+    before = used()
+    time.sleep(seconds)
+    return used() == before
+
+
+class Stopped:
+    """A singlerun that is stopped right after its nth use of a system call, until it may go on."""
+
+    def __init__(self, cli, call, nth, *arguments, **more):
+        need("strace")
+        trace = cli.dir.parent / f"trace-{len(cli.started)}"
+        inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGSTOP:when={nth}"]
+        self.tracer = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", trace, *inject, cli.binary, *arguments],
+            env=cli.env, **more,
+        )  # fmt: skip
+        cli.started.append(self.tracer)
+        stop = re.compile(r"^(\d+) --- stopped by SIGSTOP", re.MULTILINE)
+        stopped = eventually(
+            lambda: trace.exists() and stop.search(trace.read_text()), f"the {call} number {nth}"
+        )
+        self.pid = int(stopped[1])
+
+    def go_on(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+
 def need(*programs):
-    """Skip a test whose program is missing; in CI that is a failure."""
+    """Skip the test if a program is missing; in CI that is a failure."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         demand_or_skip(f"not installed: {', '.join(missing)}")
@@ -272,7 +307,7 @@ def demand_or_skip(why):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A real file system of one megabyte, which is easily full."""
+    """A real file system of one megabyte, which fills up easily."""
     if os.geteuid() != 0:
         demand_or_skip("only root can mount a file system")
     path = tmp_path / "disk"
@@ -287,7 +322,7 @@ def small_disk(tmp_path):
 
 @pytest.fixture
 def remote_disk(tmp_path):
-    """A real file system whose kernel locks can't be trusted: FUSE, as sshfs and others use it."""
+    """A real file system whose kernel locks cannot be trusted: FUSE, as used by sshfs."""
     need("bindfs")
     if os.geteuid() != 0:
         demand_or_skip("only root can mount a file system here")
@@ -311,7 +346,7 @@ def fill(disk):
 
 
 def pytest_sessionfinish(session):
-    """Where nothing may be skipped, no skip goes unnoticed, however it was asked for."""
+    """Fail where SINGLERUN_NO_SKIPS forbids skips, whichever way a test was skipped."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter and reporter.stats.get("skipped") and os.environ.get("SINGLERUN_NO_SKIPS") == "1":
         reporter.write_line("tests were skipped, and SINGLERUN_NO_SKIPS=1 forbids it", red=True)

@@ -67,9 +67,21 @@ def holders(path):
 
 
 def waits(process):
-    """Tell whether a wrapper sleeps until somebody lets a flock go."""
+    """Return whether a wrapper sleeps in flock(2), other than for the run-log's short lock."""
     fields = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return any(field[1:3] == ["->", "FLOCK"] and int(field[5]) == process.pid for field in fields)
+    inodes = {
+        int(field[6].rpartition(":")[2])
+        for field in fields
+        if field[1:3] == ["->", "FLOCK"] and int(field[5]) == process.pid
+    }
+    try:
+        files = list(Path(f"/proc/{process.pid}/fd").iterdir())
+        return any(
+            file.stat().st_ino in inodes and file.readlink().name != "singlerun.db.lock"
+            for file in files
+        )
+    except FileNotFoundError:  # a descriptor was closed, or the process has ended
+        return False
 
 
 def kill_all(holding):

@@ -109,7 +109,7 @@ def test_the_types_exclude_each_other_without_a_record_too(cli, remote_disk):
     [
         (["--shared", "--lock-type", "lockfile"], "neither a shared mode"),
         (["--slots", "2", "--lock-type", "lockfile"], "nor slots"),
-        (["--exec", "--lock-type", "lockfile"], "--exec leaves nobody"),
+        (["--exec", "--lock-type", "lockfile"], "--exec leaves no process"),
         (["--lock-type", "nfs"], "write auto, flock or lockfile"),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_a_lock_file_cannot_do_is_refused(cli, options, what):
 
 
 def test_what_a_lock_file_cannot_do_is_refused_where_auto_takes_one(remote):
-    for option, what in [("--shared", "kernel locks on fuse"), ("--exec", "leaves nobody")]:
+    for option, what in [("--shared", "kernel locks on fuse"), ("--exec", "leaves no process")]:
         result = remote.run("-n", "x", option, "true")
         assert result.returncode == 125
         assert what in result.stderr

@@ -213,15 +213,15 @@ def _inodes(pid):
 def test_named_pipe_may_change_its_reader(cli, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    keeper = os.open(fifo, os.O_RDWR)
+    first = os.open(fifo, os.O_RDWR)
     writing = os.open(fifo, os.O_WRONLY)
     script = "echo first; read line; echo err >&2; read line; echo second"
     wrapper = cli.start(
         "-n", "x", "--log", "sh", "-c", script,
         stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert os.read(keeper, 6) == b"first\n"
-    os.close(keeper)
+    assert os.read(first, 6) == b"first\n"
+    os.close(first)
     wrapper.stdin.write(b"\n")
     wrapper.stdin.flush()
     assert wrapper.stderr.readline() == b"err\n", "the relay has seen a pipe without a reader"

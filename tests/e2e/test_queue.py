@@ -8,18 +8,27 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import BINARY, PATIENCE, Gate, blocked_on, eventually, fill, is_alive, need
+from conftest import (
+    BINARY,
+    PATIENCE,
+    Gate,
+    blocked_on,
+    eventually,
+    fill,
+    is_alive,
+    is_idle,
+    need,
+)
 
 
 def ended(cli, number, status=0):
-    """Wait for the end of a job, as people do."""
-    result = cli.run("wait", "-t", "30", str(number))
+    """Wait for the end of a job, as users do; return the job."""
+    result = cli.run("wait", "-t", str(PATIENCE / 2), str(number))
     log = (cli.dir / "workers.log").read_text()
     assert result.returncode == status, (result.stderr, log, cli.queue(), cli.workers())
     return cli.job(number)
@@ -41,10 +50,6 @@ def kill(*pids):
         os.kill(pid, signal.SIGKILL)
     for pid in pids:
         eventually(lambda pid=pid: not is_alive(pid), "the end of a process")
-
-
-def sleeps(pid):
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def sleeps_until_woken(pid):
@@ -207,12 +212,15 @@ def test_a_command_is_looked_for_in_the_path_of_who_added_it(cli, tmp_path):
 
 
 def test_timeout_ends_a_job_and_not_the_keeping_of_its_output(cli):
-    """The grace is longer than the test: it is given to the job alone, which needs none."""
-    options = ["-t", "0.5", "-k", "1000"]
-    number = cli.add("-n", "x", *options, "sh", "-c", "echo said; exec sleep 60")
-    job = ended(cli, number, status=124)
-    assert (job["state"], job["detail"]) == ("failed", "its time was over")
-    assert cli.run("logs", str(number)).stdout == "said\n"
+    """The grace period is longer than the test: the job alone gets it, and needs none."""
+    for seconds in ("0.5", "5", "50"):  # a busy machine may need longer for the first word
+        options = ["-t", seconds, "-k", "1000"]
+        number = cli.add("-n", "x", *options, "sh", "-c", "echo said; exec sleep 600")
+        job = ended(cli, number, status=124)
+        assert (job["state"], job["detail"]) == ("failed", "timed out")
+        if said := cli.run("logs", str(number)).stdout:
+            break
+    assert said == "said\n"
 
 
 # -- adding many --------------------------------------------------------------------------------
@@ -699,21 +707,15 @@ def test_the_drainer_is_detached_from_all_that_started_it(cli, tmp_path, gate):
     eventually(lambda: not is_alive(pid), "its end, as there is no work")
 
 
-def cpu_of(pid):
-    fields = Path(f"/proc/{pid}/schedstat").read_text().split()
-    return int(fields[0])
-
-
 @pytest.mark.parametrize("doing", ["job", "delay", "line"])
 def test_the_drainer_costs_nothing_while_it_waits(cli, gate, doing):
-    """What it used is the same some time later, to the nanosecond: it was not even woken."""
     if doing == "line":
         cli.lock_path("x").parent.mkdir(parents=True)
         cli.dir.chmod(0o700)
         with cli.hold("-n", "x"):
             cli.add("-n", "x", "true")
             eventually(lambda: blocked_on(cli.lock_path("x")), "the worker's wait")
-            still_after_a_while(worker_of(cli, "x"))
+            eventually(lambda: is_idle(worker_of(cli, "x")), "an idle wait")
         return
     cli.add("-n", "x", *(gate.command if doing == "job" else ["--delay", "1h", "true"]))
     if doing == "job":
@@ -721,15 +723,7 @@ def test_the_drainer_costs_nothing_while_it_waits(cli, gate, doing):
         eventually(lambda: cli.json("ps")[0]["pid"], "the record of the command")
     else:
         asleep_in(cli, "x")
-    still_after_a_while(worker_of(cli, "x"))
-
-
-def still_after_a_while(pid):
-    eventually(lambda: sleeps(pid), "its sleep")
-    time.sleep(0.3)  # it may still be about to fall asleep
-    before = cpu_of(pid)
-    time.sleep(0.5)
-    assert cpu_of(pid) == before
+    eventually(lambda: is_idle(worker_of(cli, "x")), "an idle wait")
 
 
 def test_the_drainer_keeps_no_directory_busy(cli, tmp_path):
@@ -830,7 +824,7 @@ def test_a_drainer_killed_with_its_job_is_made_up_for(cli, tmp_path, gate, resum
     ended(cli, rest)
     job = ended(cli, lost, status=125)
     assert (job["state"], job["tries"]) == ("lost", 1)
-    assert re.match(r"run \d+ is lost: its processes are gone without a word", job["detail"])
+    assert re.match(r"run \d+ is lost: died without recording an exit status", job["detail"])
     assert words(path) == ["rest"]
     assert cli.json("ps") == []
 
@@ -904,10 +898,14 @@ def test_a_pause_shows_in_ps_too(cli):
 
 
 def test_a_drainer_killed_in_its_sleep_is_made_up_for(cli):
-    late = cli.add("-n", "x", "--delay", "0.7", "true")
+    late = cli.add("-n", "x", "--delay", "1h", "true")
     kill(asleep_in(cli, "x"))
     assert cli.run("reap", "--dry-run").stdout == "x: would start a worker\n"
     assert cli.workers() == []
+    assert cli.run("reap").stdout == "x: started a worker\n"
+    kill(asleep_in(cli, "x"))
+    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database, database:
+        database.execute("UPDATE jobs SET not_before_ns = 1")
     assert cli.run("reap").stdout == "x: started a worker\n"
     assert cli.run("reap").stdout == "", "it does already"
     job = ended(cli, late)
@@ -1114,19 +1112,25 @@ def test_logs_follow_a_job_to_its_end(cli, gate):
 # -- the worker ---------------------------------------------------------------------------------
 
 
-def test_a_worker_works_in_the_foreground_and_ends_with_the_queue(cli, tmp_path):
+def test_a_worker_works_in_the_foreground_and_ends_with_the_queue(cli, tmp_path, gate):
     path = tmp_path / "witness"
-    cli.run("pause", "x")
-    numbers = [cli.add("-n", "x", *witness(path, word)) for word in "ab"]
-    eventually(lambda: not cli.workers(), "the worker's end")
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database, database:
-        database.execute("DELETE FROM pauses")
+    # While there is a worker, though it does nothing, adding starts none; and then it is gone.
+    former = working(cli)
+    former.send_signal(signal.SIGSTOP)
+    numbers = [cli.add("-n", "x", *gate.command), cli.add("-n", "x", *witness(path, "a"))]
+    former.kill()
+    former.wait(PATIENCE)
     worker = cli.start("worker", "-n", "x", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert os.getsid(gate.pid()) == os.getsid(worker.pid) == os.getsid(0)
+    numbers.append(cli.add("-n", "x", *witness(path, "b")))
+    assert cli.workers() == []
+    gate.open()
     assert worker.communicate(timeout=PATIENCE) == (b"", b"")
     assert worker.returncode == 0
     assert words(path) == ["a", "b"]
     assert {run["wrapper_pid"] for run in cli.history("x")} == {worker.pid}
-    assert [cli.job(number)["state"] for number in numbers] == ["succeeded"] * 2
+    assert [cli.job(number)["state"] for number in numbers] == ["succeeded"] * 3
+    assert cli.run("worker", "-n", "x").returncode == 0, "at once, as there is no work"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -1156,7 +1160,7 @@ def test_a_worker_may_be_told_to_end_at_once(cli, gate):
     assert worker.wait(PATIENCE) == 0
     assert not is_alive(pid)
     job = cli.job(number)
-    assert (job["state"], job["signal"], job["detail"]) == ("failed", 15, "it was stopped")
+    assert (job["state"], job["signal"], job["detail"]) == ("failed", 15, "stopped")
     assert cli.job(pending)["state"] == "queued"
 
 

@@ -95,12 +95,13 @@ def test_every_job_runs_once_or_is_lost_with_its_evidence(cli, tmp_path, retries
         adder.start()
     for adder in adders:
         adder.join()
-    deadline = time.monotonic() + PATIENCE * 20
-    while not is_over(cli):
+    deadline = time.monotonic() + PATIENCE * 10
+    while not is_over(cli) or len(killed) < KILLS // 4:
         assert time.monotonic() < deadline
+        if len(killed) < KILLS // 4 and is_over(cli):  # this machine is slow to kill
+            add()
     stop.set()
     killer.join()
-    assert len(killed) >= KILLS // 4, "the killer was too slow"
 
     told = [line.split() for line in witness.read_text().splitlines()]
     assert ["overlap"] not in told
@@ -108,7 +109,7 @@ def test_every_job_runs_once_or_is_lost_with_its_evidence(cli, tmp_path, retries
     ended = collections.Counter(int(line[1]) for line in told if line[0] == "end")
     rows = {int(row[0]): row[1:] for row in sql(cli, "SELECT id, state, tries, detail FROM jobs")}
     assert sorted(accepted) == sorted(rows), "every job that was accepted is there, and no other"
-    assert len(set(accepted)) == len(accepted) == each // batch * batch * ADDERS
+    assert len(set(accepted)) == len(accepted) >= each // batch * batch * ADDERS
     counts = collections.Counter(begun)
     for number, (state, tries, detail) in rows.items():
         assert counts[number] <= int(tries)

@@ -82,7 +82,9 @@ def test_what_was_acknowledged_survives_and_nothing_starts_twice(cli, tmp_path, 
     threads = [threading.Thread(target=add) for _ in range(3)]
     for thread in threads:
         thread.start()
-    eventually(lambda: witness.read_text().count("\n") > 30, "the start of some jobs")
+    eventually(
+        lambda: min(witness.read_text().count("\n"), len(accepted)) > 30, "the start of some jobs"
+    )
     plugged.set()
     for pid in [*(adder.pid for adder in adders), *chain(*running(cli))]:
         try:

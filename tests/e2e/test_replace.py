@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 from conftest import (
@@ -178,13 +179,22 @@ def test_replacing_the_run_around_oneself_is_refused(cli):
     assert "the run that this one is a part of" in result.stderr
 
 
+ALONE = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # no moment between mkdir and rmdir
+try:
+    os.mkdir("in")
+except FileExistsError:
+    sys.exit(open("overlap", "w").close())
+signal.sigtimedwait([signal.SIGTERM], 0.2)
+os.rmdir("in")
+"""
+
+
 def test_many_replacers_at_once_never_overlap(cli, tmp_path):
-    """Each command makes a directory and removes it: two at once would fail to make it."""
-    script = (
-        f"mkdir {tmp_path}/in || {{ touch {tmp_path}/overlap; exit; }};"
-        f"trap 'rmdir {tmp_path}/in; exit' TERM; sleep 0.2 & wait; rmdir {tmp_path}/in"
-    )
-    runs = [cli.start("-n", "x", "--replace", "sh", "-c", script) for _ in range(8)]
+    """Each command makes a directory and removes it: the second of two at once fails to make it."""
+    command = ["-n", "x", "--replace", sys.executable, "-c", ALONE]
+    runs = [cli.start(*command, cwd=tmp_path) for _ in range(8)]
     statuses = [run.wait(PATIENCE) for run in runs]
     assert not (tmp_path / "overlap").exists()
     assert statuses.count(0) >= 1
@@ -202,10 +212,10 @@ def test_replace_excludes_what_would_not(cli, other):
 
 
 @pytest.mark.parametrize(
-    "command", [("stop", "-k", "0.1", "x"), ("-n", "x", "--replace", "-k", "0.1", "true")]
+    "command", [("stop", "-k", "20", "x"), ("-n", "x", "--replace", "-k", "20", "true")]
 )
-def test_who_has_recorded_its_end_is_left_to_its_hooks(cli, tmp_path, command):
-    """The lock is free then. A hook may take longer than anybody's grace for the command."""
+def test_a_run_that_has_recorded_its_end_is_left_to_its_hooks(cli, tmp_path, command):
+    """The lock is free then, and a hook may take longer than the command's grace period."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     script = f"cat {gate}; echo hooked; :"

@@ -6,10 +6,11 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import BINARY, PATIENCE, blocked_on, eventually, is_alive, signals_in
+from conftest import BINARY, PATIENCE, blocked_on, eventually, is_alive, is_idle, signals_in
 
 READY = "echo $$; exec cat"
 
@@ -184,10 +185,8 @@ def test_waiting_takes_no_processor_time(cli):
     with cli.hold("-n", "x"):
         waiter = cli.start("-n", "x", "-w", "true")
         eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
-        threads = list(Path(f"/proc/{waiter.pid}/task").glob("*/schedstat"))
-        before = [thread.read_text() for thread in threads]
-        assert cli.run("-n", "other", "sleep", "0.5").returncode == 0
-        assert [thread.read_text() for thread in threads] == before, "it ran while it waited"
+        eventually(lambda: is_idle(waiter.pid), "an idle wait")
+        assert waiter.poll() is None
 
 
 def test_wait_for_gives_up_in_time(cli):
@@ -443,11 +442,13 @@ def test_a_marker_from_outside_opens_nothing(cli):
 
 def test_usage_is_recorded(cli):
     script = "x = bytearray(80_000_000); s = sum(range(3_000_000))"
+    begun = time.monotonic()
     assert cli.run("-n", "x", sys.executable, "-c", script).returncode == 0
+    whole = time.monotonic() - begun
     run = cli.last("x")
     assert run["max_rss_kb"] > 80_000
     assert run["user_cpu_s"] > 0.01
-    assert 0 < run["elapsed_s"] < 60
+    assert 0 < run["elapsed_s"] < whole
 
 
 def test_bare_singlerun_shows_help_on_standard_error(cli):

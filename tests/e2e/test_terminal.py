@@ -4,12 +4,12 @@ import fcntl
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 import termios
 from pathlib import Path
 
+import pexpect
 import pytest
 from conftest import PATIENCE, blocked_on, eventually, is_alive, need
 
@@ -137,7 +137,8 @@ def test_interrupt_is_delivered_once(cli, terminal, tmp_path):
         "    print('caught', count, flush=True)\n"
         "signal.signal(signal.SIGINT, caught)\n"
         "print('go', flush=True)\n"
-        "signal.pause(); time.sleep(0.3); input(); print('in all', count)\n"
+        "while not count: time.sleep(0.01)\n"
+        "time.sleep(0.3); input(); print('in all', count)\n"
     )
     terminal.type(f"singlerun -n x {sys.executable} {script}\n")
     terminal.expect("^go$")
@@ -313,28 +314,35 @@ def test_hangup_ends_the_command(cli, terminal):
     assert cli.last("x")["state"] == "stopped"
 
 
-@pytest.mark.skipif(shutil.which("tmux") is None, reason="need() tells in the other tests")
-def test_tables_fit_eighty_columns_in_colour(cli, tmp_path):
-    terminal = Terminal(cli, tmp_path)
-    try:
-        with cli.hold("-n", "a-rather-long-name-" * 4):
-            terminal.type("clear; singlerun ps; singlerun history; singlerun --help | cat\n")
-            terminal.expect("singlerun ps\n")
-            looks = ["ps", "ps -a", "history", f"is-running {'a-rather-long-name-' * 4}"]
-            terminal.type(f"clear; {'; '.join('singlerun ' + look for look in looks)}; echo end\n")
-            terminal.expect("^end$")
-            screen = terminal.screen()
-            assert "…" in screen
-            rows = [line for line in screen.splitlines() if "running" in line]
-            assert len(rows) == 4, screen
-            wide = [line for line in terminal.screen("-J").splitlines() if len(line.rstrip()) > 80]
-            assert not wide, "tmux breaks such lines, and -J joins them again"
-            assert "\x1b[32m" in terminal.screen("-e"), "running is green"
-            terminal.type("clear; export NO_COLOR=1; singlerun ps; echo colourless\n")
-            terminal.expect("^colourless$")
-            assert "\x1b[32m" not in terminal.screen("-e")
-    finally:
-        terminal.close()
+LONG = "a-rather-long-name-" * 4
+
+
+def printed(cli, width, *arguments, **env):
+    """Return what the program itself writes to a terminal, which tmux would show wrapped."""
+    without = {key: cli.env[key] for key in cli.env.keys() - {"COLUMNS", "LINES", "NO_COLOR"}}
+    terminal = pexpect.spawn(
+        str(cli.binary), [*arguments], env=without | {"TERM": "xterm"} | env,
+        dimensions=(24, width), encoding="utf-8", timeout=PATIENCE,
+    )  # fmt: skip
+    text = terminal.read()
+    terminal.close()
+    return text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("look", [["ps"], ["ps", "-a"], ["history"], ["is-running", LONG]])
+def test_tables_fit_the_terminal(cli, look, width):
+    with cli.hold("-n", LONG):
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", printed(cli, width, *look)).split("\r\n")
+    assert sum("running" in line for line in lines) == 1
+    assert "…" in "".join(lines)
+    assert {line for line in lines if len(line) > width} == set()
+
+
+def test_tables_are_coloured_unless_unwanted(cli):
+    with cli.hold("-n", "x"):
+        assert "\x1b[32mrunning" in printed(cli, 80, "ps"), "running is green"
+        assert "\x1b[32m" not in printed(cli, 80, "ps", NO_COLOR="1")
 
 
 def test_a_waiter_shows_a_live_line_and_leaves_no_trace(cli, terminal):

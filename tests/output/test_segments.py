@@ -112,23 +112,49 @@ def test_the_bound_counts_what_short_writes_cost(state, monkeypatch):
     assert sum(missing for _, missing in joined(memory)[1]) > 0
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=60)), max_size=60))
-def test_memory_and_disk_agree(tmp_path_factory, parts):
+A_WRITE = st.tuples(st.sampled_from([1, 2]), st.integers(0, 150), st.booleans())
+"""The stream, how many bytes, and whether they are flushed at once."""
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(st.lists(A_WRITE), st.lists(A_WRITE, min_size=10)))
+def test_what_is_kept_is_the_output_with_one_cut(tmp_path_factory, where, writes):
+    """Held against the output itself, byte by byte, and however rarely it reaches the disk."""
+    written, parts = [], []
+    for stream, size, flushed in writes:
+        data = bytes((len(written) + number) % 251 for number in range(size))
+        written += [(stream, byte) for byte in data]
+        parts.append((stream, data, flushed))
     state = StateDir(os.fsencode(tmp_path_factory.mktemp("kept") / "state"))
     usual, buffer.SEGMENT = buffer.SEGMENT, 64
     try:
-        writer, memory = segments.Writer(state, 1), buffer.Buffer()
-        for stream, data in parts:
-            add(writer, (stream, data))
-            add(memory, (stream, data))
-        writer.close()
-        streams, gaps = joined(memory)
-        assert joined(segments.reader(state, 1)) == (streams, gaps)
-        missing = sum(count for _, count in gaps)
-        assert sum(map(len, streams.values())) + missing == sum(len(data) for _, data in parts)
+        kind = segments.Writer(state, 1) if where == "disk" else buffer.Buffer()
+        for stream, data, flushed in parts:
+            (kind.buffer if where == "disk" else kind).append(stream, data)
+            if flushed and where == "disk":
+                kind.flush()
+        if where == "disk":
+            kind.flush()
+            kind.close()
+        read, cuts = [], []
+        for stream, data, missing in (
+            segments.reader(state, 1) if where == "disk" else kind
+        ).read():
+            if missing:
+                cuts.append((len(read), missing))
+            read += [(stream, byte) for byte in data]
     finally:
         buffer.SEGMENT = usual
+    least = 10  # bytes that go into one of these segments, each with a header of its own
+    if len(written) <= least * (buffer.FIRST + buffer.LAST):
+        assert cuts == []
+    at, missing = cuts[0] if cuts else (len(written), 0)
+    assert len(cuts) <= 1
+    assert read == written[:at] + written[at + missing :]
+    if cuts:
+        assert at >= least * buffer.FIRST, "the beginning is there"
+        assert len(read) - at > least * (buffer.LAST - 1), "and the end"
 
 
 @pytest.mark.parametrize("left", range(1, 20))
