@@ -2,9 +2,11 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import click
+from conftest import BINARY
 
 from singlerun import commands, options, spec
 
@@ -47,6 +49,11 @@ def default_of(form, name):
     command = commands.group.get_command(None, form)
     (default,) = [option.default for option in command.params if option.name == name]
     return default
+
+
+def help_text(form):
+    arguments = [form, "--help"] if form else ["--help"]
+    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 # -- command lines ----------------------------------------------------------------------------

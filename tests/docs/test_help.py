@@ -1,11 +1,9 @@
 """--help shows the options that there are, and the options are those of one table."""
 
 import re
-import subprocess
 
 import pytest
-from conftest import BINARY
-from documents import FORMS, PREFIX, WHEN, options_of, spellings
+from documents import FORMS, PREFIX, WHEN, help_text, options_of, spellings
 
 from singlerun import errors, options
 
@@ -23,11 +21,9 @@ def test_words_of_restart():
 
 
 def help_of(form):
-    arguments = [form, "--help"] if form else ["--help"]
-    result = subprocess.run([BINARY, *arguments], capture_output=True, text=True, check=True)
     return {
         title: text.splitlines()
-        for title, text in re.findall(r"^(\w+):\n((?:  .*\n|\n)*)", result.stdout, re.MULTILINE)
+        for title, text in re.findall(r"^(\w+):\n((?:  .*\n|\n)*)", help_text(form), re.MULTILINE)
     }
 
 
