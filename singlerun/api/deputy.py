@@ -22,20 +22,15 @@ import sys
 import time
 
 from singlerun import errors, lock
-from singlerun.contention.conflict import Waiter
 from singlerun.paths import StateDir, lift, reason
 from singlerun.process import interpreter, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
     from typing import NoReturn
 
-    from singlerun.lifecycle import Lifecycle
-    from singlerun.ownership.judge import Living
     from singlerun.spec import RunSpec
-    from singlerun.store.run import Run
 
 AT_ONCE = 250
 """Descriptors in one message; the kernel allows 253 (unix(7))."""
@@ -44,27 +39,6 @@ MORE = b"+"
 THANKS = b"k"
 GRACE = 2.0
 """Seconds that a deputy has to end by itself when it was let go."""
-
-
-class DeputyWaiter(Waiter):
-    """Waits through a deputy, and for runs that own the locks still by their pidfds."""
-
-    def __init__(self, life: "Lifecycle", innermost: "Callable[[RunSpec], Run | None]") -> None:
-        """``innermost`` returns the block of this thread that a spec would wait for."""
-        self._life = life
-        self._innermost = innermost
-
-    def outer(self) -> "Run | None":
-        return self._innermost(self._life.spec)
-
-    def take(self, deadline: float | None) -> bool:
-        return take(self._life.spec, self._life.locks, self._life.state, deadline)
-
-    def outlive(self, living: "Living", deadline: float | None) -> bool:
-        left = None if deadline is None else max(0, deadline - time.monotonic())
-        if self._life.spec.slots:
-            return procfs.await_one([found[0] for _, found in living], left)
-        return procfs.await_end([pid for _, found in living for pid in found], left)
 
 
 def take(spec: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: float | None) -> bool:

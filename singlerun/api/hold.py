@@ -21,6 +21,7 @@ from typing import ParamSpec, TypeVar
 from singlerun import errors
 from singlerun.api import owed
 from singlerun.api.holding import Holding, innermost, parent_marks
+from singlerun.api.waiting import DeputyWaiter
 from singlerun.contention import throttle
 from singlerun.contention.conflict import Conflict
 from singlerun.lifecycle import CrowdedError, Lifecycle, LockLostError, RefusedError
@@ -188,7 +189,7 @@ def _take(spec: RunSpec, notices: list[str], taken: list[Holding]) -> None:
         while True:
             try:
                 if not life.acquire_at_once():
-                    conflict = conflict or _conflict(life)
+                    conflict = conflict or Conflict(life, DeputyWaiter(life, innermost))
                     conflict.resolve()
                 _begin(life)
             except LockLostError:
@@ -206,12 +207,6 @@ def _take(spec: RunSpec, notices: list[str], taken: list[Holding]) -> None:
         raise
     finally:
         recorder.close()
-
-
-def _conflict(life: Lifecycle) -> Conflict:
-    from singlerun.api.deputy import DeputyWaiter  # noqa: PLC0415 - only with a conflict
-
-    return Conflict(life, DeputyWaiter(life, innermost))
 
 
 def _check(life: Lifecycle) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from singlerun.commands import common
-from singlerun.ownership.stop import by_whom
+from singlerun.render.refusal import by_us
 from singlerun.render.result import Result
 
 
@@ -27,7 +27,7 @@ def command(
     state = common.open_state(ctx, directory)
     queue = common.open_store(state)
     for number in ids:
-        changed = None if queue is None else queue.cancel(number, by_whom("cancelled"))
+        changed = None if queue is None else queue.cancel(number, by_us("cancelled"))
         if changed is None:
             yield common.refused(queue, number, "cancel")
         else:

@@ -7,6 +7,7 @@ import click
 from singlerun.commands import common
 from singlerun.ownership import stop
 from singlerun.paths import StateDir
+from singlerun.render.refusal import by_us
 from singlerun.render.result import Result
 from singlerun.render.text import names, shown
 from singlerun.store.run import Run
@@ -58,7 +59,7 @@ def _open_runs(store: SqliteQueue, state: StateDir, target: bytes) -> list[Run]:
 
 def _stop(store: SqliteQueue, run: Run, kill_after: float, *, quiet: bool) -> Result:
     what = f"{run.id} {names(run.names)}"
-    became = stop.stop(store, run, stop.by_whom("stopped with singlerun stop"), kill_after)
+    became = stop.stop(store, run, by_us("stopped with singlerun stop"), kill_after)
     if became == stop.HAD_ENDED:
         return Result(errors=[f"{what}: had already ended"])
     if became == stop.STOPPED_NOW:

@@ -12,6 +12,7 @@ import time
 from singlerun.errors import RecordError
 from singlerun.ownership import judge, stop
 from singlerun.process import block
+from singlerun.render.refusal import by_us
 from singlerun.timings import STRANGER_AFTER
 
 TYPE_CHECKING = False
@@ -81,7 +82,7 @@ class Replacement:
         store = recorder.another()  # made here, connected in the thread that uses it
         if store is None:
             return False
-        detail = stop.by_whom(f"replaced by run {self._life.run.id}, PID {os.getpid()}")
+        detail = by_us(f"replaced by run {self._life.run.id}, PID {os.getpid()}")
         became: list[str] = []
         try:
             block.call(

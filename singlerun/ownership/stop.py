@@ -9,15 +9,12 @@ or hangs, its command is ended without it, and its record is closed here. What t
 by the recorded identity, never by a pattern.
 """
 
-import os
 import time
 
 from singlerun.errors import RecordError
 from singlerun.ownership import judge
 from singlerun.process import procfs, termination
 from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life, start_time
-from singlerun.render.refusal import user_name
-from singlerun.render.text import shown
 from singlerun.store.run import LOST, REFUSED, SKIPPED, STOPPED, TIMED_OUT, WAITING
 from singlerun.timings import (
     KILL_AFTER,
@@ -40,11 +37,6 @@ else:
 STOPPED_NOW, HAD_ENDED, UNSTOPPABLE = "stopped", "ended by itself", "could not be stopped"
 _GENTLY = (_signal.SIGTERM, _signal.SIGCONT)
 """A stopped process must go on to end."""
-
-
-def by_whom(what: str) -> str:
-    """Say who does something to a run: this process's user."""
-    return f"{what}, user {shown(user_name(os.getuid()))}"
 
 
 def stop(store: "Store", run: "Run", detail: str, kill_after: float = KILL_AFTER) -> str:

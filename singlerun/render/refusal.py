@@ -28,6 +28,11 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def by_us(what: str) -> str:
+    """Say that this process's user does something to a run or a job."""
+    return f"{what}, user {shown(user_name(os.getuid()))}"
+
+
 def clock(time_ns: int) -> str:
     """Return a local time: of the last 20 hours without its date, else with it."""
     then = time.localtime(time_ns // 10**9)

@@ -3,8 +3,8 @@
     waiting -> running -> succeeded | failed | timed-out | stopped | lost
             -> refused | skipped | stopped
 
-A transition returns what changes and changes nothing itself. Whoever keeps the run writes that, and
-applies it once it is written: an attempt that fails leaves the run as it was.
+A transition returns what changes and changes nothing itself. A store writes the change, and applies
+it once it is written: an attempt that fails leaves the run as it was.
 """
 
 import time

@@ -255,7 +255,7 @@ def _known(database: "sqlite3.Connection", parent: "Marks | None") -> int | None
 
 
 def _stopped_by(database: "sqlite3.Connection", run: Run) -> "Change":
-    """Return what a run becomes that was signalled, by whoever noted it; else nothing."""
+    """Return what a run becomes that was signalled: stopped, and by whom; else nothing."""
     asked = database.execute(
         "SELECT detail FROM runs WHERE id = ? AND asked_ns = ? AND ended_ns IS NULL"
         " AND detail IS NOT NULL",
