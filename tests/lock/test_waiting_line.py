@@ -116,6 +116,23 @@ def test_a_ticket_looked_at_before_it_was_locked_is_made_anew(actors, lines, tmp
     assert joiner.ask("locks.out_of_line") == "None"
 
 
+def test_a_ticket_is_deleted_before_its_waiter_can_lock_it(actors, lines, tmp_path, held):  # noqa: F811
+    """The looker has found it unlocked, and is stopped as it has let go of it again."""
+    joiner, looker = actors(X), actors(X)
+    joiner.begin_and_stop_at("locks.take()", "fcntl", tmp_path / "joiner")
+    (first,) = tickets(lines / "x")
+    # The first close(2) is that of the low descriptor, which was moved out of the way.
+    trace, path = tmp_path / "looker", lines / "x" / first
+    looker.begin_and_stop_at("locks.is_awaited()", "close", trace, when=2, path=path)
+    joiner.go_on()
+    eventually(lambda: blocked_on(lock_path(lines)), "its wait for the lock")
+    looker.go_on()
+    looker.answer()
+    (mine,) = [name for name in tickets(lines / "x") if name.endswith(f"-{joiner.pid}")]
+    assert mine != first
+    assert actors(X).ask("locks.is_awaited()") == "True"
+
+
 # -- order -------------------------------------------------------------------------------------
 
 
