@@ -87,7 +87,7 @@ class Lifecycle:
         """Take locks that are free, if no former run of them was left open; return whether so."""
         if len(self.locks.paths) > 1:
             return False  # would hold some of them for a moment: only where that refuses no other
-        if not self.locks.try_in_turn() or self.locks.created:
+        if not self.locks.try_in_turn() or self.locks.created or self.locks.suspects:
             return False
         spec = self.spec
         return not self.recorder.attempt(
@@ -132,6 +132,13 @@ class Lifecycle:
             # No lock file, a new store: the state directory may have been deleted under a holder.
             young = attempt(lambda store: store.is_young(), otherwise=True)
             living += [(None, [pid]) for pid in reaper.deleted_holders(created)] if young else []
+        if not living and (paths := [*created, *self.locks.suspects]):
+            # Or moved; or the holder could not be recorded. Then only its marks name the lock.
+            strays = attempt(lambda store: reaper.strays(store, paths), None)
+            strays = reaper.strays(None, paths) if strays is None else strays
+            living += [(None, [pid]) for pid in strays]
+            if not living and self.locks.suspects:
+                self.locks.suspect(suspected=False)
         return living
 
     # -- begin -------------------------------------------------------------------------------
@@ -148,6 +155,8 @@ class Lifecycle:
             self.recorder.start(self.run, self.parent, heed_pause=heed_pause)
         else:
             self._begin_in_slot(heed_pause=heed_pause)
+        if self.run.id is None:
+            self.locks.suspect(suspected=True)
         if not self.is_current():
             self.recorder.refuse(self.run, REFUSED, LOCK_LOST)
             raise LockLostError
@@ -178,7 +187,7 @@ class Lifecycle:
     def marks(self) -> Marks:
         """Return the marks of the run that has begun; an unrecorded one gets a token of its own."""
         token = time.time_ns() // 1000 if self.run.token is None else self.run.token
-        return Marks(self.run.names[0], self.run.id, token)
+        return Marks(self.run.names[0], self.run.id, token, self.locks.paths)
 
     # -- bind, watch, end, release -------------------------------------------------------------
 

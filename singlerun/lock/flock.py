@@ -54,14 +54,16 @@ class FlockFile(KernelLock):
         path: absolute.
         fd: the descriptor while the file is open, else -1.
         created: whether opening it created it.
+        is_suspect: whether its latest holder could not be recorded (``suspect``).
     """
 
-    __slots__ = ("_operation", "_to_write", "created", "fd", "path")
+    __slots__ = ("_operation", "_to_write", "created", "fd", "is_suspect", "path")
 
     def __init__(self, path: bytes, *, shared: bool) -> None:
         self.path = path
         self.fd = -1
         self.created = False
+        self.is_suspect = False
         self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._to_write = False
 
@@ -118,11 +120,18 @@ class FlockFile(KernelLock):
             except FileNotFoundError:
                 pass
 
+    def suspect(self, *, suspected: bool) -> None:
+        """Note in the file's mode, which even a full disk can keep, that no record has its holder.
+
+        Of a file in the state directory only; another may be executable for its own reasons.
+        """
+
     def adopt(self, descriptors: "Iterator[int]", *, created: bool) -> None:
         """Take over the lock by the next of these descriptors, from the process that took it."""
         self.close()
         self.fd = next(descriptors)
         self.created = self.created or created
+        self.is_current()
 
     def close(self) -> None:
         """Close the file; other processes that have it open keep the lock."""
@@ -155,11 +164,15 @@ class FlockFile(KernelLock):
     def is_current(self) -> bool:
         """Return whether the open file is still the one at its path."""
         mine = os.fstat(self.fd)
+        self._look(mine)
         try:
             there = self._stat()
         except OSError:
             return False
         return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+    def _look(self, entry: os.stat_result) -> None:
+        pass
 
     def _stat(self) -> os.stat_result:
         return os.stat(self.path)
@@ -177,6 +190,15 @@ class NamedLock(FlockFile):
         super().__init__(os.path.join(state.locks, file), shared=shared)
         self._file = file
         self._state = state
+
+    def suspect(self, *, suspected: bool) -> None:
+        try:
+            os.fchmod(self.fd, 0o700 if suspected else 0o600)
+        except OSError:  # a read-only file system
+            pass
+
+    def _look(self, entry: os.stat_result) -> None:
+        self.is_suspect = bool(entry.st_mode & stat.S_IXUSR)
 
     def _stat(self) -> os.stat_result:
         # In the directory that was opened, even if it is moved meanwhile.

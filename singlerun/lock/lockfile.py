@@ -108,6 +108,14 @@ class LockFile:
         return [self.path, self._at]
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether its latest holder could not be recorded: the claim's note has its marks."""
+        return False
+
+    def suspect(self, *, suspected: bool) -> None:
+        """Note nothing."""
+
+    @property
     def created(self) -> bool:
         """Whether taking it created the file."""
         if self._kernel is None or self._at == self.path:

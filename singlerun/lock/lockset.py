@@ -51,6 +51,16 @@ class LockSet:
         return [lock.path for lock in self._locks if lock.created]
 
     @property
+    def suspects(self) -> list[bytes]:
+        """The paths of the lock files whose latest holder could not be recorded."""
+        return [lock.path for lock in self._locks if lock.is_suspect]
+
+    def suspect(self, *, suspected: bool) -> None:
+        """Note that no record has the holder of these locks, or that it is known to be gone."""
+        for lock in self._locks:
+            lock.suspect(suspected=suspected)
+
+    @property
     def needs_freeing(self) -> bool:
         """Whether the end of this process would leave some of the locks held."""
         return any(lock.needs_freeing for lock in self._locks)

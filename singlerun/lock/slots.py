@@ -47,6 +47,15 @@ class SlotLock(KernelLock):
         return [self.path]
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether its latest holder could not be recorded."""
+        return self._main.is_suspect
+
+    def suspect(self, *, suspected: bool) -> None:
+        """Note that no record has its holder."""
+        self._main.suspect(suspected=suspected)
+
+    @property
     def created(self) -> bool:
         """Whether the lock's file did not exist before."""
         return self._main.created

@@ -80,6 +80,22 @@ def deleted_holders(created: list[bytes]) -> list[int]:
     return [pid for path in created for pid in procfs.holding(path, deleted=True)]
 
 
+def strays(store: "Store | None", paths: "Sequence[bytes]") -> list[int]:
+    """Return the processes of runs that hold these lock files by their marks alone.
+
+    A run that the record has as ended left them behind on purpose.
+    """
+    snapshot = procfs.Snapshot()
+    found = []
+    for path in paths:
+        for pid, marks in snapshot.marked_with(path):
+            run = None if store is None or marks is None else store.find(marks.run_id or 0)
+            ended = run is not None and marks is not None and run.token == marks.token
+            if not (ended and run is not None and run.ended_ns is not None):
+                found.append(pid)
+    return found
+
+
 class Reaped:
     """What became of an open run.
 

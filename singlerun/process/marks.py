@@ -3,13 +3,19 @@
 SINGLERUN_NAME      the name that it holds
 SINGLERUN_RUN_ID    its number in the run-log; missing if it could not be recorded
 SINGLERUN_TOKEN     its fencing token
+SINGLERUN_LOCKS     the lock files that it holds: they tell where no record does
 """
+
+import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 NAME, RUN_ID, TOKEN = b"SINGLERUN_NAME", b"SINGLERUN_RUN_ID", b"SINGLERUN_TOKEN"
+LOCKS = b"SINGLERUN_LOCKS"
+_BETWEEN = b"//"
+"""Stands in no resolved path."""
 
 
 class Marks:
@@ -19,11 +25,15 @@ class Marks:
         name: the name that it holds.
         run_id: its number in the run-log, None if it could not be recorded.
         token: its fencing token.
+        locks: the lock files that it holds; of a run that is only read about, none.
     """
 
-    __slots__ = ("name", "run_id", "token")
+    __slots__ = ("locks", "name", "run_id", "token")
 
-    def __init__(self, name: bytes, run_id: int | None, token: int) -> None:
+    def __init__(
+        self, name: bytes, run_id: int | None, token: int, locks: "Iterable[bytes]" = ()
+    ) -> None:
+        self.locks = tuple(map(os.path.realpath, locks))
         self.name = name
         self.run_id = run_id
         self.token = token
@@ -44,11 +54,14 @@ class Marks:
         env = {NAME: self.name, TOKEN: b"%d" % self.token}
         if self.run_id is not None:
             env[RUN_ID] = b"%d" % self.run_id
+        if self.locks:
+            env[LOCKS] = _BETWEEN.join(self.locks)
         return env
 
     def apply(self, env: "dict[bytes, bytes]") -> None:
         """Mark an environment; the id of an outer run does not stay in it."""
-        env.pop(RUN_ID, None)
+        for key in (RUN_ID, LOCKS):
+            env.pop(key, None)
         env.update(self.environ())
 
     def processes(self) -> list[int]:
@@ -56,3 +69,10 @@ class Marks:
         from singlerun.process import procfs  # noqa: PLC0415 - walks /proc, so only when needed
 
         return procfs.marked(self.run_id, self.token)
+
+
+def locks_of(entries: "Iterable[bytes]") -> list[bytes]:
+    """Return the lock files that the marks among some environment entries name."""
+    prefix = LOCKS + b"="
+    values = (entry.removeprefix(prefix) for entry in entries if entry.startswith(prefix))
+    return [path for value in values for path in value.split(_BETWEEN)]

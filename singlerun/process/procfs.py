@@ -7,11 +7,14 @@ another PID namespace, it is as if there were no other process.
 
 import os
 
+from singlerun.process import marks
 from singlerun.process.identity import has_ended, has_proc, stat_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from singlerun.process.marks import Marks
 
 
 class Snapshot:
@@ -44,13 +47,25 @@ class Snapshot:
         (sudo, Python's subprocess) or left the process group. The environment of other users'
         processes can be read by root only.
         """
-        if self._marks is None:
-            found = ((pid, _marks_of(pid)) for pid in self._pids)
-            self._marks = {pid: marks for pid, marks in found if marks}
         wanted = {b"SINGLERUN_TOKEN=%d" % token}
         if run_id is not None:
             wanted.add(b"SINGLERUN_RUN_ID=%d" % run_id)
-        return [pid for pid, marks in self._marks.items() if wanted <= marks]
+        return [pid for pid, entries in self._all_marks().items() if wanted <= entries]
+
+    def _all_marks(self) -> dict[int, frozenset[bytes]]:
+        if self._marks is None:
+            found = ((pid, _marks_of(pid)) for pid in self._pids)
+            self._marks = {pid: entries for pid, entries in found if entries}
+        return self._marks
+
+    def marked_with(self, lock_file: bytes) -> "list[tuple[int, Marks | None]]":
+        """Return the processes whose marks name a lock file, with those of a recorded run."""
+        wanted, found = os.path.realpath(lock_file), []
+        for pid, entries in self._all_marks().items():
+            if wanted in marks.locks_of(entries):
+                env = dict(entry.partition(b"=")[::2] for entry in entries)
+                found.append((pid, marks.Marks.from_environ(env)))
+        return found
 
     def group(self, leader: int) -> list[int]:
         """Return the PIDs of the live processes whose process group is ``leader``."""

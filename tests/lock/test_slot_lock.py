@@ -72,7 +72,11 @@ def test_all_slots_freed_at_once_give_a_waiter_one(actors, tmp_path, full):  # n
 
 
 def test_who_has_no_slot_keeps_no_exclusive_lock_waiting(actors, tmp_path):  # noqa: F811
-    holder, late, alone = actors(names("x", slots=1)), actors(names("x", slots=1)), actors(names("x"))
+    holder, late, alone = (
+        actors(names("x", slots=1)),
+        actors(names("x", slots=1)),
+        actors(names("x")),
+    )
     assert holder.ask("locks.try_in_turn()") == "True"
     assert late.ask("locks.try_in_turn()") == "False"
     assert alone.ask("locks.try_in_turn()") == "False"

@@ -1,0 +1,86 @@
+"""Holders that the lock, the record or both have lost: only their marks tell of them."""
+
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from conftest import CLOSING, eventually, fill, is_alive
+
+
+@pytest.fixture
+def holding(cli):
+    with cli.hold("-n", "x") as held:
+        yield held
+
+
+def test_a_moved_state_directory_lets_no_second_one_start(cli, holding, tmp_path):
+    cli.dir.rename(tmp_path / "moved")
+    refused = cli.run("-n", "x", "true")
+    assert refused.returncode == 75
+    assert f"held by PID {holding.pid} " in refused.stderr
+    assert cli.run("-n", "y", "true").returncode == 0, "another name is not held"
+    assert cli.run("-n", "x", "true").returncode == 75, "nor is it forgotten"
+    holding.release()
+    assert cli.run("-n", "x", "true").returncode == 0
+
+
+def test_a_waiter_outlives_the_holder_of_a_moved_directory(cli, holding, tmp_path):
+    cli.dir.rename(tmp_path / "moved")
+    waiter = cli.start("-n", "x", "--wait", "true")
+    eventually(lambda: cli.run("ps").stdout.count("waiting"), "the wait")
+    assert waiter.poll() is None
+    holding.release()
+    assert waiter.wait() == 0
+
+
+def test_the_same_name_in_another_directory_is_another(cli, holding, tmp_path):
+    result = cli.run("--dir", str(tmp_path / "other"), "-n", "x", "true")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_directory_spelled_otherwise_is_the_same(cli, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    env = cli.env | {"SINGLERUN_DIR": str(tmp_path / "link" / "state")}
+    with cli.hold("-n", "x", env=env):
+        cli.dir.rename(tmp_path / "moved")
+        assert cli.run("-n", "x", "true").returncode == 75
+
+
+def test_a_holder_that_could_not_be_recorded_is_found_by_its_marks(cli, small_disk):
+    """Its descriptors are closed and its wrapper is killed, so neither lock nor record has it."""
+    cli.dir = small_disk / "state"
+    cli.env["SINGLERUN_DIR"] = str(cli.dir)
+    cli.run("-n", "x", "true")
+    fill(small_disk)
+    wrapper = cli.start(
+        "-n", "x", "sh", "-c", CLOSING, *["x" * 100_000] * 8,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    pid = int(wrapper.stdout.readline())
+    assert b"without a record" in wrapper.stderr.readline()
+    wrapper.kill()
+    wrapper.wait()
+    os.unlink(small_disk / "filler")
+    for _ in range(2):
+        refused = cli.run("-n", "x", "true")
+        assert refused.returncode == 75
+        assert f"held by PID {pid} " in refused.stderr
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not is_alive(pid), "its end")
+    assert cli.run("-n", "x", "true").returncode == 0
+    assert os.stat(cli.lock_path("x")).st_mode & 0o777 == 0o600
+
+
+def test_a_daemon_of_a_recorded_run_does_not_hold_a_recreated_lock(cli):
+    """It was left behind on purpose, and the record knows that its run has ended."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as pacer:
+        script = f"tail -f /dev/null --pid={pacer.pid} >/dev/null 2>&1 & echo $!"
+        daemon = int(cli.run("-n", "x", "sh", "-c", script).stdout)
+        assert is_alive(daemon)
+        cli.lock_path("x").unlink()
+        assert cli.run("-n", "x", "true").returncode == 0
+        shutil.rmtree(cli.dir)
+        assert cli.run("-n", "x", "true").returncode == 75, "without a record it is not known"
+        pacer.stdin.close()
