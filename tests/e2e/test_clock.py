@@ -142,7 +142,7 @@ def test_a_start_in_the_future_keeps_nobody_from_starting(cli, clock):
     for option in (["--min-interval", "1h"], ["--max-starts", "1/1h"]):
         assert cli.run("-n", "x", *option, "true").returncode == 0
         assert cli.run("-n", "x", *option, "true").returncode == 75, "that was now"
-        subprocess.run(["sqlite3", cli.dir / "singlerun.db", "DELETE FROM runs"], check=True)
+        cli.sql("DELETE FROM runs")
 
 
 # When clocks are put forward, an hour of the night is missing; put back, one comes twice.

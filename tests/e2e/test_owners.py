@@ -23,7 +23,7 @@ def container():
 
 
 def change(cli, what):
-    subprocess.run(["sqlite3", cli.dir / "singlerun.db", f"UPDATE runs SET {what}"], check=True)
+    cli.sql(f"UPDATE runs SET {what}")
 
 
 def kill_all(holding):

@@ -4,11 +4,10 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pexpect
@@ -32,12 +31,6 @@ def ended(cli, number, status=0):
     log = (cli.dir / "workers.log").read_text()
     assert result.returncode == status, (result.stderr, log, cli.queue(), cli.workers())
     return cli.job(number)
-
-
-def state_of(cli, number):
-    """Give a job's state, to look at often."""
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        return database.execute("SELECT state FROM jobs WHERE id = ?", [number]).fetchone()[0]
 
 
 def worker_of(cli, name):
@@ -305,8 +298,7 @@ def test_progress_is_shown_on_a_terminal_from_ten_thousand_on(cli, count):
     terminal.close()
     assert terminal.exitstatus == 0
     assert (b"reading jobs" in shown) == (count > 10_000)
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        assert database.execute("SELECT count(*) FROM jobs").fetchone() == (count,)
+    assert cli.sql("SELECT count(*) FROM jobs") == [(count,)]
 
 
 def test_a_full_disk_in_the_middle_accepts_none_and_says_so(cli, small_disk):
@@ -398,9 +390,7 @@ def test_a_delayed_job_starts_later_and_others_do_not_wait_for_it(cli):
     soon = cli.add("-n", "x", "--delay", "0.5", "true")
     job = ended(cli, soon)
     assert job["started_at"] >= job["added_at"]
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        query = "SELECT started_ns - added_ns FROM jobs WHERE id = ?"
-        (waited,) = database.execute(query, [soon]).fetchone()
+    ((waited,),) = cli.sql(f"SELECT started_ns - added_ns FROM jobs WHERE id = {soon}")
     assert waited >= 0.4 * 10**9, "since it was asked for, a moment before it was accepted"
     assert [one["id"] for one in cli.queue()] == [late]
 
@@ -515,8 +505,7 @@ def test_retries_wait_twice_as_long_each_time(cli, tmp_path):
     options = ["--retries", "5", "--retry-delay", "0.1"]
     job = ended(cli, cli.add("-n", "x", *options, "sh", "-c", script))
     assert (job["state"], job["tries"], len(words(path))) == ("succeeded", 4, 4)
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        times = database.execute("SELECT started_ns, ended_ns FROM runs ORDER BY id").fetchall()
+    times = cli.sql("SELECT started_ns, ended_ns FROM runs ORDER BY id")
     for i, least in enumerate((0.1, 0.2, 0.4)):
         assert times[i + 1][0] - times[i][1] >= least * 1e9
     job = ended(cli, cli.add("-n", "x", "--retries", "1", "--retry-delay", "0", "false"), status=1)
@@ -899,8 +888,7 @@ def test_a_drainer_killed_in_its_sleep_is_made_up_for(cli):
     assert cli.workers() == []
     assert cli.run("reap").stdout == "x: its queue goes on\n"
     kill(asleep_in(cli, "x"))
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database, database:
-        database.execute("UPDATE jobs SET not_before_ns = 1")
+    cli.sql("UPDATE jobs SET not_before_ns = 1")
     assert cli.run("reap").stdout == "x: its queue goes on\n"
     assert cli.run("reap").stdout == "", "it does already"
     job = ended(cli, late)
@@ -1045,9 +1033,8 @@ def test_a_pause_ends_by_itself_and_says_when(cli):
     asleep_in(cli, "x")
     assert cli.run("pause", "x", "--for", "0.7").returncode == 0, "which wakes it"
     ended(cli, number)
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        query = "SELECT started_ns - until_ns FROM jobs JOIN pauses USING (name)"
-        assert database.execute(query).fetchone()[0] >= 0
+    ((late,),) = cli.sql("SELECT started_ns - until_ns FROM jobs JOIN pauses USING (name)")
+    assert late >= 0
     assert cli.run("-n", "x", "true").returncode == 0
 
 

@@ -314,8 +314,7 @@ def test_stop_never_signals_a_pid_that_belongs_to_another_now(cli):
             break
         stranger.kill()
         stranger.wait()
-    change = f"UPDATE runs SET wrapper_pid = {stranger.pid}, command_pid = {stranger.pid}"
-    subprocess.run(["sqlite3", cli.dir / "singlerun.db", change], check=True)
+    cli.sql(f"UPDATE runs SET wrapper_pid = {stranger.pid}, command_pid = {stranger.pid}")
     assert cli.run("stop", "x").returncode == 1
     assert cli.run("stop", "1").returncode == 0, "there is nothing left to end"
     assert cli.run("-n", "x", "--replace", "true").returncode == 0

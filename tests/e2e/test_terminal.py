@@ -358,9 +358,7 @@ def test_a_waiter_shows_a_live_line_and_leaves_no_trace(cli, terminal):
 
 def test_the_live_line_tells_when_it_will_be_free(cli, terminal):
     cli.run("-n", "x", "cat")
-    database = cli.dir / "singlerun.db"
-    change = "UPDATE runs SET elapsed_ns = 3600000000000, argv = CAST('sh' AS BLOB)"
-    subprocess.run(["sqlite3", database, change], check=True)
+    cli.sql("UPDATE runs SET elapsed_ns = 3600000000000, argv = CAST('sh' AS BLOB)")
     with cli.hold("-n", "x"):
         terminal.type("singlerun -w -n x true\n")
         terminal.expect(r"^waiting for x \(#1 in line\), free in about 59m ")
