@@ -19,15 +19,15 @@ BOTH = "echo out; echo err >&2"
 MARK = re.compile(r"^singlerun: (\d+) bytes of the output are left out here$", re.MULTILINE)
 
 
-def pump_of(cli, wrapper):
+def relay_of(cli, wrapper):
     """Give the PID of a wrapper's process that passes the output on."""
     command = next(run["pid"] for run in cli.json("ps") if run["wrapper_pid"] == wrapper.pid)
     children = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children").read_text().split()
-    (pump,) = {int(pid) for pid in children} - {command}
-    return pump
+    (relay,) = {int(pid) for pid in children} - {command}
+    return relay
 
 
-def pumps_left(cli):
+def relays_left(cli):
     """Give the PIDs of the processes that were started as this test's singlerun and still live."""
     mark = f"SINGLERUN_DIR={cli.dir}\0".encode()
     found = []
@@ -146,9 +146,9 @@ def test_hundreds_of_megabytes_to_a_slow_reader(cli):
     thread = threading.Thread(target=lambda: errors.append(len(wrapper.stderr.read())))
     thread.start()
     # All of standard error arrives while nobody reads standard output, which is full.
-    eventually(lambda: errors or _pump_has_written(cli, 1_000_000), "standard error")
-    pump = pump_of(cli, wrapper)
-    memory = Path(f"/proc/{pump}/status").read_text()
+    eventually(lambda: errors or _relay_has_written(cli, 1_000_000), "standard error")
+    relay = relay_of(cli, wrapper)
+    memory = Path(f"/proc/{relay}/status").read_text()
     assert int(re.search(r"VmRSS:\s+(\d+)", memory)[1]) < 100_000
     count = 0
     while data := os.read(wrapper.stdout.fileno(), 1 << 20):
@@ -160,7 +160,7 @@ def test_hundreds_of_megabytes_to_a_slow_reader(cli):
     assert len(stdout) + len(MARK.sub("", stderr).strip("\n")) < 11_000_000
 
 
-def _pump_has_written(cli, size):
+def _relay_has_written(cli, size):
     folder = cli.dir / "logs" / "1"
     return folder.exists() and sum(file.stat().st_size for file in folder.iterdir()) > size
 
@@ -189,20 +189,20 @@ def test_a_reader_that_is_gone_is_noticed_before_anything_is_written(cli):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     command = int(wrapper.stdout.readline())
-    pump = _only_pump(wrapper, command)
+    relay = _only_relay(wrapper, command)
     wrapper.stdout.close()
-    # The pump closes its end of the command's standard output.
+    # The relay closes its end of the command's standard output.
     pipe = os.stat(f"/proc/{command}/fd/1").st_ino
-    eventually(lambda: pipe not in _inodes(pump), "the closing")
+    eventually(lambda: pipe not in _inodes(relay), "the closing")
     wrapper.stdin.write(b"\n")
     wrapper.stdin.close()
     assert wrapper.wait(PATIENCE) == 9
 
 
-def _only_pump(wrapper, command):
+def _only_relay(wrapper, command):
     children = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children").read_text().split()
-    (pump,) = {int(pid) for pid in children} - {command}
-    return pump
+    (relay,) = {int(pid) for pid in children} - {command}
+    return relay
 
 
 def _inodes(pid):
@@ -225,7 +225,7 @@ def test_named_pipe_may_change_its_reader(cli, tmp_path):
         stdin=subprocess.PIPE, stdout=writing,
     )  # fmt: skip
     command = int(os.read(first, 20))
-    relay = Path(f"/proc/{_only_pump(wrapper, command)}/wchan")
+    relay = Path(f"/proc/{_only_relay(wrapper, command)}/wchan")
     os.close(first)
     # If the loss of its reader wakes the relay, it sleeps again only when it has dealt with that.
     eventually(lambda: "poll" in relay.read_text(), "the relay's sleep")
@@ -310,11 +310,11 @@ def test_a_descriptor_of_ours_does_not_reach_the_command(cli):
     assert len(plain.split()) == len(bare.split()) + 1, "the lock"
 
 
-def test_the_pump_has_let_go_of_all_else(cli):
+def test_the_relay_has_let_go_of_all_else(cli):
     with cli.hold("-n", "x", "--log", "--linger") as holding:
-        pump = pump_of(cli, holding.wrapper)
-        eventually(lambda: not _paths(pump) & {str(cli.lock_path("x"))}, "letting go")
-        held = {path for path in _paths(pump) if path.startswith("/")}
+        relay = relay_of(cli, holding.wrapper)
+        eventually(lambda: not _paths(relay) & {str(cli.lock_path("x"))}, "letting go")
+        held = {path for path in _paths(relay) if path.startswith("/")}
         assert {path for path in held if "/state/" in path} == {
             str(cli.dir / "logs" / "1"), str(cli.dir / "logs" / "1" / ("0" * 18)),
         }  # fmt: skip
@@ -445,7 +445,7 @@ def test_what_was_kept_can_be_read_without_the_record(cli):
 def test_command_that_cannot_be_started(cli, option):
     result = cli.run("-n", "x", option, "no-such-program")
     assert (result.returncode, result.stderr.count("\n")) == (127, 1)
-    eventually(lambda: not pumps_left(cli), "the end of the pump")
+    eventually(lambda: not relays_left(cli), "the end of the relay")
 
 
 def test_killed_wrapper_breaks_neither_the_command_nor_its_log(cli):
@@ -465,13 +465,13 @@ def test_killed_wrapper_breaks_neither_the_command_nor_its_log(cli):
     stdout, stderr = logs(cli, "1", "-f")
     assert (stdout.split()[1:], stderr) == (["later"], "err\n")
     assert cli.run("-n", "x", "true").returncode == 0, "and nobody else"
-    assert not pumps_left(cli)
+    assert not relays_left(cli)
 
 
-def test_killed_pump_is_told_of(cli):
+def test_killed_relay_is_told_of(cli):
     holding = cli.hold("-n", "x", "--log", stderr=subprocess.PIPE)
     with holding:
-        os.kill(pump_of(cli, holding.wrapper), signal.SIGKILL)
+        os.kill(relay_of(cli, holding.wrapper), signal.SIGKILL)
         holding.release()
         assert b"the process that passed it on was killed\n" in holding.wrapper.stderr.read()
 
@@ -493,7 +493,7 @@ def test_what_was_left_behind_keeps_nobody_waiting(cli):
     os.close(writing)
     assert wrapper.stdout.read() == b"later\n"
     assert wrapper.stderr.read() == b"more\n"
-    eventually(lambda: not pumps_left(cli), "the end of the pump")
+    eventually(lambda: not relays_left(cli), "the end of the relay")
     assert logs(cli, "1")[0].splitlines()[1:] == ["later"]
 
 
@@ -563,7 +563,7 @@ def test_a_stream_that_was_let_go_of_has_an_end(cli):
     os.close(reading)
     assert wrapper.stdout.read() == b"out\n"
     assert wrapper.wait(PATIENCE) == 0
-    assert pumps_left(cli), "standard error is still open"
+    assert relays_left(cli), "standard error is still open"
     os.close(writing)
     assert wrapper.stderr.read() == b""
 
@@ -576,8 +576,8 @@ def test_linger_waits_for_what_was_left_behind(cli):
     assert logs(cli, "x")[0] == "now\nlater\n"
 
 
-def test_timeout_does_not_end_the_pump(cli):
-    """Whose orphans are our children, and to be killed; the pump is our child too."""
+def test_timeout_does_not_end_the_relay(cli):
+    """Whose orphans are our children, and to be killed; the relay is our child too."""
     script = "trap 'head -c 3000000 /dev/zero; echo bye; exit' TERM; while :; do sleep 0.02; done"
     result = cli.run("-n", "x", "--log", "-t", "0.5", "-k", "20", "sh", "-c", script)
     assert result.returncode == 124
@@ -590,7 +590,7 @@ def test_timeout_kills_what_was_left_behind_and_its_output_is_there(cli):
     result = cli.run("-n", "x", "--log", "-t", "0.5", "-k", "0.3", "sh", "-c", script)
     assert result.returncode == 124
     assert sorted(result.stdout.split()) == ["child", "leader"]
-    assert not pumps_left(cli)
+    assert not relays_left(cli)
 
 
 def test_a_reader_that_is_stuck_does_not_keep_a_job_whose_time_is_over(cli):
@@ -641,7 +641,7 @@ def test_signals_reach_the_command_and_its_last_words_arrive(cli, number):
 
 
 def test_the_group_may_be_signalled_as_a_whole(cli):
-    """As a terminal does; the command dies of it, and the pump has its last words to pass on."""
+    """As a terminal does; the command dies of it, and the relay has its last words to pass on."""
     script = "trap 'echo bye; exit 7' INT; echo $$; while :; do sleep 0.02; done"
     wrapper = cli.start(
         "-n", "x", "--log", "sh", "-c", script, stdout=subprocess.PIPE, process_group=0
@@ -699,7 +699,7 @@ def test_only_failed_holds_back_until_the_end(cli):
         "-n", "x", "--only-failed", "--log", "sh", "-c", script, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )  # fmt: skip
-    eventually(lambda: _pump_has_written(cli, 0), "the output")
+    eventually(lambda: _relay_has_written(cli, 0), "the output")
     os.set_blocking(wrapper.stdout.fileno(), False)
     with pytest.raises(BlockingIOError):
         os.read(wrapper.stdout.fileno(), 1)
@@ -733,7 +733,7 @@ def test_only_failed_prints_what_it_has_if_the_wrapper_is_killed(cli):
         "-n", "x", "--only-failed", "--log", "sh", "-c", script, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )  # fmt: skip
-    eventually(lambda: _pump_has_written(cli, 0), "the output")
+    eventually(lambda: _relay_has_written(cli, 0), "the output")
     wrapper.kill()
     assert wrapper.stdout.readline() == b"out\n"
     wrapper.stdin.close()

@@ -4,7 +4,7 @@ import pytest
 from conftest import BINARY, PATIENCE, blocked_on, eventually
 
 
-def test_coalesce_waits_unless_somebody_waits(cli, tmp_path):
+def test_coalesce_waits_unless_another_run_waits(cli, tmp_path):
     witness = tmp_path / "witness"
     with cli.hold("-n", "x") as holding:
         first = cli.start("--coalesce", "-n", "x", "sh", "-c", f"echo first >> {witness}")
