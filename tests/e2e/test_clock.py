@@ -1,8 +1,8 @@
 """Clocks that jump, as after a suspend or a correction, and daylight saving time.
 
 The commands run with libfaketime preloaded. It reads the difference to the real time from a file at
-each query, so a clock can jump in the middle of a wait. The monotonic clock (CLOCK_MONOTONIC) is left
-alone, as the kernel leaves it alone when the time is set.
+each query, so a clock can jump in the middle of a wait. The monotonic clock (CLOCK_MONOTONIC) is
+left alone, as the kernel leaves it alone when the time is set.
 """
 
 import signal

@@ -231,7 +231,7 @@ def test_overlapping_runs_of_a_crontab_line_are_skipped_without_mail(user):
         ticks = len((home / "ticks").read_text().split()) if (home / "ticks").exists() else 0
         pid = int(begun.read_text())
 
-        # A login shell sees what cron started, whatever its environment says about home directories.
+        # A login shell sees what cron started, whatever its environment says of HOME.
         eventually(lambda: user.runs("ps")[0]["pid"] == pid, "the record of the command")
         (run,) = user.runs("ps")
         assert (run["name"], run["state"], run["user"]) == ("nightly", "running", user.name)
