@@ -89,7 +89,7 @@ def test_stop_continue_and_interrupt_with_kept_output(cli, terminal):
     terminal.key("C-z")
     terminal.expect("Stopped")
     terminal.type("clear; fg\n")
-    terminal.expect(r"^\d+\n\d+$")
+    terminal.expect(r"^singlerun -n x (?s:.*)^\d+\n\d+$")  # fg says what it continues
     terminal.key("C-c")
     terminal.expect("bye$")
     terminal.expect(r"^ready>$")
