@@ -1,11 +1,11 @@
 # bash completion for singlerun(1)
 #
-# It works with and without the package bash-completion. With it, the command is completed as if
-# singlerun did not stand before it; without it, its arguments are file names.
+# It works with and without the package bash-completion. With it, the command is completed as if it
+# were not preceded by singlerun; without it, its arguments are completed as file names.
 
-# Put into "words" the words of the line, up to the cursor, as singlerun will see them: bash also
-# splits at "=" and ":". "raw" tells where in COMP_WORDS each of them begins, "typed" is what bash
-# will replace.
+# Set "words" to the words of the line up to the cursor as singlerun will see them, since bash also
+# splits at "=" and ":"; "raw" to the index in COMP_WORDS at which each begins; and "typed" to the text
+# that bash will replace.
 _singlerun_split() {
     local rest=${COMP_LINE-} word gap i
     rest=${rest:0:${COMP_POINT:-${#rest}}}
@@ -30,7 +30,7 @@ _singlerun_split() {
     [[ $typed != [=:]* ]] || typed=
 }
 
-# Offer those of compgen's words that begin with $1, the end of what was typed so far or all of it.
+# Offer those of compgen's words that begin with $1, which is the text typed so far or its end.
 _singlerun_offer() {
     local begun=$1 line before= behind=
     shift
@@ -123,8 +123,8 @@ _singlerun() {
     local last=$((${#words[@]} - 1))
     local current=${words[last]}
 
-    # Go over the words before the cursor. "subcommand" is empty as long as one may still come, and
-    # "run" in the prefix form too once none can. "valued" is an option whose value comes next.
+    # Go through the words before the cursor. "subcommand" is empty while one is still allowed, and
+    # "run" in the prefix form after that. "valued" is an option whose value comes next.
     local subcommand= options=$run_options valued= word i
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
@@ -149,7 +149,7 @@ _singlerun() {
                 ;;
             -?*)
                 : "${subcommand:=run}"
-                # Flags may be joined. What takes a value ends that: -qwn NAME, or -qwnNAME.
+                # Flags may be combined, ending with one that takes a value: -qwn NAME, or -qwnNAME.
                 if [[ $subcommand =~ ^(run|add|stop|wait|worker)$ && $word =~ ^-[^nEjtk]*[nEjtk]$ ]]; then
                     valued=$word
                 fi

@@ -25,7 +25,8 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from singlerun.api.hold import Guard, Holding, hold
+    from singlerun.api.hold import Guard, hold
+    from singlerun.api.holding import Holding
     from singlerun.api.run import Ended, run
     from singlerun.errors import (
         CommandNotExecutableError,
@@ -47,7 +48,7 @@ def __getattr__(name: str) -> object:
     rooms = {
         "hold": "api.hold",
         "Guard": "api.hold",
-        "Holding": "api.hold",
+        "Holding": "api.holding",
         "run": "api.run",
         "Ended": "api.run",
     }

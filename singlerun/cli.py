@@ -46,7 +46,7 @@ def _dispatch(arguments: list[str]) -> int:
             from singlerun.runner import run  # noqa: PLC0415
             from singlerun.spec import RunSpec  # noqa: PLC0415 - Click's way doesn't need them here
 
-            return run(RunSpec(words.command, words.values))
+            return run(RunSpec(words.command, words.values)).exit_status
     from singlerun import commands  # noqa: PLC0415 - imports Click
 
     return commands.main(arguments)

@@ -1,28 +1,28 @@
-"""Durations as people write them: ``30`` (seconds), ``1.5s``, ``5m``, ``1h30m``, ``2d``."""
+"""Durations: ``30`` (seconds), ``1.5s``, ``5m``, ``1h30m``, ``2d``."""
 
 from singlerun.errors import UsageError
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 LONGEST = 100 * 366 * 86_400
-"""A hundred years: longer ones overflow the kernel's timers."""
+"""A hundred years; longer ones overflow the kernel's timers."""
 
 
 def parse(text: str) -> float:
-    """Turn a duration into seconds.
+    """Return the seconds of a duration.
 
     Raises:
-        UsageError: it is empty, negative, too long, or not of that form.
+        UsageError: it is empty, negative, too long, or malformed.
     """
     total, number, unit_before = 0.0, "", 10 * UNITS["d"]
     if text and not set(text) & set(UNITS):
         text, unwritten = text + "s", text
-    else:  # "1h30" is 90 minutes to some and 3,630 seconds to others
+    else:  # "1h30" is ambiguous: 90 minutes or 3,630 seconds
         unwritten = text
     for character in text or "?":
         if character in "0123456789." and character.isascii():
             number += character
             continue
-        # Units fall from left to right, each at most once: "1h30m", but not "30m1h" or "1m1m".
+        # Units descend, each at most once: "1h30m", but not "30m1h" or "1m1m".
         unit = UNITS.get(character, unit_before)
         if unit >= unit_before or number.count(".") > 1 or number in {"", "."}:
             raise _bad(unwritten)
@@ -37,7 +37,7 @@ def _bad(text: str) -> UsageError:
 
 
 def brief(seconds: float) -> str:
-    """Show seconds to a person in at most two units: ``0.3s``, ``42s``, ``2m 10s``, ``3d 4h``."""
+    """Return seconds in at most two units: ``0.3s``, ``42s``, ``2m 10s``, ``3d 4h``."""
     seconds = max(seconds, 0)
     if seconds < 9.95:
         return f"{seconds:.1f}s"

@@ -1,7 +1,7 @@
-"""Every failure that singlerun reports: an exception's docstring is its message.
+"""All failures that singlerun reports: an exception's docstring is its message.
 
-``exit_status`` is what the prefix form exits with. A message is one sentence that says what is
-wrong and what to do; ``{0}``, ``{1}`` stand for the exception's arguments.
+``exit_status`` is that of the prefix form. A message is one sentence that says what happened and
+what to do next; ``{0}``, ``{1}`` stand for the exception's arguments.
 """
 
 
@@ -11,7 +11,7 @@ class SinglerunError(Exception):
     exit_status = 125
 
     def __str__(self) -> str:
-        """Give the message; with ``python -OO``, which drops docstrings, the bare arguments."""
+        """Return the message; under ``python -OO``, which drops docstrings, the bare arguments."""
         template = type(self).__doc__
         return template.format(*self.args) if template else ": ".join(map(str, self.args))
 
@@ -46,7 +46,7 @@ class HeldError(SinglerunError):
 
     @property
     def pid(self) -> int | None:
-        """The process that holds it, None if it can't be seen from here."""
+        """The process that holds it; None if it is not visible from here."""
         return self.pids[0] if self.pids else None
 
 
@@ -59,21 +59,21 @@ class LockFileError(SinglerunError):
 
 
 class ClaimError(SinglerunError):
-    """cannot break {0}: {1}; {2}"""
+    """cannot break claim {0}: {1}; {2}"""
 
 
 class RecordError(SinglerunError):
-    """the run-log {0} cannot be used: {1}; {2}"""
+    """cannot use the run-log {0}: {1}; {2}"""
 
 
 class QueueFullError(SinglerunError):
-    """the queue of {0} is full: {1} jobs are pending"""
+    """queue {0} is full: {1} jobs are pending; to see them: singlerun queue {0}"""
 
     exit_status = 75
 
 
 class NoWorkerError(SinglerunError):
-    """nobody works off the queue of {0}: {1}; to do it here: singlerun worker -n {0}"""
+    """cannot start a worker for queue {0}: {1}; run one: singlerun worker -n {0}"""
 
 
 class CommandNotFoundError(SinglerunError):
@@ -83,6 +83,10 @@ class CommandNotFoundError(SinglerunError):
 
 
 class CommandNotExecutableError(SinglerunError):
-    """{0}: cannot be executed: {1}; {2}"""
+    """{0}: cannot execute: {1}; {2}"""
 
     exit_status = 126
+
+
+class ThreadError(SinglerunError):
+    """{0}"""

@@ -1,11 +1,11 @@
-"""Hooks: shell commands of the user's that are told how a run ended.
+"""Hooks: shell commands of the user's that learn how a run ended.
 
     --on-conflict    it was refused or skipped
     --on-success     exit status 0
-    --on-failure     any other, also by a signal or because its time was over
+    --on-failure     any other end, also by a signal or a timeout
     --on-finish      either of both, after those
 
-They run when all is decided, recorded and the lock is free, one after the other, and can change
+They run one after the other when all is decided, recorded and the lock is free, so they can change
 nothing of it: a hook that fails is a warning, one that does not end is killed.
 """
 
@@ -14,7 +14,7 @@ import time
 
 from singlerun.render.line import say
 from singlerun.render.text import command, names
-from singlerun.store.base import REFUSED, SKIPPED
+from singlerun.store.run import REFUSED, SKIPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     from singlerun.process.signals import Signals
     from singlerun.spec import RunSpec
-    from singlerun.store.base import Run
+    from singlerun.store.run import Run
 else:
     import _signal
 
-LONGEST_COMMAND = 100_000
-"""Bytes of a command that a hook is told; Linux takes 131,072 in one variable (execve(2))."""
+LONGEST_VALUE = 100_000
+"""Bytes of a value in a hook's environment; Linux takes 131,072 in one variable (execve(2))."""
 LONGEST = 30.0
-"""Seconds that a hook may take."""
+"""Seconds until a hook times out."""
 GRACE = 2.0
-"""Seconds between TERM and KILL for a hook that takes longer."""
+"""Grace period between SIGTERM and SIGKILL for a hook, in seconds."""
 
 
 def call(
@@ -42,7 +42,7 @@ def call(
     signals: "Signals",
     given: "Mapping[bytes, bytes] | None" = None,
 ) -> bool:
-    """Run the hooks that a job has for what became of its run; tell whether a signal ended one.
+    """Run the hooks for what became of a run; return whether a signal interrupted one.
 
     ``status`` is our exit status, ``given`` the environment if that is not ours.
     """
@@ -64,13 +64,13 @@ def call(
 def _environment(
     job: "RunSpec", this: "Run", event: str, status: int, given: "Mapping[bytes, bytes] | None"
 ) -> dict[bytes, bytes]:
-    """Give a hook's environment: the job's, and what happened."""
+    """Return a hook's environment: the job's, and what happened."""
     if given is None:
         from singlerun.process.spawn import environment  # noqa: PLC0415 - only with a hook
 
         given = environment()
     env = {key: value for key, value in given.items() if not key.startswith(b"SINGLERUN_")}
-    told = {
+    values = {
         "EVENT": event,
         "NAME": this.names[0],
         "STATE": this.state,
@@ -84,16 +84,16 @@ def _environment(
         "DIR": job.dir or given.get(b"SINGLERUN_DIR"),
         "JOB_ID": this.job_id,
     }
-    for key, value in told.items():
+    for key, value in values.items():
         if value is not None:
-            told_as = value if isinstance(value, bytes) else os.fsencode(str(value))
-            env[b"SINGLERUN_" + key.encode()] = told_as[:LONGEST_COMMAND]
+            encoded = value if isinstance(value, bytes) else os.fsencode(str(value))
+            env[b"SINGLERUN_" + key.encode()] = encoded[:LONGEST_VALUE]
     return env
 
 
 def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", name: str) -> bool:
-    """Run a hook; tell whether a signal to us ended it."""
-    what = f"{name}: --on-{event}"
+    """Run a hook; return whether a signal to us ended it."""
+    what = f"{name}: --on-{event} hook"
     try:
         pid = os.posix_spawn(
             "/bin/sh", ["sh", "-c", script], env,
@@ -102,26 +102,40 @@ def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", n
             setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ],
         )  # fmt: skip
     except OSError as error:
-        say(f"{what} could not be started: {(error.strerror or str(error)).lower()}")
+        say(f"{what} cannot be started: {(error.strerror or str(error)).lower()}")
         return False
     begun = time.monotonic()
     if not _await(pid, LONGEST, signals):
-        interrupted = time.monotonic() < begun + LONGEST
-        say(f"{what} was ended: it took longer than {LONGEST:.0f} s, or a signal came")
-        os.killpg(pid, _signal.SIGTERM)
-        _await(pid, GRACE, signals)
-        os.killpg(pid, _signal.SIGKILL)
-        os.waitpid(pid, 0)
-        return interrupted
+        timed_out = time.monotonic() >= begun + LONGEST
+        say(f"{what} " + (f"timed out after {LONGEST:.0f}s" if timed_out else "was interrupted"))
+        _end(pid, what, signals)
+        return not timed_out
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status:
-        ended = f"exited with {status}" if status > 0 else f"was ended by signal {-status}"
+        ended = f"exited with status {status}" if status > 0 else f"was killed by signal {-status}"
         say(f"{what} {ended}")
     return False
 
 
+def _end(pid: int, what: str, signals: "Signals") -> None:
+    """End a hook and its process group, which it leads."""
+    from singlerun.process.termination import terminate  # noqa: PLC0415 - rare
+
+    def send(number: int) -> None:
+        try:
+            os.killpg(pid, number)
+        except PermissionError:  # it became another user
+            pass
+
+    if terminate(send, lambda seconds: _await(pid, seconds, signals), GRACE):
+        send(_signal.SIGKILL)  # what is left of its group; not reaped yet, so it is the same one
+        os.waitpid(pid, 0)
+    else:
+        say(f"{what} cannot be killed; look at it: ps {pid}")
+
+
 def _await(pid: int, seconds: float, signals: "Signals") -> bool:
-    """Sleep until a child has ended; tell whether that was before the time was over."""
+    """Sleep until a child has ended; return False if time or a signal came first."""
     deadline = time.monotonic() + seconds
     while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         left = deadline - time.monotonic()

@@ -1,7 +1,7 @@
-"""The one table of the run options, and how their values are read.
+"""The one table of the run options: how their values are read, and which exclude each other.
 
-fastpath.py parses with it, commands/run.py builds Click's parser from it, and tests hold the manual
-page, the completions and the README against it.
+cli.py parses with it, commands/run.py builds Click's parser from it, and tests compare the manual
+page, the completions and the README with it.
 """
 
 import os
@@ -11,9 +11,8 @@ from singlerun.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-FLAG, VALUE = "flag", "value"
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 class Option:
@@ -22,8 +21,8 @@ class Option:
     Attributes:
         flags: its spellings, the short one first.
         dest: its key among the parsed values.
-        metavar: what its value is called in help; None for a flag.
-        read: turns the value's text into the value, or raises UsageError.
+        metavar: the name of its value in help; None for a flag.
+        read: converts the value's text, or raises UsageError.
         many: whether it may be repeated; its value is then a tuple.
         help: one line.
     """
@@ -47,40 +46,41 @@ class Option:
 
     @property
     def default(self) -> object:
-        """The value of an option that is not given."""
+        """The value if the option is not given."""
         if self.many:
             return ()
         return False if self.metavar is None else None
 
 
 def read_name(text: str) -> bytes:
-    """Read a lock's name: any text but none."""
+    """Read the name of a lock: any text that is not empty."""
     if not text:
         raise UsageError("a name must not be empty")
     if "\0" in text:
-        raise UsageError("a name must not hold a NUL character")
+        raise UsageError("a name must not contain a NUL character")
     return os.fsencode(text)
 
 
 def read_path(text: str) -> bytes:
-    """Read a path, and make it absolute."""
+    """Read a path and make it absolute."""
     if not text:
         raise UsageError("a path must not be empty")
     try:
         return os.path.abspath(os.fsencode(text))
     except FileNotFoundError:
-        raise UsageError(f"{text} is relative to a directory that was deleted") from None
+        what = "is relative to a deleted directory; write an absolute path"
+        raise UsageError(f"{text} {what}") from None
 
 
 def read_lock_file(text: str) -> bytes:
-    """Read the path of a file to lock: the file itself, whichever links lead to it."""
+    """Read the path of a file to lock, with all symbolic links resolved."""
     return os.path.realpath(read_path(text))
 
 
 def read_claim(text: str) -> str:
     """Read the first digits of a claim on a lock file."""
     if len(text) < 8 or set(text) - set("0123456789abcdef"):
-        raise UsageError(f"bad claim {text!r}: write its first hexadecimal digits, at least 8")
+        raise UsageError(f"bad claim {text!r}: give at least its first 8 hexadecimal digits")
     return text
 
 
@@ -92,28 +92,28 @@ def read_status(text: str) -> int:
 
 
 def read_count(text: str) -> int:
-    """Read a number of times."""
+    """Read a number."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise UsageError(f"bad number {text!r}: write how often, as in 3")
+        raise UsageError(f"bad number {text!r}: write a whole number such as 3")
     return int(text)
 
 
 def read_slots(text: str) -> int:
-    """Read how many may run at once."""
+    """Read the number of slots."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text)):
         raise UsageError(f"bad number of slots {text!r}: write 1 to 999")
     return int(text)
 
 
 def read_rate(text: str) -> tuple[int, float]:
-    """Read a number of starts and the seconds in which they may be."""
+    """Read a number of starts and the seconds within which they are counted."""
     count, slash, period = text.partition("/")
     try:
         rate = read_count(count), duration.parse(period)
     except UsageError:
         slash = ""
     if not slash or rate[0] == 0 or rate[1] == 0:
-        raise UsageError(f"bad rate {text!r}: write N/DURATION, as in 3/1h")
+        raise UsageError(f"bad rate {text!r}: write N/DURATION, such as 3/1h")
     return rate
 
 
@@ -125,7 +125,7 @@ def read_restart(text: str) -> str:
 
 
 def read_lock_type(text: str) -> str:
-    """Read by what to hold a lock."""
+    """Read the kind of lock."""
     if text not in {"auto", "flock", "lockfile"}:
         raise UsageError(f"bad word {text!r}: write auto, flock or lockfile")
     return text
@@ -134,7 +134,7 @@ def read_lock_type(text: str) -> str:
 RUN_OPTIONS = (
     Option(
         "-n", "--name", metavar="NAME", read=read_name, many=True,
-        help="What must be single; repeated: hold all or none. Default: from the command.",
+        help="Name of the lock; repeat to hold all or none. Default: derived from COMMAND.",
     ),
     Option(
         "--lock-file", metavar="PATH", read=read_lock_file,
@@ -142,71 +142,115 @@ RUN_OPTIONS = (
     ),
     Option(
         "--lock-type", metavar="TYPE", read=read_lock_type,
-        help="Hold it by flock, by lockfile, or auto: as the file system allows.",
+        help="Kind of lock: flock, lockfile, or auto (by file system).",
     ),
     Option("-s", "--shared", help="Take a shared (reader) lock."),
     Option(
         "-j", "--slots", metavar="N", read=read_slots,
-        help="Let N of them run at once instead of one.",
+        help="Allow N instances at once instead of one.",
     ),
-    Option("-w", "--wait", help="If it is held, wait."),
+    Option("-w", "--wait", help="Wait if the lock is held."),
     Option(
         "--wait-for", metavar="DURATION", read=duration.parse,
-        help="If it is held, wait at most so long, then exit 75.",
+        help="Wait at most this long if the lock is held, then exit 75.",
     ),
-    Option("--skip", help="If it is held, say nothing and exit 0."),
+    Option("--skip", help="Exit 0 without a message if the lock is held."),
     Option(
         "-E", "--conflict-exit-code", metavar="N", read=read_status,
-        help="If it is held, exit with N instead of 75.",
+        help="Exit with N instead of 75 if the lock is held.",
     ),
-    Option("--replace", help="If it is held, end the holder and take its place."),
-    Option("--queue", help="Put it in the queue of this name, and return at once."),
-    Option("--coalesce", help="If it is held, wait; but if somebody waits already, exit 0."),
+    Option("--replace", help="Stop the holder and take its place."),
+    Option("--queue", help="Add COMMAND to the queue of this name and return at once."),
+    Option("--coalesce", help="Wait, but exit 0 if another run is waiting already."),
     Option(
         "--min-interval", metavar="DURATION", read=duration.parse,
-        help="Refuse also if the last start is more recent than this.",
+        help="Refuse if the last start is more recent than this.",
     ),
     Option(
         "--max-starts", metavar="N/DURATION", read=read_rate,
-        help="Refuse also if there were N starts in this time.",
+        help="Refuse if there were already N starts within this time.",
     ),
     Option(
         "-t", "--timeout", metavar="DURATION", read=duration.parse,
-        help="End the command after so long: TERM, later KILL; exit 124.",
+        help="Stop the command after this long: SIGTERM, later SIGKILL; exit 124.",
     ),
     Option(
         "-k", "--kill-after", metavar="DURATION", read=duration.parse,
-        help="From TERM to KILL; default: 10s.",
+        help="Grace period between SIGTERM and SIGKILL; default: 10s.",
     ),
     Option(
         "--retries", metavar="N", read=read_count,
-        help="If it fails, run it again, at most N times.",
+        help="Run again after a failure, at most N times.",
     ),
     Option(
         "--retry-delay", metavar="DURATION", read=duration.parse,
-        help="Before it is run again, doubling with each retry; default: 1s.",
+        help="Delay before running again, doubling with each retry; default: 1s.",
     ),
     Option(
         "--restart", metavar="WHEN", read=read_restart,
-        help="Run it again when it ends: on-failure, on-success or always.",
+        help="Run again when it ends: on-failure, on-success or always.",
     ),
     Option(
         "--jitter", metavar="DURATION", read=duration.parse,
-        help="First wait up to so long, the same for this host and name.",
+        help="Sleep up to this long first; constant for a host and name.",
     ),
-    Option("--exec", help="Become the command, once the lock is held."),
-    Option("--linger", help="Hold until the last child that inherited the lock is gone."),
-    Option("--on-success", metavar="CMD", help="Then run this shell command if it succeeded."),
-    Option("--on-failure", metavar="CMD", help="Then run this shell command if it failed."),
-    Option("--on-conflict", metavar="CMD", help="Run this shell command if it is held."),
-    Option("--on-finish", metavar="CMD", help="Then run this shell command, however it ended."),
-    Option("--log", help="Keep a copy of the command's output for: singlerun logs."),
+    Option("--exec", help="Become the command once the lock is held."),
+    Option("--linger", help="Hold the lock until the last child that inherited it is gone."),
+    Option("--on-success", metavar="CMD", help="Run this shell command after a success."),
+    Option("--on-failure", metavar="CMD", help="Run this shell command after a failure."),
+    Option("--on-conflict", metavar="CMD", help="Run this shell command if the lock is held."),
+    Option("--on-finish", metavar="CMD", help="Run this shell command after every outcome."),
+    Option("--log", help="Keep a copy of the output for: singlerun logs."),
     Option("--only-failed", help="Hold the output back, and print it only if the command fails."),
-    Option("--require-record", help="Refuse to run what cannot be recorded."),
-    Option("--dir", metavar="DIR", read=read_path, help="The state directory."),
-    Option("-q", "--quiet", help="Say nothing when it is held."),
-    Option("-v", "--verbose", help="Say what happens."),
+    Option("--require-record", help="Refuse to run if the run cannot be recorded."),
+    Option("--dir", metavar="DIR", read=read_path, help="State directory."),
+    Option("-q", "--quiet", help="Say nothing if the lock is held."),
+    Option("-v", "--verbose", help="Report what happens on standard error."),
 )  # fmt: skip
+
+NOT_IN_QUEUE = (
+    "lock_file", "lock_type", "shared", "slots", "wait", "wait_for", "skip", "replace", "coalesce",
+    "min_interval", "max_starts", "restart", "jitter", "exec", "linger", "only_failed",
+    "require_record",
+)  # fmt: skip
+"""Options about a held lock, or that a job in a queue cannot have."""
+NOT_AFTER_EXEC = (
+    "timeout", "retries", "restart", "linger", "on_success", "on_failure", "on_finish", "log",
+    "only_failed",
+)  # fmt: skip
+"""Options that need a singlerun process when the command ends."""
+
+_CONTRADICTION = "{0} and {1} cannot be combined"
+EXCLUSIONS: "tuple[tuple[str, tuple[str, ...], str], ...]" = (
+    ("shared", ("slots",), _CONTRADICTION),
+    ("replace", ("coalesce", "skip"), _CONTRADICTION),
+    ("restart", ("retries",), _CONTRADICTION),
+    ("queue", NOT_IN_QUEUE, _CONTRADICTION),
+    ("exec", NOT_AFTER_EXEC, "{0} replaces singlerun, which then cannot do what {1} asks for"),
+)
+"""An option, those that cannot be combined with it, and the message."""
+WITH_ONE_NAME = ("lock_file", "queue")
+
+
+def check(values: "Mapping[str, Any]") -> None:
+    """Check that options, by Option.dest, can be combined; a value of 0 asks for nothing.
+
+    Raises:
+        UsageError: two of them exclude each other.
+    """
+    for option, others, message in EXCLUSIONS:
+        if values[option]:
+            for other in others:
+                if values[other]:
+                    raise UsageError(message.format(_flag(option), _flag(other)))
+    for option in WITH_ONE_NAME:
+        if values[option] and len(set(values["name"])) > 1:
+            raise UsageError(f"{_flag(option)} takes only one --name")
+
+
+def _flag(dest: str) -> str:
+    return "--" + dest.replace("_", "-")
+
 
 SUBCOMMANDS = (
     "add", "cancel", "history", "is-running", "logs", "move", "pause", "ps", "queue", "reap",
@@ -216,16 +260,16 @@ SUBCOMMANDS = (
 RESERVED = (
     "completion", "config", "doctor", "metrics", "prune", "stats", "timeline", "why",
 )  # fmt: skip
-"""Words that will be subcommands: to run a program of that name, write ``--`` before it."""
+"""Future subcommands: to run a program of that name, write ``--`` before it."""
 
 
 class Words:
-    """An argument list, taken apart.
+    """A parsed argument list.
 
     Attributes:
-        values: what the options say, by Option.dest, defaults included.
+        values: the values of all options by Option.dest, defaults included.
         given: the options that were given, by Option.dest.
-        command: the first word that is no option, and all after it.
+        command: the first word that is not an option, and all after it.
         dashes: whether ``--`` stood before the command.
     """
 
@@ -239,13 +283,13 @@ class Words:
 
 
 def split(arguments: list[str]) -> Words | None:
-    """Parse the plain forms of the prefix form; None where Click must settle it.
+    """Parse the plain forms of the prefix form; return None for all else, which is left to Click.
 
     Plain are ``-n NAME``, ``-nNAME``, ``--name NAME``, ``--name=NAME``, flags also joined as in
-    ``-qw``, and ``--``. None is given for all else, such as an option that isn't in the table.
+    ``-qw``, and ``--``.
 
     Raises:
-        UsageError: a value can't be read.
+        UsageError: a value cannot be read.
     """
     flags = {flag: option for option in RUN_OPTIONS for flag in option.flags}
     words = Words()
@@ -259,24 +303,16 @@ def split(arguments: list[str]) -> Words | None:
         if word[:1] != "-" or word == "-":
             rest.append(word)
             break
-        text: str | None = None
-        if word[:2] == "--":
-            word, equals, value = word.partition("=")
-            if equals:
-                text = value
-        elif len(word) > 2:
-            word, value = word[:2], word[2:]
-            if word in flags and flags[word].metavar is None:
-                if value[0] == "-":
-                    return None
-                rest.append("-" + value)  # -qw is -q -w
-            else:
-                text = value
-        option = flags.get(word)
-        if option is None or (option.metavar is None and text is not None):
+        flag, text = _parts(word)
+        option = flags.get(flag)
+        if option is None:
             return None
         if option.metavar is None:
             words.values[option.dest] = True
+            if text is not None:
+                if flag[:2] == "--" or text[0] == "-":
+                    return None
+                rest.append("-" + text)  # -qw is -q -w
         else:
             if text is None:
                 if not rest:
@@ -285,9 +321,17 @@ def split(arguments: list[str]) -> Words | None:
             texts.setdefault(option, []).append(text)
         words.given.add(option.dest)
     for option, given in texts.items():
-        # Of an option that may be given once the last counts, and the others aren't looked at.
+        # Unless it may be repeated, the last value counts and the others are not even read.
         words.values[option.dest] = (
             tuple(map(option.read, given)) if option.many else option.read(given[-1])
         )
     words.command = rest[::-1]
     return words
+
+
+def _parts(word: str) -> tuple[str, str | None]:
+    """Split a word into its flag and the text that is joined to it, if there is any."""
+    if word[:2] == "--":
+        flag, equals, text = word.partition("=")
+        return flag, text if equals else None
+    return word[:2], word[2:] or None

@@ -1,14 +1,14 @@
-"""Where state lives, and how its files are opened so that nobody can have planted them.
+"""Where state lives, and how its files are opened so that none can have been planted.
 
 DIR/                 0700
     singlerun.db     the run-log, with -wal and -shm beside it
     singlerun.db.lock    flocked around each write to it
     locks/NAME.lock  one file a name; never deleted, never written to
     locks/NAME.soft  its lock file, where one is used (lock/lockfile.py), with NAME.soft.filelock
-    lines/NAME/      who waits for it, a file each (lock/line.py)
-    logs/RUN_ID/     what a command wrote, if it is kept (kept.py)
-    workers/NAME    a FIFO, flocked by who works off its queue (kick.py)
-    workers.log     what those had to say
+    lines/NAME/      its waiting line, a file for each waiter (lock/line.py)
+    logs/RUN_ID/     the output of a command, if it is kept (output/segments.py)
+    workers/NAME     a FIFO, flocked by the worker of its queue (queue/wakeup.py)
+    workers.log      the messages of the workers
 """
 
 import fcntl
@@ -21,7 +21,7 @@ from singlerun.errors import StateDirError
 SYSTEM_DIR = b"/var/lib/singlerun"
 HOME_DIR = b".local/state/singlerun"
 LOWEST_DESCRIPTOR = 10
-"""Shells keep 0 to 9 for scripts, so ours start at ten; ours never stand in for a closed 0 to 2."""
+"""Shells leave 0 to 9 to scripts, so ours start at ten; none takes the place of a closed 0 to 2."""
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:@+=,~")
 _LONGEST_NAME = 200
@@ -37,9 +37,9 @@ def lift(descriptor: int) -> int:
 
 
 def default_dir() -> bytes:
-    """Give the state directory of this user: by the password database, not by HOME or XDG.
+    """Return the state directory of this user: by the password database, not by HOME or XDG.
 
-    Those differ between cron and a login, and two directories would be two locks.
+    The latter differ between cron and a login, and two directories would be two locks.
 
     Raises:
         StateDirError: the user has no entry in the password database.
@@ -60,10 +60,10 @@ def default_dir() -> bytes:
 
 
 def lock_file_name(name: bytes) -> bytes:
-    """Give the file name for a lock's name: the name itself where that is safe, else escaped.
+    """Return the file name for a lock's name: the name itself where that is safe, else escaped.
 
     Escaping (``%`` and two hex digits) keeps different names different; a name too long for a file
-    name is cut and ended with its BLAKE2b hash.
+    name is cut and ends in its BLAKE2b hash.
     """
     escaped = b"".join(b"%c" % byte if byte in _SAFE else b"%%%02X" % byte for byte in name)
     if escaped.startswith(b"."):
@@ -77,7 +77,7 @@ def lock_file_name(name: bytes) -> bytes:
 
 
 def slot_file_name(lock_file: bytes, slot: int) -> bytes:
-    """Give the file name for one of the slots of a lock, whose own file name is given."""
+    """Return the file name for one of the slots of a lock, by the lock's own file name."""
     return b"%%%%%d-%s" % (slot, lock_file)  # no escaped name begins like this
 
 
@@ -85,17 +85,17 @@ class StateDir:
     """The opened state directory.
 
     Attributes:
-        path: absolute.
-        locks, lines: where the lock files and the waiting lines are, absolute.
+        path: its absolute path.
+        locks, lines: the absolute paths of the lock files and of the waiting lines.
     """
 
     __slots__ = ("_fd", "_locks_fd", "lines", "locks", "path")
 
     def __init__(self, path: bytes, *, create: bool = True) -> None:
-        """Open a state directory; made with all its parents if missing and ``create`` is true.
+        """Open a state directory; if missing and ``create`` is true, make it with all its parents.
 
         Raises:
-            StateDirError: it can't be made, or can't be trusted.
+            StateDirError: it cannot be made, or cannot be trusted.
             FileNotFoundError: it is missing, and ``create`` is false.
         """
         self.path = os.path.abspath(path)
@@ -105,42 +105,42 @@ class StateDir:
         self._locks_fd = _open_directory(self.locks, create=create)
 
     def close(self) -> None:
-        """Close the directory: for who lives on."""
+        """Close the directory: for a process that goes on without it."""
         for descriptor in (self._fd, self._locks_fd):
             if descriptor >= 0:
                 os.close(descriptor)
         self._fd = self._locks_fd = -1
 
     def open_lock(self, file: bytes) -> tuple[int, bool]:
-        """Open a lock's file; give its descriptor and whether this call created it.
+        """Open a lock's file; return its descriptor and whether this call created it.
 
         Raises:
-            StateDirError: it can't be made, or was planted.
+            StateDirError: it cannot be made, or was planted.
         """
         return _open_private(file, self._locks_fd, self.locks)
 
     def stat_lock(self, file: bytes) -> os.stat_result:
-        """Look at a lock's file."""
+        """Return the status of a lock's file."""
         return os.stat(file, dir_fd=self._locks_fd, follow_symlinks=False)
 
     def soft_path(self, name: bytes) -> bytes:
-        """Give the path of a name's lock file."""
+        """Return the path of a name's lock file."""
         return os.path.join(self.locks, lock_file_name(name).removesuffix(b".lock") + b".soft")
 
     def line_path(self, name: bytes) -> bytes:
-        """Give the directory of a name's waiting line."""
+        """Return the directory of a name's waiting line."""
         return os.path.join(self.lines, lock_file_name(name).removesuffix(b".lock"))
 
     def line_path_of_file(self, path: bytes) -> bytes:
-        """Give the directory of the waiting line for a file that the user chose to lock."""
+        """Return the directory of the waiting line for a file that the user chose to lock."""
         # No escaped name begins like this.
         return os.path.join(self.lines, b"%%" + lock_file_name(path).removesuffix(b".lock"))
 
     def open_fifo(self, name: bytes) -> int:
-        """Open the FIFO of a name's queue for reading and writing, made if missing.
+        """Open the FIFO of a name's queue for reading and writing; make it if missing.
 
         Raises:
-            StateDirError: it can't be made, or was planted.
+            StateDirError: it cannot be made, or was planted.
         """
         directory = os.path.join(self.path, b"workers")
         make_private_directory(directory)
@@ -158,29 +158,31 @@ class StateDir:
         entry = os.fstat(descriptor)
         if not stat.S_ISFIFO(entry.st_mode) or entry.st_uid != os.geteuid():
             os.close(descriptor)
-            raise StateDirError(os.fsdecode(path), "it is not a FIFO of ours", "remove it")
+            raise StateDirError(
+                os.fsdecode(path), f"it is not a FIFO of user {os.geteuid()}", "remove it"
+            )
         return descriptor
 
     def open_file(self, name: bytes) -> int:
-        """Open a file in the directory itself, made if missing; give its descriptor.
+        """Open a file in the directory itself, and make it if missing; return its descriptor.
 
         Raises:
-            StateDirError: it can't be made, or was planted.
+            StateDirError: it cannot be made, or was planted.
         """
         return _open_private(name, self._fd, self.path)[0]
 
     def open_directory(self, name: bytes, *, create: bool = True) -> int:
-        """Open a directory below it, made if missing and ``create`` is true; give its descriptor.
+        """Open a directory below it, and make it if missing and ``create`` is true.
 
         Raises:
-            StateDirError: it can't be made, or was planted.
+            StateDirError: it cannot be made, or was planted.
             FileNotFoundError: it is missing, and ``create`` is false.
         """
         return _open_directory(os.path.join(self.path, name), create=create)
 
 
 def state_path(option: bytes | None) -> bytes:
-    """Give the state directory's path: the option, else SINGLERUN_DIR, else the default."""
+    """Return the state directory's path: the option, else SINGLERUN_DIR, else the default."""
     return option or os.environb.get(b"SINGLERUN_DIR") or default_dir()
 
 
@@ -197,7 +199,7 @@ def _open_directory(path: bytes, *, create: bool) -> int:
     except FileNotFoundError:
         if not create:
             raise
-        raise StateDirError(shown, "it vanished while it was made", "try again") from None
+        raise StateDirError(shown, "it was deleted while it was being made", "try again") from None
     except NotADirectoryError:  # O_DIRECTORY | O_NOFOLLOW says so of a symbolic link too
         if os.path.islink(path):
             target = os.fsdecode(os.path.realpath(path))
@@ -229,19 +231,21 @@ def _make_directories(path: bytes) -> None:
     entry = os.stat(parent)
     if entry.st_mode & stat.S_IWOTH and not entry.st_mode & stat.S_ISVTX:
         shown = os.fsdecode(parent)
-        raise StateDirError(os.fsdecode(path), f"anybody may write to {shown}", f"chmod +t {shown}")
+        raise StateDirError(
+            os.fsdecode(path), f"any user may write to {shown}", f"chmod +t {shown}"
+        )
     try:
         os.mkdir(path, 0o700)
-    except FileExistsError:  # somebody was faster
+    except FileExistsError:  # another process was faster
         return
     os.chmod(path, 0o700)  # whatever the umask
 
 
 def make_private_directory(path: bytes) -> None:
-    """Make a directory in the state directory, and those above it, unless they are there.
+    """Make a directory in the state directory, and those above it, if missing.
 
     Raises:
-        StateDirError: it can't be made.
+        StateDirError: it cannot be made.
     """
     try:
         _make_directories(path)
@@ -250,59 +254,62 @@ def make_private_directory(path: bytes) -> None:
 
 
 def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, bool]:
-    """Open or create a file of ours for reading and writing; tell whether it was created.
+    """Open or create a file of ours for reading and writing; return whether it was created, too.
 
     O_NOFOLLOW refuses a symbolic link, O_NONBLOCK does not hang on a FIFO, and fstat(2) on what
-    was opened shows the rest, so nothing can change between look and use.
+    was opened shows the rest, so nothing can change between check and use.
 
     Raises:
-        StateDirError: it can't be opened, or is not a regular file of ours with one link.
+        StateDirError: it cannot be opened, or is not a regular file of ours with one link.
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    shown = os.fsdecode(shown_dir)
     path = os.fsdecode(os.path.join(shown_dir, name))
+    try:
+        descriptor, created = _open_or_create(name, directory)
+    except OSError as error:
+        if os.path.islink(path):
+            raise StateDirError(shown, f"{path} is a symbolic link", "remove it") from None
+        raise StateDirError(shown, f"{path}: {reason(error)}", _remedy(error)) from error
+    descriptor = lift(descriptor)
+    if created:
+        os.fchmod(descriptor, 0o600)  # whatever the umask
+        return descriptor, True
+    flaw = _flaw(os.fstat(descriptor))
+    if flaw is None:
+        return descriptor, False
+    os.close(descriptor)
+    raise StateDirError(shown, f"{path} {flaw}", "remove it")
+
+
+def _open_or_create(name: bytes, directory: int) -> tuple[int, bool]:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     while True:
-        created = False
         try:
-            try:
-                descriptor = os.open(name, flags, dir_fd=directory)
-            except FileNotFoundError:
-                descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
-                created = True
-            except OSError as error:
-                if error.errno != EROFS:
-                    raise
-                # Nothing is ever written to a lock file, and flock(2) asks for no right to.
-                descriptor = os.open(name, flags & ~os.O_RDWR, dir_fd=directory)
-        except FileExistsError:
-            continue  # somebody created it between the two
+            return os.open(name, flags, dir_fd=directory), False
+        except FileNotFoundError:
+            pass
         except OSError as error:
-            if os.path.islink(path):
-                raise StateDirError(
-                    os.fsdecode(shown_dir), f"{path} is a symbolic link", "remove it"
-                ) from None
-            raise StateDirError(
-                os.fsdecode(shown_dir), f"{path}: {reason(error)}", _remedy(error)
-            ) from error
-        descriptor = lift(descriptor)
-        entry = os.fstat(descriptor)
-        if created:
-            os.fchmod(descriptor, 0o600)  # whatever the umask
-            return descriptor, True
-        flaw = None
-        if not stat.S_ISREG(entry.st_mode):
-            flaw = "is not a regular file"
-        elif entry.st_uid != os.geteuid():
-            flaw = f"belongs to user {entry.st_uid}, not to {os.geteuid()}"
-        elif entry.st_nlink > 1:
-            flaw = "has a second name (a hard link)"
-        if flaw is None:
-            return descriptor, False
-        os.close(descriptor)
-        raise StateDirError(os.fsdecode(shown_dir), f"{path} {flaw}", "remove it")
+            if error.errno != EROFS:
+                raise
+            # A lock file is never written to, and flock(2) does not ask for the right to.
+            return os.open(name, flags & ~os.O_RDWR, dir_fd=directory), False
+        try:
+            return os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory), True
+        except FileExistsError:  # another process created it between the two
+            continue
+
+
+def _flaw(entry: os.stat_result) -> str | None:
+    """Return why a file cannot be one of ours, None if it can."""
+    if not stat.S_ISREG(entry.st_mode):
+        return "is not a regular file"
+    if entry.st_uid != os.geteuid():
+        return f"belongs to user {entry.st_uid}, not to {os.geteuid()}"
+    return "has a second name (a hard link)" if entry.st_nlink > 1 else None
 
 
 def reason(error: OSError) -> str:
-    """Say in plain words why the system refused."""
+    """Return in plain words why the system refused."""
     return (error.strerror or str(error)).lower()
 
 

@@ -1,14 +1,11 @@
-"""Keeps the record's troubles away from the job.
+"""A store that may fail, and must not trouble the command when it does.
 
-A store that fails is a warning, once, and the run goes on without a record; with
-``--require-record`` it is an error before anything has started.
+Its failure is a warning, once, and the run goes on without a record; with ``--require-record`` it
+is an error before anything has started.
 """
-
-import time
 
 from singlerun.errors import RecordError, StateDirError
 from singlerun.render.line import say
-from singlerun.store.base import RUNNING, WAITING, PausedError
 from singlerun.store.sqlite import SqliteStore
 
 TYPE_CHECKING = False
@@ -16,20 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from singlerun.outcome import Outcome
     from singlerun.paths import StateDir
-    from singlerun.store.base import Run
+    from singlerun.process.identity import Owner
+    from singlerun.process.marks import Marks
+    from singlerun.store.run import Ending, Run
 
     Result = TypeVar("Result")
     Default = TypeVar("Default")
 
 
 class Recorder:
-    """A store that may be missing.
+    """A store that may be missing. Where it is, runs change all the same.
 
     Attributes:
         required: whether a failure is an error.
-        tell: what to call with what the user must be told.
+        tell: called with what the user must be told.
     """
 
     __slots__ = ("_opened", "_state", "_store", "required", "tell")
@@ -52,11 +50,11 @@ class Recorder:
         self._store = store
 
     def another(self) -> SqliteStore | None:
-        """Give a store of its own to another thread, None if there is none; connections stay."""
+        """Return a store for another thread, None if there is none: connections stay in theirs."""
         return None if self._store is None or self._state is None else SqliteStore(self._state)
 
     def close(self) -> None:
-        """Let go of the store: for who lives on, and may fork."""
+        """Let go of the store, in a program that lives on and may fork."""
         if self._opened is not None:
             try:
                 self._opened.close()
@@ -67,7 +65,7 @@ class Recorder:
     def attempt(
         self, verb: "Callable[[SqliteStore], Result]", otherwise: "Default"
     ) -> "Result | Default":
-        """Ask the store for something; ``otherwise`` if it can't tell.
+        """Use the store; return ``otherwise`` if it fails.
 
         Raises:
             RecordError: it failed, and a record is required.
@@ -85,31 +83,41 @@ class Recorder:
                 self.tell(notice)
             store.notices.clear()
 
-    def start(self, run: "Run", parent: tuple[int, int] | None, *, heed_pause: bool = True) -> None:
+    def wait(self, run: "Run") -> None:
+        """Record that a run waits."""
+        self.attempt(lambda store: store.wait_run(run), None)
+
+    def start(self, run: "Run", parent: "Marks | None", *, heed_pause: bool = True) -> None:
         """Record that a run starts.
 
         Raises:
             PausedError: its name is paused, and ``heed_pause`` is true.
         """
-        run.state = RUNNING
-        run.started_ns = time.time_ns()
-        try:
-            self.attempt(lambda store: store.start_run(run, parent, heed_pause=heed_pause), None)
-        except PausedError:
-            run.state = WAITING
-            run.started_ns = None
-            raise
+        self.attempt(lambda store: store.start_run(run, parent, heed_pause=heed_pause), None)
+        if run.started_ns is None:
+            run.apply(run.starts(None, None))
 
-    def refuse(self, run: "Run", state: str) -> None:
+    def name(self, run: "Run", command: "Owner") -> None:
+        """Record the process of a run's command."""
+        run.apply(run.is_named(command))
+        self.attempt(lambda store: store.name_command(run, command), None)
+
+    def finish(self, run: "Run", ending: "Ending") -> bool:
+        """Record how a run ended; return whether jobs wait in the queue of its name."""
+        have_jobs = self.attempt(lambda store: store.finish_run(run, ending), otherwise=False)
+        if run.ended_ns is None:
+            run.apply(run.ends(ending))
+        return have_jobs
+
+    def refuse(
+        self, run: "Run", state: str, detail: str, *, conflict_id: int | None = None,
+        signal: int | None = None,
+    ) -> None:  # fmt: skip
         """Record that a run was not started."""
-        run.state = state
-        run.ended_ns = time.time_ns()
-        self.attempt(lambda store: store.refuse_run(run, state), None)
-
-    def finish(self, run: "Run", outcome: "Outcome", state: str) -> bool:
-        """Record how a run ended; tell whether jobs wait in the queue of its name."""
-        run.finish(outcome, state)  # also where there is no store
-        return self.attempt(lambda store: store.finish_run(run, outcome, state), otherwise=False)
+        more = {"conflict_id": conflict_id, "signal": signal}
+        self.attempt(lambda store: store.refuse_run(run, state, detail, **more), None)
+        if run.ended_ns is None:
+            run.apply(run.is_refused(state, detail, **more))
 
     def failed(self, error: RecordError | StateDirError) -> None:
         """Warn that there will be no record.

@@ -4,365 +4,310 @@
                   -> wait for its end -> record the end -> free the lock
 
 The order is the promise. The start is recorded under the lock and before the command starts, the
-end before the lock is free, so whoever looks sees no gap. The command inherits the lock, so whoever
-kills this process frees nothing while the command lives.
+end before the lock is free, so an onlooker sees no gap. The command inherits the lock, so the death
+of this process frees nothing while the command lives (lifecycle.py has the law).
 """
 
 import os
-import time
 
-from singlerun import lock
 from singlerun.errors import (
-    CommandNotExecutableError,
-    CommandNotFoundError,
+    HeldError,
     NoWorkerError,
+    SinglerunError,
     StateDirError,
     UsageError,
 )
+from singlerun.lifecycle import CrowdedError, Lifecycle, LockLostError, RefusedError
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
 from singlerun.process import identity, spawn
 from singlerun.process.child import Child
+from singlerun.process.marks import Marks
 from singlerun.process.signals import Signals
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.render.text import shown
-from singlerun.store.base import REFUSED, STOPPED, PausedError, Run, marks_of
+from singlerun.store.run import FAILED, STOPPED, Ending, PausedError, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from singlerun.output.capture import Outputs
+    from singlerun.output.capture import Capture, Relay
     from singlerun.spec import RunSpec
 
 
-class _LockLostError(Exception):
-    """The lock file was deleted before the start was recorded: another may hold a new one."""
+class Report:
+    """What became of a spec.
+
+    Attributes:
+        exit_status: what the prefix form exits with.
+        run: the latest try; None before there was one.
+        held: why it was not started, if it was refused and there is something to say about it.
+    """
+
+    __slots__ = ("exit_status", "held", "run")
+
+    def __init__(self, exit_status: int, run: Run | None, held: HeldError | None = None) -> None:
+        self.exit_status = exit_status
+        self.run = run
+        self.held = held
 
 
-class _CrowdedError(Exception):
-    """Others have started since there was room: as many live as there are slots."""
-
-
-class _StoppedError(Exception):
+class _SignalledError(Exception):
     """A signal came before the command was started: its number is the first argument."""
 
 
-def run(job: "RunSpec") -> int:
-    """Run a job's command under its lock; give the exit status.
+def run(spec: "RunSpec") -> Report:
+    """Run a command under its lock.
 
     Raises:
         SinglerunError: the lock can't be had at all, the command can't be started, or a required
             record can't be kept.
     """
-    if job.queue:
-        return _enqueue(job)
+    if spec.queue:
+        return _enqueue(spec)
     signals = Signals()
-    recorder = Recorder(required=job.require_record)
-    state = open_state(job, recorder)
-    hold = locks_of(job, state)
-    if job.become and hold.needs_freeing:
-        raise UsageError("--exec leaves nobody who could remove the lock file")
-    recorder.open(state)
-    outputs = None
-    if job.log or job.only_failed:
-        from singlerun.output.capture import Outputs  # noqa: PLC0415 - rare
+    recorder = Recorder(required=spec.require_record)
+    life = Lifecycle(spec, recorder, Marks.from_environ(os.environb))
+    if spec.become and life.locks.needs_freeing:
+        raise UsageError("--exec leaves no process that could remove the lock file")
+    recorder.open(life.state)
+    capture = None
+    if spec.log or spec.only_failed:
+        from singlerun.output.capture import Capture  # noqa: PLC0415 - rare
 
-        outputs = Outputs(job, state)
+        capture = Capture(spec, life.state)
     try:
-        return _run(job, hold, recorder, signals, outputs=outputs)
+        return _Runner(life, signals, capture).run()
     except Exception:
-        hold.forsake()
+        life.locks.forsake()
         raise
 
 
-def _run(
-    job: "RunSpec",
-    hold: lock.Hold,
-    recorder: Recorder,
-    signals: Signals,
-    *,
-    outputs: "Outputs | None",
-) -> int:
-    if job.jitter and (number := signals.sleep(jitter_of(job))):
-        return 128 + number
-    this, conflict = asked(job), None
-    while True:
-        if not take_at_once(job, hold, recorder):
-            from singlerun.contention.conflict import Conflict  # noqa: PLC0415 - unusual
-
-            conflict = conflict or Conflict(job, this, hold, recorder, signals)
-            status = conflict.meet()
-            if status is not None:
-                return _call_hooks(job, this, status, signals)
-        try:
-            return _supervise(job, this, hold, recorder, signals, outputs=outputs)
-        except _LockLostError:
-            hold.free()
-            this, conflict = asked(job), None
-        except _CrowdedError:
-            hold.free()
-            if this is not job.latest:  # between two tries
-                this, conflict = job.latest, None
-
-
-def _enqueue(job: "RunSpec") -> int:
-    """Put a job in the queue of its name instead."""
-    from singlerun.queue import add, wakeup  # noqa: PLC0415
+def _enqueue(spec: "RunSpec") -> Report:
+    """Put a command in the queue of its name instead."""
+    from singlerun.queue import add, wakeup  # noqa: PLC0415 - rare
     from singlerun.store.queue import Job  # noqa: PLC0415
 
-    queued = Job(
-        name=job.names[0],
-        argv=tuple(os.fsencode(word) for word in job.argv),
-        retries=job.retries,
-        retry_delay=job.retry_delay,
+    job = Job(
+        name=spec.names[0],
+        argv=tuple(os.fsencode(word) for word in spec.argv),
+        retries=spec.retries,
+        retry_delay=spec.retry_delay,
     )
-    marks = marks_of(os.environb)
-    queued.parent_id = marks[0] if marks else None
-    context = add.context_here(options=job.kept)
-    state = StateDir(state_path(job.dir))
-    (number,) = add.add(state, [queued], context)
-    if job.verbose:
-        _tell(job, f"queued as job {number}")
-    wakeup.ensure(state, job.names[0])
-    return 0
+    marks = Marks.from_environ(os.environb)
+    job.parent_id = None if marks is None else marks.run_id
+    state = StateDir(state_path(spec.dir))
+    (number,) = add.enqueue(state, [job], add.context_here(options=spec.job_options))
+    if spec.verbose:
+        _tell(spec, f"queued as job {number}")
+    wakeup.ensure(state, spec.names[0])
+    return Report(0, None)
 
 
-def open_state(job: "RunSpec", recorder: Recorder) -> StateDir | None:
-    """Open the state directory; None if it can't be used and the lock doesn't need it."""
-    path = state_path(job.dir)
-    try:
-        return StateDir(path)
-    except StateDirError as error:
-        if job.lock_file is None:
+class _Runner:
+    """One command line, from its first try to its last."""
+
+    def __init__(self, life: Lifecycle, signals: Signals, capture: "Capture | None") -> None:
+        self._life = life
+        self._spec = life.spec
+        self._recorder = life.recorder
+        self._signals = signals
+        self._capture = capture
+        self._attempts = 0
+        self._last: tuple[Run, int] | None = None
+
+    def run(self) -> Report:
+        """Run the command as often as the spec says."""
+        spec, life = self._spec, self._life
+        if spec.jitter and (number := self._signals.sleep(jitter_of(spec))):
+            return Report(128 + number, None)
+        try:
+            while True:
+                try:
+                    self._acquire()
+                    return self._supervise()
+                except LockLostError:
+                    life.release()
+                    life.ask_again()
+                except CrowdedError:
+                    life.release()
+        except RefusedError as refused:
+            return self._refused(refused.held)
+        except _SignalledError as signalled:
+            return self._signalled(signalled.args[0])
+
+    def _acquire(self) -> None:
+        if self._life.acquire_at_once():
+            return
+        from singlerun.contention.conflict import Conflict  # noqa: PLC0415 - unusual
+        from singlerun.contention.waiting import InterruptibleWaiter  # noqa: PLC0415
+        from singlerun.process.block import InterruptedWaitError  # noqa: PLC0415
+
+        try:
+            Conflict(self._life, InterruptibleWaiter(self._life, self._signals)).resolve()
+        except InterruptedWaitError as interrupted:
+            raise _SignalledError(interrupted.args[0]) from None
+
+    def _supervise(self) -> Report:
+        """Run the command, again if the spec asks for it; all under one hold of the lock."""
+        spec, life = self._spec, self._life
+        while True:
+            self._check_signals()
+            if self._attempts == 0 and (spec.min_interval or spec.max_starts):
+                from singlerun.contention import throttle  # noqa: PLC0415 - rare
+
+                throttle.check_limits(life)
+            command, outcome = self._attempt()
+            self._attempts += 1
+            status = outcome.exit_status
+            delay = spec.delay_before_next(status, self._attempts)
+            if delay is None or command.asked_to_end:
+                life.release()
+                self._call_hooks(life.run, status)
+                command.die_alike(outcome)
+                return Report(status, life.run)
+            if spec.verbose:
+                _tell(spec, f"exit status {status}, retrying in {delay:g} s")
+            self._last = life.run, status
+            life.ask_again()
+            self._recorder.wait(life.run)
+            if number := self._signals.sleep(delay):
+                raise _SignalledError(number)
+
+    def _attempt(self) -> tuple[Child, Outcome]:
+        """Run the command once."""
+        spec, life = self._spec, self._life
+        self._begin()
+        try:
+            command, pipe, relay = self._start()
+        except Exception as error:
+            status = error.exit_status if isinstance(error, SinglerunError) else 125
+            life.end(Ending(Outcome(status), FAILED, shown(str(error))))
+            life.release()
+            self._call_hooks(life.run, status)
             raise
-        # A file of the user's is locked without us, only the record needs the directory.
-        recorder.failed(error)
-        return None
+        if spec.verbose:
+            _tell(spec, f"started PID {command.pid}, run {life.run.id}")
+        outcome = life.watch(command, lambda: self._await(command, pipe, relay))
+        if outcome.timed_out and not spec.quiet:
+            _tell(spec, f"timed out after {spec.timeout:g} s")
+        stopped = command.asked_to_end and outcome.exit_status != 0
+        if life.end(Ending(outcome, STOPPED if stopped else None)):
+            life.harmless("the queue", self._wake_workers)
+        if spec.verbose:
+            seconds = outcome.elapsed_ns / 1e9
+            _tell(spec, f"exit status {outcome.exit_status} after {seconds:.3f} s")
+        return command, outcome
 
-
-def locks_of(job: "RunSpec", state: StateDir | None) -> lock.Hold:
-    """Give the locks that a job needs."""
-    if job.lock_file is not None:
-        return lock.of_file(
-            job.lock_file, state, shared=job.shared, slots=job.slots, lock_type=job.lock_type
-        )
-    assert state is not None
-    return lock.of_names(
-        job.names, state, shared=job.shared, slots=job.slots, lock_type=job.lock_type
-    )
-
-
-def jitter_of(job: "RunSpec") -> float:
-    """Give the seconds of this host and name: less than the jitter, and always the same."""
-    from hashlib import blake2b  # noqa: PLC0415 - rare
-
-    digest = blake2b(
-        os.fsencode(identity.here().host) + b"\0" + job.names[0], digest_size=7
-    ).digest()
-    return (job.jitter or 0.0) * int.from_bytes(digest, "big") / 2**56
-
-
-def asked(job: "RunSpec") -> Run:
-    """Give a new run of a job, which nothing has recorded yet."""
-    try:
-        cwd = os.getcwdb()
-    except FileNotFoundError:
-        cwd = None
-    run = Run(
-        names=job.names,
-        argv=tuple(os.fsencode(word) for word in job.argv),
-        wrapper=identity.this_process(),
-        uid=os.getuid(),
-        asked_ns=time.time_ns(),
-        lock_file=job.lock_file,
-        cwd=cwd,
-        shared=job.shared or job.slots is not None,
-        slots=job.slots,
-    )
-    job.latest = run
-    return run
-
-
-def take_at_once(job: "RunSpec", hold: lock.Hold, recorder: Recorder) -> bool:
-    """Take a lock that nobody holds, of which no former run was left open."""
-    if len(hold.paths) > 1:
-        return False  # holds some of them for a moment: only where that is in nobody's way
-    if not hold.try_in_turn() or hold.created:
-        return False
-    return not recorder.attempt(lambda store: store.open_runs(job.names, job.lock_file), [])
-
-
-def _supervise(
-    job: "RunSpec",
-    this: Run,
-    hold: lock.Hold,
-    recorder: Recorder,
-    signals: Signals,
-    *,
-    outputs: "Outputs | None",
-) -> int:
-    """Run the command, again if the job asks for it; all under one hold of the lock."""
-    number = signals.ending()
-    attempts = 0
-    last: tuple[Run, int] | None = None
-    while not number:
-        if job.min_interval or job.max_starts:
-            from singlerun.contention.throttle import refuse_early  # noqa: PLC0415 - rare
-
-            if attempts == 0 and refuse_early(job, this, recorder):
-                hold.free()
-                return _call_hooks(job, this, job.conflict_status, signals)
+    def _begin(self) -> None:
         try:
-            command, outcome = _attempt(
-                job, this, hold, recorder, signals, outputs=outputs, heed_pause=attempts == 0
-            )
+            self._life.begin(heed_pause=self._attempts == 0)
         except PausedError as error:
-            from singlerun.contention.throttle import refuse_paused  # noqa: PLC0415 - rare
+            from singlerun.contention import throttle  # noqa: PLC0415 - rare
 
-            refuse_paused(job, this, recorder, error.args[0])
-            hold.free()
-            return _call_hooks(job, this, job.conflict_status, signals)
-        except _StoppedError as stopped:
-            number = stopped.args[0]
-            break
-        attempts += 1
-        delay = job.delay_before_next(outcome.exit_status, attempts)
-        if delay is None or command.asked_to_end:
-            hold.free()
-            _call_hooks(job, this, outcome.exit_status, signals)
-            command.die_alike(outcome)
-            return outcome.exit_status
-        if job.verbose:
-            _tell(job, f"exit status {outcome.exit_status}, again in {delay:g} s")
-        this, last = asked(job), (this, outcome.exit_status)
-        _record_wait(this, recorder)
-        number = signals.sleep(delay)
-    from singlerun.contention.conflict import stop_run  # noqa: PLC0415 - unusual
+            raise throttle.paused(self._life, error.args[0]) from None
+        self._check_signals()  # recording may have taken its time
 
-    status = stop_run(this, recorder, number)
-    hold.free()
-    if last is not None:
-        _call_hooks(job, *last, signals)
-    return status
+    def _start(self) -> "tuple[Child, list[int], Relay | None]":
+        """Start the command; the locks are its own then.
 
-
-def _attempt(
-    job: "RunSpec",
-    this: Run,
-    hold: lock.Hold,
-    recorder: Recorder,
-    signals: Signals,
-    *,
-    outputs: "Outputs | None",
-    heed_pause: bool,
-) -> tuple[Child, Outcome]:
-    """Run the command once."""
-    env = spawn.environment()
-    if job.slots is None:
-        recorder.start(this, marks_of(env), heed_pause=heed_pause)
-    else:
-        from singlerun.contention.conflict import start_in_slot  # noqa: PLC0415 - rare
-
-        if not start_in_slot(job, this, hold, recorder, marks_of(env), heed_pause=heed_pause):
-            raise _CrowdedError
-    marks = _mark(env, this)
-    if not hold.is_current():
-        # Who takes a lock looks for open runs after it, and we look at the lock after our run is
-        # recorded. So of two whose lock files differ, because one was deleted, one sees the other.
-        this.detail = "the lock file was deleted in the moment of the start"
-        recorder.refuse(this, REFUSED)
-        raise _LockLostError
-    if number := signals.ending():  # recording may have taken its time
-        raise _StoppedError(number)
-    hold.note(marks)
-    if job.become:
-        this.command_pid, this.command_started = this.wrapper_pid, this.wrapper_started
-        recorder.attempt(lambda store: store.name_command(this), None)
-    # Whoever inherits the lock inherits this pipe too; it ends when the last of them has.
-    pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if job.linger else []
-    pump = None if outputs is None else outputs.begin(this)
-    try:
-        if job.become:  # the command keeps the lock as long as it or a child of it lives
-            spawn.become(job.argv, env, hold.fds, signals)
-        command = Child(
-            job.argv,
-            env,
-            [*hold.fds, *pipe[1:]],
-            signals,
-            marks=marks,
-            kill_after=job.kill_after,
-            adopt=job.timeout is not None,
-            redirected=None if pump is None else pump.streams,
-            strangers=() if outputs is None else outputs.pids,
-        )
-    except (CommandNotFoundError, CommandNotExecutableError) as error:
-        outcome = Outcome(error.exit_status)
-        this.detail = shown(str(error))
-        recorder.finish(this, outcome, outcome.state)
-        hold.free()
-        _call_hooks(job, this, error.exit_status, signals)
-        raise
-    finally:
-        if pump is not None:
-            pump.started()
-    # From here on only the command's end may free the lock: an error of ours must not.
-    this.command_pid, this.command_started = command.pid, command.started
-    hold.note(marks, (command.pid, command.started))
-    recorder.required = False  # too late to refuse
-    recorder.attempt(lambda store: store.name_command(this), None)
-    if job.verbose:
-        _tell(job, f"started PID {command.pid}, run {this.id}")
-    outcome = command.wait(job.timeout)
-    if pipe:
-        os.close(pipe[1])
-        command.linger(pipe[0])
-        outcome.elapsed_ns = command.elapsed_ns()
-    if pump is not None and outputs is not None:  # what it wrote arrives before its end is told
-        outputs.end(pump, command, outcome, signals)
-    if outcome.timed_out and not job.quiet:
-        _tell(job, f"ended after {job.timeout:g} s, its time was over")
-    asked_to_end = command.asked_to_end and outcome.exit_status != 0
-    if recorder.finish(this, outcome, STOPPED if asked_to_end else outcome.state):
-        _kick_queues(job, recorder)
-    if job.verbose:
-        _tell(job, f"exit status {outcome.exit_status} after {outcome.elapsed_ns / 1e9:.3f} s")
-    return command, outcome
-
-
-def _record_wait(this: Run, recorder: Recorder) -> None:
-    recorder.attempt(lambda store: store.wait_run(this), None)
-
-
-def _kick_queues(job: "RunSpec", recorder: Recorder) -> None:
-    """See to it that the jobs which waited for us are worked off, should their worker be dead."""
-    from singlerun.queue import wakeup  # noqa: PLC0415 - rare
-
-    for name in job.names:
+        With --linger all that inherit the lock inherit a pipe too, which ends with the last.
+        """
+        spec, life = self._spec, self._life
+        env, marks = spawn.environment(), life.marks()
+        marks.apply(env)
+        life.locks.note((marks.run_id, marks.token))
+        pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if spec.linger else []
+        relay = None if self._capture is None else self._capture.begin(life.run)
         try:
-            wakeup.ensure(StateDir(state_path(job.dir)), name)
-        except (StateDirError, NoWorkerError) as error:
-            recorder.tell(str(error))
+            if spec.become:  # the command keeps the lock as long as it or a child of it lives
+                self._recorder.name(life.run, life.run.wrapper)
+                spawn.become(spec.argv, env, life.locks.fds, self._signals)
+            command = Child(
+                spec.argv,
+                env,
+                [*life.locks.fds, *pipe[1:]],
+                self._signals,
+                marks=marks,
+                kill_after=spec.kill_after,
+                adopt=spec.timeout is not None,
+                redirected=None if relay is None else relay.streams,
+                strangers=() if self._capture is None else self._capture.pids,
+            )
+        finally:
+            if relay is not None:
+                relay.started()
+        life.bind(identity.Owner(identity.here(), command.pid, command.started))
+        return command, pipe, relay
 
+    def _await(self, command: Child, pipe: list[int], relay: "Relay | None") -> Outcome:
+        """Record the command's process, and wait for its end."""
+        life = self._life
+        marks, owner = life.marks(), life.run.command
+        assert owner is not None
+        life.locks.note((marks.run_id, marks.token), (owner.pid, owner.started))
+        self._recorder.name(life.run, owner)
+        outcome = command.wait(self._spec.timeout)
+        if pipe:
+            os.close(pipe[1])
+            command.linger(pipe[0])
+            outcome.elapsed_ns = command.elapsed_ns()
+        if relay is not None and self._capture is not None:
+            # What it wrote arrives before its end is told.
+            self._capture.end(relay, command, outcome, self._signals)
+        return outcome
 
-def _call_hooks(job: "RunSpec", this: Run, status: int, signals: Signals) -> int:
-    if job.hooks:
+    # -- ends ----------------------------------------------------------------------------------
+
+    def _check_signals(self) -> None:
+        if number := self._signals.ending():
+            raise _SignalledError(number)
+
+    def _refused(self, held: HeldError | None) -> Report:
+        spec = self._spec
+        if held is not None and (spec.verbose or not (spec.skip or spec.quiet)):
+            say(str(held))
+        status = 0 if held is None else spec.conflict_status
+        self._call_hooks(self._life.run, status)
+        return Report(status, self._life.run, None if spec.skip else held)
+
+    def _signalled(self, number: int) -> Report:
+        """Record that a signal came before the command was started."""
+        run = self._life.run
+        self._recorder.refuse(run, STOPPED, "stopped before it started", signal=number)
+        self._life.release()
+        if self._last is not None:
+            self._call_hooks(*self._last)
+        return Report(128 + number, run)
+
+    def _call_hooks(self, run: Run, status: int) -> None:
+        if self._spec.hooks:
+            self._life.harmless("a hook could not be run", lambda: self._hooks(run, status))
+
+    def _hooks(self, run: Run, status: int) -> None:
         from singlerun import hooks  # noqa: PLC0415 - rare
 
-        hooks.call(job, this, status, signals)
-    return status
+        hooks.call(self._spec, run, status, self._signals)
+
+    def _wake_workers(self) -> None:
+        """Make sure that the jobs which waited for us have a worker, should theirs be dead."""
+        from singlerun.queue import wakeup  # noqa: PLC0415 - rare
+
+        for name in self._spec.names:
+            try:
+                wakeup.ensure(StateDir(state_path(self._spec.dir)), name)
+            except (StateDirError, NoWorkerError) as error:
+                self._recorder.tell(str(error))
 
 
-def _mark(env: "dict[bytes, bytes]", this: Run) -> tuple[int | None, int]:
-    """Mark the command's environment; give the run's id and token as it tells them."""
-    env[b"SINGLERUN_NAME"] = this.names[0]
-    token = time.time_ns() // 1000 if this.token is None else this.token
-    env[b"SINGLERUN_TOKEN"] = b"%d" % token
-    if this.id is None:  # without a record there is no id, and the outer run's isn't ours
-        env.pop(b"SINGLERUN_RUN_ID", None)
-    else:
-        env[b"SINGLERUN_RUN_ID"] = b"%d" % this.id
-    return this.id, token
+def jitter_of(spec: "RunSpec") -> float:
+    """Return the seconds of this host and name: less than the jitter, and always the same."""
+    from hashlib import blake2b  # noqa: PLC0415 - rare
+
+    seed = os.fsencode(identity.here().host) + b"\0" + spec.names[0]
+    digest = blake2b(seed, digest_size=7).digest()
+    return (spec.jitter or 0.0) * int.from_bytes(digest, "big") / 2**56
 
 
-def _tell(job: "RunSpec", what: str) -> None:
-    say(f"{' + '.join(os.fsdecode(name) for name in job.names)}: {what}")
+def _tell(spec: "RunSpec", what: str) -> None:
+    say(f"{' + '.join(os.fsdecode(name) for name in spec.names)}: {what}")

@@ -8,13 +8,15 @@ import pytest
 from conftest import BINARY
 
 OURS = {
-    "singlerun", "singlerun.cli", "singlerun.duration", "singlerun.errors", "singlerun.lock",
-    "singlerun.lock.flock", "singlerun.lock.line", "singlerun.options", "singlerun.outcome",
-    "singlerun.paths", "singlerun.process", "singlerun.process.child", "singlerun.process.identity",
-    "singlerun.process.signals", "singlerun.process.spawn", "singlerun.recorder",
-    "singlerun.render", "singlerun.render.line", "singlerun.render.text", "singlerun.runner",
-    "singlerun.spec", "singlerun.store", "singlerun.store.base", "singlerun.store.database",
-    "singlerun.store.migrations", "singlerun.store.sqlite",
+    "singlerun", "singlerun.cli", "singlerun.duration", "singlerun.errors", "singlerun.lifecycle",
+    "singlerun.lock", "singlerun.lock.flock", "singlerun.lock.line", "singlerun.lock.lockset",
+    "singlerun.options", "singlerun.outcome", "singlerun.paths", "singlerun.process",
+    "singlerun.process.child", "singlerun.process.identity", "singlerun.process.marks",
+    "singlerun.process.search", "singlerun.process.signals", "singlerun.process.spawn",
+    "singlerun.recorder", "singlerun.render", "singlerun.render.line", "singlerun.render.text",
+    "singlerun.runner", "singlerun.spec", "singlerun.store", "singlerun.store.base",
+    "singlerun.store.database", "singlerun.store.guard", "singlerun.store.migrations",
+    "singlerun.store.rows", "singlerun.store.run", "singlerun.store.sqlite", "singlerun.timings",
 }  # fmt: skip
 OTHERS = {"_blake2", "_functools", "_sqlite3", "fcntl", "resource"}
 

@@ -18,12 +18,12 @@ ROOT = Path(singlerun.__file__).parent
 PROJECT = Path(__file__).parents[1]
 
 FLOORS = [
-    "__init__ errors outcome",
-    "duration paths process spec",
-    "options store lock",
-    "render",
-    "recorder output hooks ownership",
-    "contention",
+    "__init__ errors outcome timings",
+    "duration paths process",
+    "lock options store",
+    "ownership spec",
+    "lifecycle render",
+    "contention hooks output recorder",
     "queue",
     "runner",
     "api commands",

@@ -132,3 +132,57 @@ def test_names_are_bytes_whatever_they_hold():
     assert options.read_name(os.fsdecode(b"\xff")) == b"\xff"
     with pytest.raises(UsageError):
         options.read_name("a\0b")
+
+
+def values(*given, **more):
+    """Return the values of all options; those given by name are flags that are set."""
+    plain = {option.dest: option.default for option in RUN_OPTIONS}
+    return plain | dict.fromkeys(given, True) | more
+
+
+SOME = {
+    "lock_file": b"/x", "lock_type": "flock", "slots": 2, "wait_for": 3.0, "min_interval": 3.0,
+    "max_starts": (1, 3.0), "restart": "always", "jitter": 3.0, "timeout": 3.0, "retries": 1,
+    "on_success": "true", "on_failure": "true", "on_finish": "true",
+}  # fmt: skip
+EXCLUDING = [
+    ("shared", "slots"), ("replace", "coalesce"), ("replace", "skip"), ("restart", "retries"),
+    *(("queue", other) for other in options.NOT_IN_QUEUE),
+    *(("exec", other) for other in options.NOT_AFTER_EXEC),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", EXCLUDING, ids="-".join)
+def test_options_that_exclude_each_other(pair):
+    both = values(**{dest: SOME.get(dest, True) for dest in pair})
+    with pytest.raises(UsageError) as raised:
+        options.check(both)
+    for dest in pair:
+        assert "--" + dest.replace("_", "-") in str(raised.value)
+        options.check(values(**{dest: SOME.get(dest, True)}))
+
+
+def test_every_exclusion_is_tested():
+    table = {(one, other) for one, others, _ in options.EXCLUSIONS for other in others}
+    assert table == set(EXCLUDING)
+    assert {dest for pair in table for dest in pair} <= {option.dest for option in RUN_OPTIONS}
+
+
+def test_a_value_of_zero_asks_for_nothing():
+    options.check(values("exec", retries=0, timeout=0.0))
+    options.check(values("queue", wait_for=0.0))
+
+
+@pytest.mark.parametrize(("dest", "value"), [("lock_file", b"/x"), ("queue", True)])
+def test_options_that_take_one_name(dest, value):
+    with pytest.raises(UsageError, match="takes only one --name"):
+        options.check(values(**{dest: value}, name=(b"x", b"y")))
+    options.check(values(**{dest: value}, name=(b"x", b"x")))
+    options.check(values(name=(b"x", b"y")))
+
+
+def test_options_that_go_together():
+    options.check(values())
+    options.check(values("shared", "wait", "log", "linger", slots=None, timeout=3.0, retries=2))
+    options.check(values("queue", "log", retries=2, timeout=3.0, on_failure="true"))
+    options.check(values("exec", "wait", name=(b"x", b"y")))

@@ -139,7 +139,7 @@ def test_s02_a_worker_killed_in_the_middle_of_the_queue_is_made_up_for(cli, tmp_
         eventually(lambda pid=pid: not is_alive(pid), "its end")
     reaped = cli.run("reap").stdout.splitlines()
     assert [line.partition(": ")[2] for line in reaped] == [
-        "a zombie, closed as lost", "its queue goes on",
+        "a zombie, closed as lost", "started a worker",
     ]  # fmt: skip
     for number in rest:
         assert cli.run("wait", str(number)).returncode == 0
@@ -568,7 +568,7 @@ def test_s17_what_is_marked_is_worked_off_though_the_wake_up_was_lost(cli, tmp_p
     marked = cli.queue("processor")
     assert [job["label"] for job in marked] == ["mail", "invoice", "mail"]
     assert cli.workers() == []
-    assert cli.run("reap").stdout == "processor: its queue goes on\n"
+    assert cli.run("reap").stdout == "processor: started a worker\n"
     assert cli.run("wait", str(marked[-1]["id"])).returncode == 0
     assert words(witness) == ["mail", "invoice", "mail"], "different work, one after the other"
     runs = [run for run in cli.history("processor")[::-1] if run["job_id"]]

@@ -1,8 +1,8 @@
 """Import the customers of one source, each under its parent company.
 
-Look for the parent: the same VAT id, else the same name. If there is none, make one. Between the
-two lies a slow question to the outside, so they can't be one transaction. Importers that run side
-by side all look before any of them has made: then a company gets several parents.
+Each customer's parent is looked up by VAT ID, then by name, and created if it does not exist. The
+slow query in between keeps the two from being one transaction. Importers that run side by side all
+look before any has created a parent, so a company ends up with several.
 """
 
 import argparse
@@ -24,7 +24,7 @@ LEGAL_FORMS = {"ab", "ag", "bv", "gmbh", "inc", "kg", "limited", "ltd", "sas", "
 
 
 def name_key(company: str) -> str:
-    """Give what is left of a company's name without case, accents and its legal form."""
+    """Return a company's name without case, accents and legal form."""
     text = unicodedata.normalize("NFKD", company.casefold().replace("&", " and "))
     text = "".join(c for c in text if not unicodedata.combining(c)).replace(".", "")
     words = re.findall(r"[a-z0-9]+", text.replace("sp z oo", "spzoo"))
@@ -32,13 +32,13 @@ def name_key(company: str) -> str:
 
 
 def keys(company: str, vat_id: str | None) -> list[str]:
-    """Give what a parent is known by, the surest first."""
+    """Return the keys that identify a parent, most reliable first."""
     vat = re.sub(r"\W", "", vat_id or "").upper()
     return [*([vat] if vat else []), name_key(company)]
 
 
 def look(database: sqlite3.Connection) -> dict[str, int]:
-    """Give the parents that there are, by all that they are known by."""
+    """Return the existing parents by all of their keys."""
     parents = database.execute("SELECT id, name, vat_id FROM parents")
     return {key: number for number, name, vat_id in parents for key in keys(name, vat_id)}
 
@@ -46,7 +46,7 @@ def look(database: sqlite3.Connection) -> dict[str, int]:
 def make(
     database: sqlite3.Connection, rows: list[dict[str, str]], known: dict[str, int]
 ) -> tuple[int, int]:
-    """Insert customers, and the parents that are not known; give how many of each."""
+    """Insert customers and missing parents; return how many of each."""
     made = 0
     with database:
         for row in rows:
@@ -67,19 +67,21 @@ def make(
 
 
 def check(database: sqlite3.Connection) -> int:
-    """Tell which companies have more than one parent; give the exit status."""
+    """Print the companies that have more than one parent; return the exit status."""
     (parents,) = database.execute("SELECT count(*) FROM parents").fetchone()
     twice = database.execute(
         "SELECT min(name), count(*) FROM parents GROUP BY name_key HAVING count(*) > 1 ORDER BY 1"
     ).fetchall()
     for name, count in twice:
-        print(f"{name}: {count} parents where one is right")
+        print(f"{name}: {count} parents instead of one")
     print(f"{parents} parents, {len(twice)} companies with more than one")
     return 1 if twice else 0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Import customers; without SOURCE, check them.")
+    parser = argparse.ArgumentParser(
+        description="Import the customers of SOURCE; without SOURCE, check for duplicates."
+    )
     parser.add_argument("database", metavar="DATABASE")
     parser.add_argument("source", nargs="?", metavar="SOURCE", help="crm, shop, billing or support")
     parser.add_argument(
@@ -87,7 +89,7 @@ def main() -> int:
         help="how long the trade register takes to answer (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--step", action="store_true", help="instead: say when it has looked, wait for Enter, make"
+        "--step", action="store_true", help="wait for Enter between looking up and creating parents"
     )
     options = parser.parse_args()
     database = sqlite3.connect(options.database, timeout=60)
@@ -101,7 +103,7 @@ def main() -> int:
         print("looked", flush=True)
         sys.stdin.readline()
     else:
-        time.sleep(options.slow)  # stands for a question to the trade register, over the network
+        time.sleep(options.slow)  # stands for a query to the trade register
     customers, parents = make(database, rows, known)
     print(f"{options.source}: {customers} customers, {parents} new parents")
     database.close()

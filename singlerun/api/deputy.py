@@ -1,4 +1,4 @@
-"""Waiting in line for a thread of another program, which must stay free to give up.
+"""Waiting in line on behalf of a thread, which must stay free to give up.
 
 Only flock(2) waits in the kernel and in turn, and a thread that sleeps in it can't be called back
 without a signal. A library may neither take signals nor leave threads behind, so it sends a deputy:
@@ -23,7 +23,7 @@ import time
 
 from singlerun import errors, lock
 from singlerun.paths import StateDir, lift, reason
-from singlerun.process import interpreter
+from singlerun.process import interpreter, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ GRACE = 2.0
 """Seconds that a deputy has to end by itself when it was let go."""
 
 
-def take(job: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: float | None) -> bool:
-    """Take a job's locks in turn; tell whether that was before the deadline (time.monotonic).
+def take(spec: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: float | None) -> bool:
+    """Take a spec's locks in turn; return whether that was before the deadline (time.monotonic).
 
     Whatever is raised, nothing is left in line, and no lock is held.
 
@@ -55,7 +55,7 @@ def take(job: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: floa
     taken = False
     try:
         try:
-            process = _send(job, state, link)
+            process = _send(spec, state, link)
         finally:
             os.close(link)
         if _await(process.pid, ours, deadline):
@@ -73,12 +73,12 @@ def take(job: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: floa
             _sweep(hold)
 
 
-def _send(job: "RunSpec", state: StateDir | None, link: int) -> "subprocess.Popen[bytes]":
+def _send(spec: "RunSpec", state: StateDir | None, link: int) -> "subprocess.Popen[bytes]":
     import subprocess  # noqa: PLC0415 - the deputy itself doesn't need it
 
-    numbers = os.getpid(), link, int(job.shared), job.slots or 0
+    numbers = os.getpid(), link, int(spec.shared), spec.slots or 0
     words: list[str | bytes] = [*interpreter.words(__name__), *map(str, numbers)]
-    words += [state.path if state else b"", job.lock_file or b"", *job.names]
+    words += [state.path if state else b"", spec.lock_file or b"", *spec.names]
     try:
         # In a session of its own it isn't told of what the terminal tells the program.
         return subprocess.Popen(
@@ -90,7 +90,7 @@ def _send(job: "RunSpec", state: StateDir | None, link: int) -> "subprocess.Pope
 
 
 def _await(pid: int, link: socket.socket, deadline: float | None) -> bool:
-    """Sleep until the deputy has sent something, or died; False if that is too late."""
+    """Sleep until the deputy has sent something, or died; return False if that is too late."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:  # it died, and the program ignores SIGCHLD
@@ -112,7 +112,7 @@ def _receive(link: socket.socket, hold: lock.Hold) -> None:
         created, hold.out_of_line = _receive_descriptors(link, descriptors)
         for at, descriptor in enumerate(descriptors):
             descriptors[at] = lift(descriptor)
-        # From here on they are the hold's to close, and nobody closes them twice.
+        # From here on they are the locks' to close, and are closed once.
         received, descriptors = descriptors, []
         hold.adopt(received, created)
         link.send(THANKS)
@@ -126,7 +126,7 @@ def _receive(link: socket.socket, hold: lock.Hold) -> None:
 def _receive_descriptors(
     link: socket.socket, descriptors: list[int]
 ) -> tuple[list[bool], str | None]:
-    """Receive the locks' descriptors; give which files were made, and why it was out of line."""
+    """Receive the locks' descriptors; return which files were made, and why it was out of line."""
     expected = 1
     created: list[bool] = []
     out_of_line: str | None = None
@@ -150,11 +150,9 @@ def _receive_descriptors(
 
 
 def _see_off(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for the deputy's end, which has begun; one that somebody has stopped is killed."""
-    from singlerun.process.procfs import await_end  # noqa: PLC0415
-
+    """Wait for the deputy's end, which has begun; one that was stopped is killed."""
     if process.poll() is None:
-        if not await_end([process.pid], GRACE):
+        if not procfs.await_end([process.pid], GRACE):
             process.kill()
         process.wait()
 
@@ -175,7 +173,7 @@ def main() -> "NoReturn":
     import _thread  # noqa: PLC0415 - in the deputy alone
     import signal  # noqa: PLC0415
 
-    # The end of the program is what ends it, and that comes to those who don't handle these.
+    # The end of the program is what ends the deputy.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     program, descriptor, shared, slots = map(int, sys.argv[1:5])

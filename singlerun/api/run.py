@@ -16,14 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
 from singlerun import errors, options, runner
-from singlerun.api import hold
+from singlerun.api import holding
 from singlerun.api.hold import Text, seconds
 from singlerun.options import RUN_OPTIONS
 from singlerun.outcome import Outcome
 from singlerun.paths import state_path
 from singlerun.process import interpreter
 from singlerun.spec import RunSpec
-from singlerun.store.base import STOPPED, TIMED_OUT, Run
+from singlerun.store.run import STOPPED, TIMED_OUT, Run
 
 Stream = int | IO[bytes] | IO[str] | None
 Duration = float | str
@@ -119,6 +119,7 @@ def run(
         UsageError: the options contradict each other.
         SinglerunError: another of them, if the lock can't be had at all.
     """
+    # long: its signature is the table of run options, spelled out for the reader and the type checker.
     if isinstance(argv, str | bytes):
         raise TypeError('a command is a list of words: ["ls", "-l"]')
     names = [name] if isinstance(name, str | bytes) else list(name)
@@ -135,7 +136,7 @@ def run(
         "dir": state_path(None if dir is None else options.read_path(os.fsdecode(dir))),
     }  # fmt: skip
     words = [word for option in RUN_OPTIONS for word in _words(option, values.get(option.dest))]
-    outer = hold.around_us()
+    outer = holding.around_us()
     if outer is not None:
         env = dict(os.environ if env is None else env) | outer.marks
     report = os.memfd_create("singlerun")
@@ -212,10 +213,13 @@ def main() -> None:
     try:
         given = options.split(sys.argv[2:])
         assert given is not None
-        job = RunSpec(given.command, given.values)
-        job.raises = job.quiet = True
-        status = runner.run(job)
-        message = None, _values(job, status), None
+        spec = RunSpec(given.command, given.values)
+        spec.quiet, spec.wait_hint = True, "wait=True"
+        report_ = runner.run(spec)
+        status = report_.exit_status
+        if report_.held is not None:
+            raise report_.held  # noqa: TRY301 - as the runner itself raises
+        message = None, _values(report_.run, status), None
     except errors.SinglerunError as error:
         cut = [str(argument)[:10_000] for argument in error.args]
         message = type(error).__name__, cut, vars(error)
@@ -225,8 +229,7 @@ def main() -> None:
     os._exit(status)
 
 
-def _values(job: RunSpec, status: int) -> dict[str, object]:
-    run: Run | None = job.latest
+def _values(run: Run | None, status: int) -> dict[str, object]:
     if run is None:  # a signal came before anything had begun
         return {"exit_code": status, "state": STOPPED}
     values: dict[str, object] = {

@@ -1,11 +1,10 @@
-"""The subcommands, one file each: parse, call, render. This is the group, which loads them lazily.
+"""The subcommands, one file each: parse, call, return a result (render/result.py).
 
-``singlerun [OPTIONS] COMMAND`` is rewritten to ``singlerun run [OPTIONS] COMMAND``, so that Click
-sees nothing but subcommands.
+This is the group, which loads them lazily. ``singlerun [OPTIONS] COMMAND`` is rewritten to
+``singlerun run [OPTIONS] COMMAND``, so that Click sees only subcommands.
 """
 
 import importlib
-import os
 import sys
 from typing import Any
 
@@ -14,7 +13,7 @@ import click
 from singlerun import __version__, options
 from singlerun.commands.common import dir_option
 from singlerun.errors import UsageError
-from singlerun.render.line import say
+from singlerun.render.result import Result, show
 
 EXAMPLES = """\b
 Examples:
@@ -66,69 +65,57 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="singlerun", message="%(prog)s %(version)s")
 @click.pass_context
 def group(ctx: click.Context, directory: bytes | None) -> None:
-    """Run COMMAND, unless another instance of it runs already.
+    """Run COMMAND unless another instance of it is running.
 
-    The first word that is no option is the command, unless it is a subcommand: to run a program
-    that is called like one, write -- before it. Options after the command belong to the command.
+    The first word that is not an option is the command, unless it is a subcommand; to run a program
+    with the name of a subcommand, write -- before it. Options after COMMAND are passed to it.
     """
     ctx.obj = directory
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command line through Click; give the exit status.
+    """Run a command line through Click; return the exit status.
 
-    A wrong option is 125 for the prefix form, whose statuses below belong to the command, and
-    2 for the other subcommands.
+    A usage error is 125 for the prefix form, whose lower statuses belong to the command, and 2 for
+    the other subcommands.
     """
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # what the locale can't say is escaped
+        if stream is not None:  # escape what the locale cannot encode
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if not arguments:
-        click.echo(group.get_help(click.Context(group, info_name="singlerun")), err=True)
+        click.exceptions.NoArgsIsHelpError(click.Context(group, info_name="singlerun")).show()
         return 125
     try:
         status: Any = group.main(
             _rewritten(arguments), prog_name="singlerun", standalone_mode=False
         )
-        sys.stdout.flush()
     except click.UsageError as error:
         of_run = error.ctx is None or error.ctx.info_name in {"run", "singlerun"}
         about = "singlerun" if of_run or error.ctx is None else error.ctx.command_path
-        say(f"{error.format_message().rstrip('.?')}; see: {about} --help")
-        return 125 if of_run else 2
+        message = f"{error.format_message().rstrip('.?')}; see: {about} --help"
+        return show(Result(errors=[message], status=125 if of_run else 2))
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # ps | head
-        _discard_output()
-        return 141
-    except OSError as error:
-        _discard_output()
-        say(f"cannot write the output: {(error.strerror or str(error)).lower()}")
-        return 125
     return int(status or 0)
 
 
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 def _rewritten(arguments: list[str]) -> list[str]:
-    """Make a subcommand of everything: put "run" before what is none."""
+    """Insert "run" unless a subcommand was given."""
     try:
         words = options.split(arguments)
     except UsageError:
         return ["run", *arguments]
     if words is None:
-        # Something that isn't in the table: help of the whole, or else for run to deal with.
+        # Not in the table: the help of the whole, or an error for run to report.
         return arguments if arguments[0] in {"-h", "--help", "--version"} else ["run", *arguments]
     if not words.command or words.dashes:
         return ["run", *arguments]
     first = words.command[0]
     if first in options.RESERVED:
         raise UsageError(
-            f"{first!r} is kept for a subcommand that this version doesn't have;"
+            f"{first!r} is reserved for a subcommand of a later version;"
             f" to run a program of that name: singlerun -- {first}"
         )
     if first not in options.SUBCOMMANDS:

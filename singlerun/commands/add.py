@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 import click
 
@@ -12,14 +13,14 @@ from singlerun import duration
 from singlerun.commands import common
 from singlerun.errors import UsageError
 from singlerun.options import read_count
-from singlerun.paths import StateDir, state_path
+from singlerun.process.marks import Marks
 from singlerun.queue import add, wakeup
-from singlerun.spec import RETRY_DELAY, derived_name
-from singlerun.store.base import marks_of
+from singlerun.render.progress import counted
+from singlerun.render.result import Result
+from singlerun.spec import derived_name
 from singlerun.store.queue import Job
+from singlerun.timings import RETRY_DELAY
 
-MANY = 10_000
-"""Jobs from which on a person wants to see that it goes on."""
 HIGHEST = 1_000_000
 
 
@@ -30,93 +31,62 @@ HIGHEST = 1_000_000
     context_settings={"allow_interspersed_args": False},
 )
 @click.option(
-    "-n",
-    "--name",
-    type=common.NAME,
-    metavar="NAME",
-    help="The queue, and what is held meanwhile. Default: from the command.",
-)
+    "-n", "--name", type=common.NAME, metavar="NAME",
+    help="The queue, and the lock to hold. Default: derived from COMMAND.",
+)  # fmt: skip
 @click.option(
-    "--priority",
-    type=click.IntRange(-HIGHEST, HIGHEST),
-    default=0,
-    metavar="N",
-    help="The higher, the earlier; default: 0.",
-)
+    "--priority", type=click.IntRange(-HIGHEST, HIGHEST), default=0, metavar="N",
+    help="Higher starts earlier; default: 0.",
+)  # fmt: skip
 @click.option(
-    "--delay", type=common.DURATION, metavar="DURATION", help="Start it in so long, not earlier."
-)
+    "--delay", type=common.DURATION, metavar="DURATION",
+    help="Do not start before DURATION has passed.",
+)  # fmt: skip
 @click.option(
-    "--after",
-    type=common.COUNT,
-    metavar="ID",
-    help="Start it when this job has succeeded; cancel it if that does not.",
-)
+    "--after", "after_id", type=common.COUNT, metavar="ID",
+    help="Start after this job has succeeded; cancel if it does not.",
+)  # fmt: skip
+@click.option("--unique", is_flag=True, help="Cancel the pending jobs of this name first.")
+@click.option("--label", metavar="TEXT", help="Text to show with the job.")
 @click.option(
-    "--unique", is_flag=True, help="Cancel what is pending under this name: this one replaces it."
-)
-@click.option("--label", metavar="TEXT", help="What to show with it.")
+    "--retries", type=common.COUNT, default=0, metavar="N",
+    help="Run again after a failure or loss, at most N times.",
+)  # fmt: skip
 @click.option(
-    "--retries",
-    type=common.COUNT,
-    default=0,
-    metavar="N",
-    help="If it fails or is lost, try it again, at most N times.",
-)
-@click.option(
-    "--retry-delay",
-    type=common.DURATION,
-    default=RETRY_DELAY,
-    metavar="DURATION",
-    help="Before it is tried again, doubling with each try; default: 1s.",
-)
+    "--retry-delay", type=common.DURATION, default=RETRY_DELAY, metavar="DURATION",
+    help="Delay before a retry, doubling each time; default: 1s.",
+)  # fmt: skip
 @click.option(
     "--limit", type=common.COUNT, metavar="N", help="Refuse if more than N would be pending."
 )
 @click.option(
-    "-t",
-    "--timeout",
-    type=common.DURATION,
-    metavar="DURATION",
-    help="End it after so long: TERM, later KILL.",
-)
+    "-t", "--timeout", type=common.DURATION, metavar="DURATION",
+    help="Stop the job after DURATION: SIGTERM, later SIGKILL.",
+)  # fmt: skip
 @click.option(
-    "-k",
-    "--kill-after",
-    type=common.DURATION,
-    metavar="DURATION",
-    help="From TERM to KILL; default: 10s.",
-)
+    "-k", "--kill-after", type=common.DURATION, metavar="DURATION",
+    help="Grace period between SIGTERM and SIGKILL; default: 10s.",
+)  # fmt: skip
 @click.option(
-    "--env",
-    "variables",
-    multiple=True,
-    metavar="NAME[=VALUE]",
-    help="Let it have this variable, too.",
-)
-@click.option("--all-env", is_flag=True, help="Let it have the whole environment.")
+    "--env", "variables", multiple=True, metavar="NAME[=VALUE]",
+    help="Keep this environment variable too.",
+)  # fmt: skip
+@click.option("--all-env", is_flag=True, help="Keep the whole environment.")
 @click.option(
-    "--stdin",
-    is_flag=True,
-    help="Read the jobs: a shell command a line. All are accepted, or none.",
-)
-@click.option("-0", "--null", is_flag=True, help="With --stdin: they end with NUL, not a line.")
-@click.option("--json", "as_json", is_flag=True, help="With --stdin: each line is JSON.")
+    "--stdin", is_flag=True,
+    help="Read jobs, one shell command a line; all are accepted or none.",
+)  # fmt: skip
+@click.option("-0", "--null", is_flag=True, help="With --stdin: jobs end with NUL, not newline.")
+@click.option("--json", "json_lines", is_flag=True, help="With --stdin: each line is JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the ids.")
 @common.dir_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [COMMAND [ARG]...]")
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     *,
-    name: bytes | None,
-    priority: int,
-    delay: float | None,
-    after: int | None,
     unique: bool,
-    label: str | None,
-    retries: int,
-    retry_delay: float,
     limit: int | None,
     timeout: float | None,
     kill_after: float | None,
@@ -124,70 +94,72 @@ def command(
     all_env: bool,
     stdin: bool,
     null: bool,
-    as_json: bool,
+    json_lines: bool,
     quiet: bool,
     directory: bytes | None,
     words: tuple[str, ...],
-) -> int:
+    **values: Any,
+) -> Iterator[Result]:
     """Put COMMAND into the queue of a name, and print the job's id.
 
-    One job of a name runs at a time, in the order of their ids, and somebody is there to start
-    them. Once this has printed the id, the job survives a crash and a power loss. What it writes is
+    A worker in the background runs the jobs of a name one at a time, by priority, then in the order
+    of their ids. Once the id is printed, the job survives a crash and a power loss. Its output is
     kept for singlerun logs.
     """
     if stdin == bool(words):
         raise click.UsageError("give a COMMAND, or --stdin")
     if stdin and sys.stdin is None:
         raise click.UsageError("standard input is closed")
-    if not stdin and (null or as_json):
-        raise click.UsageError("--null and --json tell what --stdin reads")
-    if name is None:
-        if stdin:
-            raise click.UsageError("--stdin needs a --name")
-        name = derived_name(list(words))
-    common_values: dict[str, object] = {
-        "name": name,
-        "priority": priority,
-        "not_before_ns": _in(delay),
-        "after_id": after,
-        "label": None if label is None else _text(label),
-        "retries": retries,
-        "retry_delay": retry_delay,
-    }
-    if stdin:
-        jobs = list(_watched(_read(common_values, null=null, as_json=as_json)))
-        if not jobs:
-            return 0
-    else:
-        jobs = [Job(argv=tuple(map(os.fsencode, words)), **common_values)]  # type: ignore[arg-type]
-    marks = marks_of(os.environb)
-    for job in jobs:
-        job.parent_id = marks[0] if marks else None
+    if not stdin and (null or json_lines):
+        raise click.UsageError("--null and --json need --stdin")
+    if stdin and values["name"] is None:
+        raise click.UsageError("--stdin needs a --name")
+    jobs = _jobs(words, values, null=null, json_lines=json_lines)
+    if not jobs:
+        return
     given = {"timeout": timeout, "kill_after": kill_after}
     options: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     context = add.context_here(variables, options, all_env=all_env)
-    state = StateDir(state_path(directory or ctx.obj))
-    ids = add.add(state, jobs, context, unique=unique, limit=limit)
-    if not quiet:  # told before anything else can fail: they are accepted
-        click.echo("\n".join(map(str, ids)))
-    wakeup.ensure(state, name)
-    return 0
+    state = common.make_state(ctx, directory)
+    ids = add.enqueue(state, jobs, context, unique=unique, limit=limit)
+    try:
+        # Printed before anything else can fail: the jobs are accepted.
+        yield Result(*([] if quiet else map(str, ids)))
+    finally:
+        wakeup.ensure(state, jobs[0].name)
 
 
-def _text(text: str) -> str:
-    """Give a text as UTF-8 can say it."""
-    return os.fsencode(text).decode(errors="backslashreplace")
+def _jobs(
+    words: tuple[str, ...], values: dict[str, Any], *, null: bool, json_lines: bool
+) -> list[Job]:
+    """Return the job of a command, or without one those on standard input."""
+    values["name"] = values["name"] or derived_name(list(words))
+    values["not_before_ns"] = _in(values.pop("delay"))
+    values["label"] = None if values["label"] is None else _utf8(values["label"])
+    if words:
+        jobs = [Job(argv=tuple(map(os.fsencode, words)), **values)]
+    else:
+        jobs = list(counted(read_jobs(sys.stdin.buffer, values, null=null, as_json=json_lines)))
+    marks = Marks.from_environ(os.environb)
+    for job in jobs:
+        job.parent_id = marks.run_id if marks else None
+    return jobs
 
 
-def _in(delay: float | None) -> int | None:
-    return None if delay is None else time.time_ns() + round(delay * 1e9)
+# -- jobs from standard input -----------------------------------------------------------------
 
 
-def _read(values: dict[str, object], *, null: bool, as_json: bool) -> Iterator[Job]:
-    """Read jobs from standard input."""
-    entries: Iterable[bytes] = sys.stdin.buffer
-    if null:
-        entries = sys.stdin.buffer.read().split(b"\0")
+def read_jobs(
+    file: BinaryIO, values: dict[str, object], *, null: bool, as_json: bool
+) -> Iterator[Job]:
+    """Yield the jobs in a file: a shell command or a JSON text on each line that is not blank.
+
+    ``values`` are those of all jobs. With ``null`` NUL ends a job instead of a newline.
+
+    Raises:
+        UsageError: a line cannot be read as a job.
+    """
+    entries: Iterable[bytes] = file.read().split(b"\0") if null else file
     for number, entry in enumerate(entries, 1):
         text = entry if null else entry.removesuffix(b"\n")
         if not text.strip():
@@ -195,13 +167,13 @@ def _read(values: dict[str, object], *, null: bool, as_json: bool) -> Iterator[J
         if as_json:
             yield _from_json(text, number, values)
         elif b"\0" in text:
-            raise UsageError(f"line {number} has a NUL character: it ends with a line, or give -0")
+            raise UsageError(f"line {number} has a NUL character; if NUL ends each job: -0")
         else:
             yield Job(argv=(b"sh", b"-c", text), **values)  # type: ignore[arg-type]
 
 
 def _from_json(text: bytes, number: int, values: dict[str, object]) -> Job:
-    """Make a job of ``"COMMAND"``, ``["COMMAND", "ARG"]``, or an object that has such a command."""
+    """Return the job of ``"COMMAND"``, ``["COMMAND", "ARG"]``, or an object with such a command."""
     try:
         given = json.loads(text)
         entry = given if isinstance(given, dict) else {"command": given}
@@ -215,20 +187,20 @@ def _from_json(text: bytes, number: int, values: dict[str, object]) -> Job:
         why = "it has no command" if isinstance(error, KeyError) else error.args[0]
         if isinstance(error, UnicodeError):
             why = "it is not UTF-8"
-        raise UsageError(f"line {number} can't be read as a job: {why}") from None
+        raise UsageError(f"line {number} cannot be read as a job: {why}") from None
 
 
 def _words(words: list[object]) -> tuple[bytes, ...]:
     texts = [word for word in words if isinstance(word, str) and "\0" not in word]
     if not texts or len(texts) < len(words):
-        raise TypeError("its command is no text or list of texts")
+        raise TypeError("its command is neither a string nor a list of strings")
     return tuple(map(os.fsencode, texts))
 
 
 def _value(key: str, value: object) -> dict[str, object]:
-    """Read what a JSON line says of its job."""
+    """Return what a key of a JSON object sets in its job."""
     if key == "label" and isinstance(value, str):
-        return {key: _text(value)}
+        return {key: _utf8(value)}
     if key == "delay":
         return {"not_before_ns": _in(duration.parse(str(value)))}
     if key == "retry_delay":
@@ -240,26 +212,10 @@ def _value(key: str, value: object) -> dict[str, object]:
     raise UsageError(f"bad {key!r}: {value!r}")
 
 
-def _watched(jobs: Iterator[Job]) -> Iterator[Job]:
-    """Show on a terminal how many there are, once they are many."""
-    if not sys.stderr.isatty():
-        yield from jobs
-        return
-    first = []
-    for job in jobs:
-        first.append(job)
-        if len(first) == MANY:
-            break
-    yield from first
-    if len(first) < MANY:
-        return
-    from rich.console import Console  # noqa: PLC0415 - for people only
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+def _utf8(text: str) -> str:
+    """Return a text as valid UTF-8: other bytes are escaped."""
+    return os.fsencode(text).decode(errors="backslashreplace")
 
-    columns = (TextColumn("reading jobs"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None, completed=MANY)
-        for count, job in enumerate(jobs, MANY + 1):
-            yield job
-            if count % 1000 == 0:
-                progress.update(task, completed=count)
+
+def _in(delay: float | None) -> int | None:
+    return None if delay is None else time.time_ns() + round(delay * 1e9)

@@ -1,10 +1,12 @@
 """``singlerun cancel``: take jobs out of their queue."""
 
+from collections.abc import Iterator
+
 import click
 
 from singlerun.commands import common
-from singlerun.ownership.stop import by_whom
-from singlerun.render.line import say
+from singlerun.render.refusal import by_us
+from singlerun.render.result import Result
 
 
 @click.command(
@@ -15,17 +17,18 @@ from singlerun.render.line import say
 @click.argument("ids", nargs=-1, required=True, type=common.COUNT, metavar="ID...")
 @common.dir_option
 @click.pass_context
-def command(ctx: click.Context, ids: tuple[int, ...], *, directory: bytes | None) -> int:
-    """Cancel jobs that wait, and those that were to follow them.
+def command(
+    ctx: click.Context, ids: tuple[int, ...], *, directory: bytes | None
+) -> Iterator[Result]:
+    """Cancel pending jobs, and the jobs that were to run after them.
 
-    Exits with 1 if one of them does not wait. One that runs is ended by singlerun stop.
+    Exits with 1 if one of them is not pending. To end a job that is running: singlerun stop.
     """
     state = common.open_state(ctx, directory)
     queue = common.open_store(state)
-    status = 0
     for number in ids:
-        if queue is None or not queue.cancel(number, by_whom("cancelled")):
-            say(common.unfit(queue, number, "be cancelled"))
-            status = 1
-    common.kick_followers(state, queue)
-    return status
+        changed = None if queue is None else queue.cancel(number, by_us("cancelled"))
+        if changed is None:
+            yield common.refused(queue, number, "cancel")
+        else:
+            common.ensure_workers(state, changed)

@@ -1,7 +1,8 @@
-"""What the subcommands that look at the record have in common."""
+"""What the subcommands share: their parameters, the record they look at, and their failures."""
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -9,20 +10,49 @@ import click
 from singlerun import duration
 from singlerun.errors import SinglerunError, UsageError
 from singlerun.options import read_claim, read_count, read_lock_file, read_name, read_path
-from singlerun.ownership import holder, reaper
+from singlerun.ownership import holder, judge
 from singlerun.paths import StateDir, state_path
 from singlerun.queue import wakeup
-from singlerun.render.line import say
+from singlerun.render.result import Result, show
 from singlerun.render.text import shown
-from singlerun.store.base import Run
 from singlerun.store.queue import PAUSED, PENDING, Job
 from singlerun.store.queue import RUNNING as JOB_RUNNING
+from singlerun.store.run import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
 
+Results = Result | Iterable[Result]
+REDRAW = 1.0
+"""Seconds between two looks with --watch."""
+
+
+class Command(click.Command):
+    """A subcommand: it returns results, and its own failures are one line and exit status 125."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        settings = options.setdefault("context_settings", {})
+        settings["help_option_names"] = ["-h", "--help"]
+        super().__init__(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> int:
+        """Call it, show its results, and return the exit status."""
+        try:
+            return show(super().invoke(ctx), as_json=ctx.params.get("as_json", False))
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+        except UsageError as error:
+            message, status = f"{error.args[0]}; see: {ctx.command_path} --help", error.exit_status
+        except SinglerunError as error:
+            message, status = str(error), error.exit_status
+        return show(Result(errors=[message], status=status))
+
+
+# -- parameters -------------------------------------------------------------------------------
+
 
 class Read(click.ParamType):  # type: ignore[type-arg]  # older Clicks have no argument
-    """A value that is read as the run options' values are."""
+    """A value that is read like the values of the run options."""
 
     def __init__(self, name: str, read: Callable[[str], object]) -> None:
         self.name = name
@@ -45,24 +75,36 @@ LOCK_FILE = Read("PATH", read_lock_file)
 CLAIM = Read("CLAIM", read_claim)
 DIRECTORY = Read("DIR", read_path)
 
+dir_option = click.option(
+    "--dir", "directory", type=DIRECTORY, metavar="DIR", help="State directory."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+watch_option = click.option("--watch", is_flag=True, help="Repeat every second until Ctrl-C.")
 
-def dir_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --dir to a subcommand."""
-    return click.option(
-        "--dir", "directory", type=DIRECTORY, metavar="DIR", help="The state directory."
-    )(function)
+
+def watched(look: Callable[[], Result], *, watch: bool, as_json: bool) -> Results:
+    """Return what is seen, or with ``watch`` yield it again and again."""
+    if watch and as_json:
+        raise click.UsageError("--watch and --json cannot be combined")
+    return _again_and_again(look) if watch else look()
 
 
-def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --json to a subcommand."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+def _again_and_again(look: Callable[[], Result]) -> Iterator[Result]:
+    while True:
+        result = look()
+        result.redraws = True
+        yield result
+        time.sleep(REDRAW)
+
+
+# -- the record -------------------------------------------------------------------------------
 
 
 def open_state(ctx: click.Context, directory: bytes | None) -> StateDir | None:
-    """Open the state directory; None if nothing has run there yet.
+    """Open the state directory; return None if nothing has run there yet.
 
     Raises:
-        StateDirError: it can't be trusted or read.
+        StateDirError: it is not trusted or cannot be read.
     """
     try:
         return StateDir(state_path(directory or ctx.obj), create=False)
@@ -70,15 +112,41 @@ def open_state(ctx: click.Context, directory: bytes | None) -> StateDir | None:
         return None
 
 
+def make_state(ctx: click.Context, directory: bytes | None) -> StateDir:
+    """Open the state directory, making it if need be.
+
+    Raises:
+        StateDirError: it is not trusted or cannot be made.
+    """
+    return StateDir(state_path(directory or ctx.obj))
+
+
 def open_store(state: StateDir | None) -> SqliteQueue | None:
-    """Open the run-log and the queues; None if there are none."""
+    """Open the run-log and the queues; return None if there are none."""
     if state is None or not os.path.lexists(os.path.join(state.path, FILE)):
         return None
     return SqliteQueue(state)
 
 
+def notices(store: SqliteStore | None) -> list[str]:
+    """Return the warnings of a store that were not returned before."""
+    if store is None:
+        return []
+    found = list(store.notices)
+    store.notices.clear()
+    return found
+
+
+# -- runs -------------------------------------------------------------------------------------
+
+
+def is_number(target: bytes) -> bool:
+    """Return whether a target may be an id."""
+    return target.isdigit() and len(target) < 19
+
+
 def find_run(store: SqliteQueue, target: bytes) -> Run | None:
-    """Give the run of that id, or the latest of the job; None if the target is a name."""
+    """Return the run with this id, or the latest of the job with it; None for a name."""
     if not is_number(target):
         return None
     run = store.find(int(target))
@@ -87,40 +155,35 @@ def find_run(store: SqliteQueue, target: bytes) -> Run | None:
     return run
 
 
-def pending_job(store: SqliteQueue, target: bytes) -> Job | None:
-    """Give the job of that id if it has not ended yet; None if there is none."""
-    job = store.find_job(int(target)) if is_number(target) else None
-    return job if job is not None and job.ended_ns is None else None
-
-
-def is_number(target: bytes) -> bool:
-    """Tell whether a target may be an id."""
-    return target.isdigit() and len(target) < 19
-
-
 def running(store: SqliteStore, state: StateDir, name: bytes) -> list[Run]:
-    """Give the runs that hold a name, orphans too; oldest first."""
+    """Return the runs that hold a name, orphans included, oldest first."""
     return [
         run
         for run in store.open_runs()
-        if name in run.names and holder.is_holding(run, holder.hold_of(run, state).paths)
+        if name in run.names and judge.is_holding(run, holder.locks_of(run, state).paths)
     ]
 
 
-def tell_notices(store: SqliteStore) -> None:
-    """Tell what the store has to tell, on standard error."""
-    for notice in store.notices:
-        say(notice)
-    store.notices.clear()
-
-
 def judged(store: SqliteStore | None, runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
-    """Give runs with their states as they are shown, and the PIDs that prove them."""
-    return [] if store is None else [reaper.look_at(store, run) for run in runs]
+    """Return runs with the state to show for each, and the PIDs that prove it."""
+    if store is None:
+        return []
+    return [(seen.run, seen.state, seen.pids) for seen in judge.look_at(store, runs)]
+
+
+# -- jobs -------------------------------------------------------------------------------------
+
+
+def pending_job(store: SqliteQueue | None, target: bytes) -> Job | None:
+    """Return the job with this id, unless it has ended."""
+    if store is None or not is_number(target):
+        return None
+    job = store.find_job(int(target))
+    return job if job is not None and job.ended_ns is None else None
 
 
 def mark_paused(queue: SqliteQueue, jobs: list[Job]) -> None:
-    """Let jobs show as paused that are pending under a name which is."""
+    """Set the state of jobs that are pending under a paused name."""
     pauses = {name: queue.pause_of((name,)) for name in {job.name for job in jobs}}
     for job in jobs:
         pause = pauses[job.name]
@@ -129,50 +192,24 @@ def mark_paused(queue: SqliteQueue, jobs: list[Job]) -> None:
             job.paused_until_ns = pause.until_ns
 
 
-def kick_if_pending(state: StateDir, queue: SqliteQueue, name: bytes) -> None:
-    """See to it that somebody works off a queue, if there is something in it."""
+def refused(queue: SqliteQueue | None, number: int, what: str) -> Result:
+    """Return that something cannot be done to a job, and why."""
+    job = None if queue is None else queue.find_job(number)
+    message = f"there is no job {number}; see: singlerun queue --all"
+    if job is not None:
+        hint = f"; to stop it: singlerun stop {number}" if job.state == JOB_RUNNING else ""
+        message = f"cannot {what} job {number} of {shown(job.name)}: its state is {job.state}{hint}"
+    return Result(errors=[message], status=1)
+
+
+def ensure_worker_if_pending(state: StateDir, queue: SqliteQueue, name: bytes) -> None:
+    """Make sure that a queue has a worker if there is a job in it."""
     if name in queue.names_with_jobs():
         wakeup.ensure(state, name)
 
 
-def kick_queue_of(state: StateDir | None, queue: SqliteQueue, number: int) -> None:
-    """See to it that somebody works off the queue of a job."""
-    job = queue.find_job(number)
-    if job is not None and state is not None:
-        wakeup.ensure(state, job.name)
-
-
-def kick_followers(state: StateDir | None, queue: SqliteQueue | None) -> None:
-    """See to it that somebody looks after jobs that were to follow one."""
-    if state is not None and queue is not None:
-        for name in queue.names_of_followers():
+def ensure_workers(state: StateDir | None, names: Iterable[bytes]) -> None:
+    """Make sure that the queues of these names have a worker."""
+    if state is not None:
+        for name in sorted(names):
             wakeup.ensure(state, name)
-
-
-def unfit(queue: SqliteQueue | None, number: int, what: str) -> str:
-    """Say why something can't be done to a job."""
-    job = None if queue is None else queue.find_job(number)
-    if job is None:
-        return f"there is no job {number}; see: singlerun queue --all"
-    hint = f"; to end it: singlerun stop {number}" if job.state == JOB_RUNNING else ""
-    return f"job {number} of {shown(job.name)} is {job.state}, so it can't {what}{hint}"
-
-
-class Command(click.Command):
-    """A subcommand: its own failures are one line and exit status 125."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        settings = options.setdefault("context_settings", {})
-        settings["help_option_names"] = ["-h", "--help"]
-        super().__init__(*arguments, **options)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Call it, and turn a failure into its exit status."""
-        try:
-            return super().invoke(ctx)
-        except UsageError as error:
-            say(f"{error.args[0]}; see: {ctx.command_path} --help")
-            return error.exit_status
-        except SinglerunError as error:
-            say(str(error))
-            return error.exit_status

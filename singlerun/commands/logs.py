@@ -1,9 +1,7 @@
-"""``singlerun logs``: what a command wrote, if that was kept."""
+"""``singlerun logs``: the kept output of a command."""
 
-import os
-import select
-import sys
 import time
+from collections.abc import Iterator
 
 import click
 
@@ -11,12 +9,13 @@ from singlerun.commands import common
 from singlerun.errors import RecordError
 from singlerun.output import segments
 from singlerun.paths import StateDir
-from singlerun.render.line import say
+from singlerun.render.output import Chunk
+from singlerun.render.result import Result
 from singlerun.render.text import shown
 from singlerun.store.sqlite_queue import SqliteQueue
 
 POLL = 0.1
-"""Seconds between two looks at what has come."""
+"""Seconds between two looks for more output."""
 MANY = 100
 """Runs of a name that are looked at first; then ten times as many, and so on."""
 
@@ -27,66 +26,63 @@ MANY = 100
     epilog="Example: singlerun logs -f sync",
 )
 @click.argument("name", type=common.NAME, metavar="NAME|ID")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the command has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Print more as it comes until the command ends.")
 @common.dir_option
 @click.pass_context
-def command(ctx: click.Context, name: bytes, *, follow: bool, directory: bytes | None) -> int:
-    """Print what the command of a run wrote, as it was kept by --log or for a job in a queue: of
-    the run or job with this number, or of the latest run of that NAME that has any.
+def command(
+    ctx: click.Context, name: bytes, *, follow: bool, directory: bytes | None
+) -> Iterator[Result]:
+    """Print the kept output of the run or job ID, or of the latest run of NAME that has any.
 
-    What it wrote to standard error goes there. Exits with 1 if there is nothing kept.
+    Output is kept with --log, and of jobs in a queue. Standard error goes to standard error. Exits
+    with 1 if nothing is kept.
     """
     state = common.open_state(ctx, directory)
     while True:
-        reader = None if state is None else _reader(name, state)
-        if reader is not None or not follow or not _will_come(name, state):
+        reader, errors = (None, []) if state is None else _find(name, state)
+        yield Result(errors=errors)
+        if reader is not None:
+            yield from _chunks(reader, follow=follow)
+            return
+        is_pending = common.pending_job(common.open_store(state), name) is not None
+        if not (follow and is_pending):
             break
         time.sleep(POLL)
-    if reader is None:
-        hint = "it has not ended yet; to await it: singlerun logs -f"
-        if not _will_come(name, state):
-            hint = "to keep it: singlerun --log COMMAND"
-        say(f"no output of {shown(name)} is kept; {hint}")
-        return 1
-    try:
-        last = b"\n"
-        while True:
-            over = reader.is_over()
-            for stream, data, missing in reader.read():
-                if missing:
-                    _mark(missing, last)
-                _write(stream, data)
-                last = data[-1:].tobytes()
-            if over or not follow:
-                return 0
-            if _nobody_reads():
-                return 141
-            time.sleep(POLL)
-    except BrokenPipeError:
-        return 141
+    hint = "it has not ended yet; to wait for it: singlerun logs -f"
+    if not is_pending:
+        hint = "to keep it: singlerun --log COMMAND"
+    yield Result(errors=[f"no output of {shown(name)} is kept; {hint}"], status=1)
 
 
-def _reader(name: bytes, state: StateDir) -> segments.Reader | None:
-    """Find the kept output; a number is a run's if there is such a run."""
+def _chunks(reader: segments.Reader, *, follow: bool) -> Iterator[Chunk]:
+    """Yield what is kept, and with ``follow`` what comes until the command has ended."""
+    at_line_start = True
+    while True:
+        over = reader.is_over()
+        for stream, data, missing in reader.read():
+            gap = segments.left_out(missing) if missing else ""
+            yield Chunk(stream, data, gap=gap, at_line_start=at_line_start)
+            at_line_start = bytes(data[-1:]) == b"\n"
+        if over or not follow:
+            return
+        yield Chunk()
+        time.sleep(POLL)
+
+
+def _find(name: bytes, state: StateDir) -> tuple[segments.Reader | None, list[str]]:
+    """Return the kept output, if there is any, and warnings."""
     store = common.open_store(state)
     try:
-        return None if store is None else _of_run(name, state, store)
+        reader = None if store is None else _of_run(name, state, store)
     except RecordError as error:
-        # What was kept can be read without the record, if its number is known.
-        say(str(error))
-        return segments.reader(state, int(name)) if common.is_number(name) else None
-    finally:
-        if store is not None:
-            common.tell_notices(store)
-
-
-def _will_come(name: bytes, state: StateDir | None) -> bool:
-    """Tell whether it is a job that has not ended yet, nor written anything."""
-    store = common.open_store(state)
-    return store is not None and common.pending_job(store, name) is not None
+        # Kept output can be read without the record if the id is known.
+        reader = segments.reader(state, int(name)) if common.is_number(name) else None
+        return reader, [str(error), *common.notices(store)]
+    return reader, common.notices(store)
 
 
 def _of_run(name: bytes, state: StateDir, store: SqliteQueue) -> segments.Reader | None:
+    """Return the kept output of a run; a number is its id if there is such a run."""
     if common.is_number(name) and (run := common.find_run(store, name)) is not None:
         return segments.reader(state, run.id or 0)
     many, seen = MANY, 0
@@ -98,29 +94,3 @@ def _of_run(name: bytes, state: StateDir, store: SqliteQueue) -> segments.Reader
         if len(runs) < many:
             return None
         many, seen = many * 10, len(runs)
-
-
-def _mark(missing: int, last: bytes) -> None:
-    """Mark a cut, on a line of its own also where both streams are one."""
-    if None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2) and last != b"\n":
-        _write(2, memoryview(b"\n"))
-    say(segments.left_out(missing))
-
-
-def _write(stream: int, data: memoryview) -> None:
-    """Write to one of our streams as it is, unless that was closed."""
-    if (sys.stdout if stream == 1 else sys.stderr) is None:
-        return
-    while data:
-        try:
-            data = data[os.write(stream, data) :]
-        except BlockingIOError:
-            poll = select.poll()
-            poll.register(stream, select.POLLOUT)
-            poll.poll()
-
-
-def _nobody_reads() -> bool:
-    poll = select.poll()
-    poll.register(1, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))

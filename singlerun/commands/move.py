@@ -1,25 +1,23 @@
-"""``singlerun move``: let a job be the next."""
+"""``singlerun move``: change the order of a queue."""
 
 import click
 
 from singlerun.commands import common
-from singlerun.render.line import say
+from singlerun.render.result import Result
 
 
 @click.command(
     cls=common.Command,
-    short_help="Let a job be the next to start.",
+    short_help="Move a job to the front of its queue.",
     epilog="Example: singlerun move 17 --first",
 )
 @click.argument("number", type=common.COUNT, metavar="ID")
-@click.option("--first", is_flag=True, required=True, help="To the front of its queue.")
+@click.option("--first", is_flag=True, required=True, help="Move it to the front of its queue.")
 @common.dir_option
 @click.pass_context
-def command(ctx: click.Context, number: int, *, first: bool, directory: bytes | None) -> int:  # noqa: ARG001 - there is no other place yet
-    """Move a job that waits to the front of its queue. Exits with 1 if it does not wait."""
-    state = common.open_state(ctx, directory)
-    queue = common.open_store(state)
+def command(ctx: click.Context, number: int, *, first: bool, directory: bytes | None) -> Result:  # noqa: ARG001 - there is no other place yet
+    """Move a pending job to the front of its queue. Exits with 1 if it is not pending."""
+    queue = common.open_store(common.open_state(ctx, directory))
     if queue is None or not queue.put_first(number):
-        say(common.unfit(queue, number, "be moved"))
-        return 1
-    return 0
+        return common.refused(queue, number, "move")
+    return Result()

@@ -5,7 +5,7 @@ import time
 import click
 
 from singlerun.commands import common
-from singlerun.paths import StateDir, state_path
+from singlerun.render.result import Result
 from singlerun.store.sqlite_queue import SqliteQueue
 
 
@@ -16,21 +16,19 @@ from singlerun.store.sqlite_queue import SqliteQueue
 )
 @click.argument("name", type=common.NAME)
 @click.option(
-    "--for",
-    "period",
-    type=common.DURATION,
-    metavar="DURATION",
-    help="Only so long; then it goes on by itself.",
-)
+    "--for", "period", type=common.DURATION, metavar="DURATION",
+    help="Resume by itself after this long.",
+)  # fmt: skip
 @common.dir_option
 @click.pass_context
 def command(
     ctx: click.Context, name: bytes, *, period: float | None, directory: bytes | None
-) -> None:
-    """Pause NAME: no job of its queue starts, and direct runs are refused. What runs goes on."""
-    state = StateDir(state_path(directory or ctx.obj))
+) -> Result:
+    """Pause NAME: its queue starts no jobs, and direct runs are refused. Running ones continue."""
+    state = common.make_state(ctx, directory)
     until_ns = None if period is None else time.time_ns() + round(period * 1e9)
     queue = SqliteQueue(state)
     queue.pause(name, until_ns)
-    common.tell_notices(queue)
-    common.kick_if_pending(state, queue, name)
+    notices = common.notices(queue)
+    common.ensure_worker_if_pending(state, queue, name)
+    return Result(errors=notices)

@@ -1,27 +1,25 @@
-"""``singlerun queue``: what is queued."""
+"""``singlerun queue``: the jobs in a queue."""
 
-import sys
-import time
+from functools import partial
 
 import click
 
 from singlerun.commands import common
-from singlerun.render import jobs, json
-from singlerun.store.queue import Job
-from singlerun.store.sqlite_queue import SqliteQueue
+from singlerun.render.jobs import Jobs
 
 
 @click.command(
     cls=common.Command,
-    short_help="Show what is queued.",
+    short_help="Show the jobs in a queue.",
     epilog="Example: singlerun queue import --watch",
 )
 @click.argument("name", required=False, type=common.NAME, metavar="[NAME]")
-@click.option("-a", "--all", "ended", is_flag=True, help="Also what has ended, the latest first.")
+@click.option("-a", "--all", "ended", is_flag=True, help="Show ended jobs too, newest first.")
 @click.option(
-    "--limit", default=100, type=click.IntRange(1), metavar="N", help="At most N; default: 100."
-)
-@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+    "--limit", default=100, type=click.IntRange(1), metavar="N",
+    help="Show at most N jobs; default: 100.",
+)  # fmt: skip
+@common.watch_option
 @common.json_option
 @common.dir_option
 @click.pass_context
@@ -34,30 +32,18 @@ def command(
     watch: bool,
     as_json: bool,
     directory: bytes | None,
-) -> None:
-    """Show the jobs that run or wait in the queue of NAME, or of all, in their order."""
-    if watch and as_json:
-        raise click.UsageError("--watch and --json exclude each other")
-    while True:
-        queue = common.open_store(common.open_state(ctx, directory))
-        found = [] if queue is None else _shown(queue, name, ended=ended, limit=limit)
-        if watch:
-            click.clear()
-        if as_json:
-            json.show_jobs(found[:limit])
-        elif found or watch or not sys.stdout.isatty():
-            jobs.show(found[:limit])
-            if len(found) > limit:
-                click.echo(f"... and more; to see them: --limit {10 * limit}")
-        else:
-            click.echo("Nothing is queued.")
-        if not watch:
-            return
-        time.sleep(1)
+) -> common.Results:
+    """Show the jobs that run or wait in the queue of NAME, or in all queues, in order."""
+    look = partial(_look, ctx, directory, name, ended=ended, limit=limit)
+    return common.watched(look, watch=watch, as_json=as_json)
 
 
-def _shown(queue: SqliteQueue, name: bytes | None, *, ended: bool, limit: int) -> list[Job]:
+def _look(
+    ctx: click.Context, directory: bytes | None, name: bytes | None, *, ended: bool, limit: int
+) -> Jobs:
+    queue = common.open_store(common.open_state(ctx, directory))
+    if queue is None:
+        return Jobs([], limit)
     found = queue.jobs(name, ended=ended, limit=limit + 1)
     common.mark_paused(queue, found)
-    common.tell_notices(queue)
-    return found
+    return Jobs(found, limit, errors=common.notices(queue))

@@ -24,7 +24,7 @@ def _click_option(option: Option) -> click.Option:
 
 def _run(ctx: click.Context, /, words: tuple[str, ...], **values: Any) -> int:
     values["dir"] = values["dir"] or ctx.obj
-    return runner.run(RunSpec(list(words), values))
+    return runner.run(RunSpec(list(words), values)).exit_status
 
 
 command = click.Command(
@@ -36,7 +36,7 @@ command = click.Command(
         ),
     ],
     callback=click.pass_context(_run),
-    help="Run COMMAND, unless another instance of it runs already.",
+    help="Run COMMAND unless another instance of it is running.",
     epilog="Example: singlerun run -n sync rsync -a src/ dst/",
     context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
 )

@@ -1,130 +1,115 @@
-"""Taking the place of whoever holds a lock: ``--replace``.
+"""Taking the place of a lock's holder: ``--replace``.
 
-To be done at the front of the line. What is ended is the run that the record names as the holder,
-by its recorded identity; a stranger, such as flock(1) on the same file, is left alone.
+A replacer stands in line like all other waiters, and stops no run before it is at the front: so
+each is replaced by the next, and none that came later gets in before one that came first. It stops
+the run that the record names as the holder, by its recorded identity; a stranger, such as flock(1)
+on the same file, is left alone.
 """
 
 import os
 import time
 
-from singlerun.ownership import stop
-from singlerun.ownership.holder import is_holding
+from singlerun.errors import RecordError
+from singlerun.ownership import judge, stop
 from singlerun.process import block
+from singlerun.render.refusal import by_us
+from singlerun.timings import STRANGER_AFTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from singlerun.lock import Hold
-    from singlerun.ownership.reaper import Living
+    from singlerun.lifecycle import Lifecycle
+    from singlerun.ownership.judge import Living
     from singlerun.process.signals import Signals
-    from singlerun.recorder import Recorder
-    from singlerun.spec import RunSpec
-    from singlerun.store.base import Run, Store
-
-STRANGER_AFTER = 2.0
-"""Seconds after which a holder that the record doesn't know is not one that has just begun."""
+    from singlerun.store.base import Store
+    from singlerun.store.run import Run
 
 
 class Replacement:
     """A run that takes the place of others.
 
     Attributes:
-        has_failed: whether there was somebody who could not be ended.
+        has_failed: whether there was a holder that could not be stopped.
     """
 
-    def __init__(
-        self,
-        job: "RunSpec",
-        this: "Run",
-        hold: "Hold",
-        recorder: "Recorder",
-        signals: "Signals",
-    ) -> None:
-        self._job = job
-        self._run = this
-        self._hold = hold
-        self._recorder = recorder
+    def __init__(self, life: "Lifecycle", signals: "Signals") -> None:
+        self._life = life
+        self._spec = life.spec
         self._signals = signals
         self.has_failed = False
 
     def take(self, deadline: float | None) -> bool:
-        """Take the lock, ending whoever holds it; tell whether it is ours then.
+        """Take the locks, stopping their holders; return whether they are ours then.
 
-        ``deadline`` (time.monotonic) is for who can't be told yet. Who was asked to end is awaited
-        and killed in any case, so that nobody is half replaced.
+        ``deadline`` (time.monotonic) is for a holder that isn't known yet. One that was signalled
+        is awaited and killed in any case, so that no holder is half replaced.
 
         Raises:
             InterruptedWaitError: a signal came first.
         """
+        locks = self._life.locks
         patience = time.monotonic() + STRANGER_AFTER
-        while not self._hold.try_take_as_first():
-            holders = self._recorder.attempt(self._holders, [])
+        while not locks.try_take_as_first():
+            holders = self._life.recorder.attempt(self._holders, [])
             if holders:
                 if not self.end(holders):
-                    self._hold.abandon()
+                    locks.abandon()
                     return False
                 patience = time.monotonic() + STRANGER_AFTER
             elif time.monotonic() > min(patience, deadline or patience):
                 self.has_failed = True
-                self._hold.abandon()
+                locks.abandon()
                 return False
-            # Between the taking of a lock and its record there is a moment; a stranger stays.
+            # Between taking a lock and recording that there is a moment; a stranger stays.
             elif number := self._signals.sleep(0.01):
-                self._hold.abandon()
+                locks.abandon()
                 raise block.InterruptedWaitError(number)
         return True
 
     def end(self, holders: "Living") -> bool:
-        """End these runs; tell whether they have ended.
+        """Stop these runs; return whether they have ended.
 
         Raises:
             InterruptedWaitError: a signal came first.
         """
-        if self._job.slots:  # of those who have the other slots the oldest must go
+        if self._spec.slots:  # of those that hold the other slots the oldest must go
             spared = [holder for holder in holders if self._is_fellow(holder[0])][1:]
             holders = [holder for holder in holders if holder not in spared]
-        self.has_failed = not all(run is not None and self._end(run) for run, _ in holders)
+        self.has_failed = not all(run is not None and self._stop(run) for run, _ in holders)
         return not self.has_failed
 
-    def _end(self, run: "Run") -> bool:
-        detail = stop.by_whom(f"replaced by run {self._run.id}, PID {os.getpid()}")
-        asked = self._recorder.attempt(lambda store: store.ask_to_end(run, detail), None)
-        if asked is False:
-            return True  # it has ended by itself, and whatever its process does now is not ours
-        ended: list[bool] = []
-        store = self._recorder.another()  # made here, connected in the thread that uses it
+    def _stop(self, run: "Run") -> bool:
+        recorder = self._life.recorder
+        store = recorder.another()  # made here, connected in the thread that uses it
+        if store is None:
+            return False
+        detail = by_us(f"replaced by run {self._life.run.id}, PID {os.getpid()}")
+        became: list[str] = []
         try:
             block.call(
-                lambda: ended.append(
-                    stop.end(
-                        run,
-                        self._job.kill_after,
-                        lambda: store is not None and stop.is_over(store, run),
-                    )
-                ),
+                lambda: became.append(stop.stop(store, run, detail, self._spec.kill_after)),
                 self._signals.ending_watched,
                 None,
             )
         except block.InterruptedWaitError:
-            self._hold.abandon()
+            self._life.locks.abandon()
             raise
-        if not ended[0]:
-            self._recorder.attempt(lambda store: store.ask_to_end(run, None), None)
-        self._recorder.attempt(lambda store: stop.close(store, run), None)
-        return ended[0]
+        except RecordError as error:
+            recorder.failed(error)
+        return became not in ([], [stop.UNSTOPPABLE])
 
     def _holders(self, store: "Store") -> "Living":
-        """Give the runs that keep this job from its lock, as far as the record tells."""
+        """Return the runs that keep this one from its lock, as far as the record tells."""
         found: Living = []
         fellows: Living = []
-        for run in store.open_runs(self._job.names, self._job.lock_file):
-            if run.id == self._run.id:
+        for run in store.open_runs(self._spec.names, self._spec.lock_file):
+            if run.id == self._life.run.id:
                 continue
-            if is_holding(run, self._hold.paths):
+            if judge.is_holding(run, self._life.locks.paths):
                 (fellows if self._is_fellow(run) else found).append((run, []))
-        return found or (fellows if self._job.slots else [])
+        return found or (fellows if self._spec.slots else [])
 
     def _is_fellow(self, run: "Run | None") -> bool:
-        """Tell whether a run shares the lock with us: a reader with readers, a slot with slots."""
-        if run is None or not (run.shared and self._run.shared):
+        """Return whether a run shares the lock with ours: readers do, and so do slots."""
+        if run is None or not (run.shared and self._life.run.shared):
             return False
-        return bool(run.slots) == bool(self._job.slots)
+        return bool(run.slots) == bool(self._spec.slots)

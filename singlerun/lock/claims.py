@@ -1,19 +1,19 @@
-"""Claims on a lock file: who makes one, whether he lives, and how it is taken away.
+"""Claims on a lock file: whether their owners live, and how they are broken.
 
 A lock file at PATH, in the way of filelock's StrictSoftFileLock, is a directory
-PATH.filelock/claims with a file for each claim: who tries to take the lock, or holds it, by host,
-PID and start. The kernel frees none of them, so a dead owner's claim stays, and filelock itself
-never judges it.
+PATH.filelock/claims with a file for each claim: a process that tries to take the lock, or holds it,
+by host, PID and start. The kernel frees none of them, so a dead owner's claim stays, and filelock
+itself never judges it.
 
-    alive     its process lives, or what singlerun started for it does
-    dead      seen: this very boot of this very machine has no such process any more, and nothing
-              that it started; or this machine was booted since
-    unknown   all else, and what is unknown is held: another host, another PID namespace
+    alive     its process lives, or a process that singlerun started for it
+    dead      proven: this boot of this machine no longer has that process, nor one that it
+              started; or the machine was booted since
+    unknown   all else (another host, another PID namespace), and it counts as held
 
 A claim names its host by name only, and two machines may share a name. So beside its claim
 singlerun keeps a note in PATH.filelock, with the machine's own id, and with what it started, which
-a command can't close as it could a descriptor. The name of a claim is used once, so who breaks one
-that is dead can't hit the next.
+a command can't close as it could a descriptor. The name of a claim is used once, so breaking a dead
+one can't hit the next.
 """
 
 import os
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 DIRECTORY = b".filelock"
 NOTE = b"note-"
 MARK = "?pidns-"
-"""What stands between a host's name and a PID namespace."""
+"""Separates a host's name from a PID namespace."""
 SUFFIX = b".soft"
-"""What the lock file of a name ends in; the file of its kernel lock ends in .lock."""
+"""The suffix of a name's lock file; the file of its kernel lock ends in .lock."""
 _NOTE_BYTES = 160
 # Fixed by the kernel (linux/proc_ns.h): the namespaces that all others are made from.
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
@@ -46,7 +46,7 @@ class Claim:
         token: 32 hexadecimal digits, of this claim alone.
         names: the files that make it up.
         held: whether it has the lock, or only tries to take it.
-        pid, host, start: its owner, as filelock wrote it down.
+        pid, host, start: its owner, as filelock wrote it.
     """
 
     __slots__ = ("held", "host", "names", "path", "pid", "start", "token")
@@ -67,17 +67,17 @@ class Claim:
 
 
 def note_path(path: bytes, token: str) -> bytes:
-    """Give the path of a claim's note."""
+    """Return the path of a claim's note."""
     return os.path.join(path + DIRECTORY, NOTE + token.encode())
 
 
 def exist(path: bytes) -> bool:
-    """Tell whether a lock file at this path was ever taken."""
+    """Return whether a lock file at this path was ever taken."""
     return os.path.isdir(path + DIRECTORY)
 
 
 def read(path: bytes) -> list[Claim]:
-    """Give the claims on a lock file.
+    """Return the claims on a lock file.
 
     Raises:
         filelock.SoftFileLockProtocolError: they can't be read.
@@ -100,23 +100,23 @@ def _lock(path: bytes) -> "StrictSoftFileLock":
 
 
 def break_(claim: Claim) -> None:
-    """Take a claim away. To be done only to one that is dead, or that a person has judged.
+    """Delete a claim: only one that is dead, or that a person has judged.
 
     Raises:
-        OSError: it can't be taken away.
+        OSError: it can't be deleted.
     """
     lock = _lock(claim.path)
-    # While the older of the two is there, nobody can mistake the lock for free.
+    # While the older of the two is there, the lock can't be mistaken for free.
     for name in sorted(claim.names):
         try:
             lock.force_break(name)
-        except FileNotFoundError:  # another was faster
+        except FileNotFoundError:  # another process was faster
             pass
     forget_note(claim.note)
 
 
 def fate(claim: Claim) -> tuple[str, list[int]]:
-    """Judge a claim's owner: ALIVE, DEAD or UNKNOWN; and the PIDs that prove that it lives."""
+    """Return whether a claim's owner is ALIVE, DEAD or UNKNOWN, and the PIDs that keep it alive."""
     if (
         claim.start is None
         or _is_shifted()
@@ -146,7 +146,7 @@ def fate(claim: Claim) -> tuple[str, list[int]]:
 
 
 def _our_host() -> str:
-    """Name this host as filelock does: printable, with the PID namespace unless it is the first."""
+    """Return this host as filelock names it: printable, with the PID namespace if not the first."""
     name = "".join(
         chr(byte) if 0x21 <= byte < 0x7F and byte != ord("?") else f"?{byte:02x}"
         for byte in os.fsencode(os.uname().nodename)
@@ -167,14 +167,14 @@ def _namespace(kind: str) -> int | None:
 
 
 def _is_shifted() -> bool:
-    # In a time namespace start times differ from those that others wrote down.
+    # In a time namespace start times differ from those that other processes wrote.
     return _namespace("time") not in {None, _FIRST_TIME_NAMESPACE}
 
 
 def _is_elsewhere(pid: int, ticks: int) -> bool:
-    """Tell whether a process lives in another PID namespace under this PID.
+    """Return whether this PID is of a live process in another PID namespace.
 
-    Older filelocks did not write the namespace down, and a container may bear its host's name.
+    Older versions of filelock don't write the namespace, and a container may bear its host's name.
     """
     return any(
         identity.start_time(other) == ticks and _innermost_pid(other) == pid
@@ -210,7 +210,7 @@ class Note:
     Attributes:
         machine: the id of the machine, "-" if it has none.
         run_id, token: the marks in the command's environment, 0 where there are none yet.
-        pid, started: the command's process, 0 if none was started yet.
+        pid, started: the command's process, 0 before it is started.
     """
 
     __slots__ = ("machine", "pid", "run_id", "started", "token")
@@ -225,7 +225,7 @@ class Note:
         self.started = started
 
     def survivors(self) -> list[int]:
-        """Give the live processes of what was started: the command first, then all it marked."""
+        """Return the live processes of the run: the command first, then all with its marks."""
         found = []
         if self.pid:
             command = identity.Owner(identity.here(), self.pid, self.started or None)
@@ -243,7 +243,7 @@ def write_note(
     *,
     mode: int = 0o666,
 ) -> None:
-    """Note this machine, the marks of a run, and the process of its command.
+    """Write this machine, the marks of a run, and its command's process.
 
     Raises:
         OSError: it can't be written.
@@ -253,7 +253,7 @@ def write_note(
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, mode)
     try:
-        # In one piece and always of one size, so that nobody reads half of it.
+        # In one piece and always of one size, so that half of it is never read.
         os.pwrite(descriptor, line.encode().ljust(_NOTE_BYTES) + b"\n", 0)
     finally:
         os.close(descriptor)
@@ -268,10 +268,10 @@ def forget_note(path: bytes) -> None:
 
 
 def _read_note(claim: Claim) -> Note | None:
-    """Read a claim's note; None if it has none, as other programs' claims.
+    """Return a claim's note; None if it has none, like other programs' claims.
 
     Raises:
-        OSError, ValueError: it can't be read, or is not by the owner of the claim.
+        OSError, ValueError: it can't be read, or belongs to another user than the claim.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -281,7 +281,7 @@ def _read_note(claim: Claim) -> Note | None:
     try:
         claimed = os.path.join(claim.path + DIRECTORY, b"claims", os.fsencode(claim.names[0]))
         if os.fstat(descriptor).st_uid != os.stat(claimed, follow_symlinks=False).st_uid:
-            raise ValueError("it was planted")
+            raise ValueError("it belongs to another user")
         words = os.read(descriptor, 2 * _NOTE_BYTES).decode("ascii").split()
         version, machine, run_id, token, pid, started = words
         if version != "1":
@@ -305,7 +305,7 @@ BROKEN = "broken"
 
 
 def sweep(paths: "Iterable[bytes]", *, dry_run: bool) -> "Iterator[Swept]":
-    """Break the claims of dead owners on these lock files; give those, and what can't be judged.
+    """Break the claims of dead owners on these lock files; yield them, and those of unknown ones.
 
     Raises:
         OSError: claims can't be read or broken.
@@ -320,13 +320,16 @@ def sweep(paths: "Iterable[bytes]", *, dry_run: bool) -> "Iterator[Swept]":
                 yield Swept(claim, state)
 
 
-def find(paths: "Iterable[bytes]", digits: str) -> list[Claim]:
-    """Give the claims on these lock files whose token begins with these digits."""
+def with_token(paths: "Iterable[bytes]", digits: str) -> list[Claim]:
+    """Return the claims on these lock files whose tokens begin with these digits."""
     return [claim for path in paths for claim in read(path) if claim.token.startswith(digits)]
 
 
+find = with_token
+
+
 def of_directory(directory: bytes) -> "Iterator[bytes]":
-    """Give the paths of the lock files of names that were ever taken in a directory."""
+    """Yield the paths of the names' lock files that were ever taken in a directory."""
     for entry in sorted(os.listdir(directory)):
         path = os.path.join(directory, entry)
         if entry.endswith(SUFFIX + DIRECTORY) and os.path.isdir(path):

@@ -1,14 +1,14 @@
 """Which file systems can be trusted with a kernel lock.
 
-Where several kernels reach one file, flock(2) is at best a lease. A server that hears nothing of a
-client for a while gives its lock to the next, though the command goes on: NFSv4 after 90 seconds,
-Ceph after its session's timeout. At worst the lock is the host's own and the others never see it:
+Where several kernels reach one file, flock(2) is at best a lease. A server that hears nothing from
+a client for a while gives its lock to the next, though the command goes on: NFSv4 after 90 seconds,
+Ceph after its session's timeout. At worst the lock is local and other hosts never see it:
 FUSE without an flock of its own, 9p and virtiofs in most set-ups, SMB before Linux 5.5, NFS with
 the option local_lock.
 
-So only what is known to be local is trusted: whatever has a block device (its device number has a
-major part), and of those without one the few that are named here. What nobody has heard of counts
-as remote, since a lock file is safe there too, and a kernel lock may be none.
+So only file systems known to be local are trusted: all with a block device (whose device number has
+a major part), and of those without one the few that are listed here. An unknown one counts as
+remote, since a lock file is safe there too, and a kernel lock may be none.
 """
 
 import os
@@ -34,10 +34,10 @@ LOCAL = {
 
 
 def distrusted(path: bytes) -> str | None:
-    """Give the type of a file's file system if kernel locks on it can't be trusted, else None.
+    """Return the type of a file's file system if its kernel locks can't be trusted, else None.
 
-    Of a file that is missing its directory is asked for. Where neither can be reached, or the
-    system doesn't tell, None is given: whoever opens the file will learn more.
+    If the file is missing, its directory counts. If that is missing too, None is returned: opening
+    the file will show what is wrong.
 
     Raises:
         LockFileError: the path can't be looked at.
@@ -63,7 +63,7 @@ def distrusted(path: bytes) -> str | None:
                 kind = type_of(mount_id, file.read())
         except OSError:
             kind = None
-        if kind is None:  # no /proc, or the mount is outside of what a chroot(2) lets one see
+        if kind is None:  # no /proc, or a mount outside of a chroot(2)
             number = _number_of(descriptor)
             return None if number in LOCAL.values() else f"number {number:#x}"
         return None if kind in LOCAL else kind
@@ -72,7 +72,7 @@ def distrusted(path: bytes) -> str | None:
 
 
 def _mount_of(descriptor: int) -> bytes:
-    """Give the id of the mount through which a file was opened (proc(5), fdinfo)."""
+    """Return the id of the mount through which a file was opened (proc(5), fdinfo)."""
     with open(f"/proc/self/fdinfo/{descriptor}", "rb", buffering=0) as file:
         for line in file.read().splitlines():
             if line.startswith(b"mnt_id:"):
@@ -81,7 +81,7 @@ def _mount_of(descriptor: int) -> bytes:
 
 
 def type_of(mount_id: bytes, mountinfo: bytes) -> str | None:
-    """Read a mount's file system type out of /proc/PID/mountinfo; None if it isn't listed."""
+    """Return a mount's file system type from /proc/PID/mountinfo; None if it isn't listed."""
     for line in mountinfo.splitlines():
         # ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE OPTIONS
         mount, _, system = line.partition(b" - ")
@@ -91,7 +91,7 @@ def type_of(mount_id: bytes, mountinfo: bytes) -> str | None:
 
 
 def _number_of(descriptor: int) -> int:
-    """Ask statfs(2) for a file system's number."""
+    """Return a file system's number in statfs(2)."""
     import ctypes  # noqa: PLC0415 - 5 ms, and hardly ever needed
 
     answer = ctypes.create_string_buffer(512)

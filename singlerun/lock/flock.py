@@ -1,19 +1,19 @@
 """One lock file and the kernel's flock(2) on it.
 
 The lock belongs to the open file description. The command inherits it, so it outlives a wrapper
-that is killed; LOCK_UN by the wrapper frees it for all who inherited it, close(2) only for itself.
+that is killed; LOCK_UN by the wrapper frees it for all that inherited it, close(2) only for itself.
 
-The file's path may be unlinked and made again by others while somebody waits or holds, which would
-split the lock in two. So after each taking the path is looked up again, and what was taken counts
-only if it is still the file at that path; else all begins anew with the new file.
+Other processes may unlink and recreate the file while it is waited for or held, which would split
+the lock in two. So after each taking the path is looked up again, and the lock counts only if the
+locked file is still the one at that path; otherwise it is taken anew on the new file.
 """
 
 import fcntl
 import os
 import stat
-from errno import EBADF, EIO
+from errno import EBADF, EIO, ELOOP
 
-from singlerun.errors import LockFileError
+from singlerun.errors import LockFileError, StateDirError
 from singlerun.paths import StateDir, lift, reason
 
 TYPE_CHECKING = False
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class KernelLock:
-    """What is held by flock(2): who inherits it keeps it, and the kernel frees it at last.
+    """A lock held by flock(2): processes that inherit it keep it, and the kernel frees it at last.
 
     Attributes:
-        needs_freeing: that the end of this process does not free it.
+        needs_freeing: whether it stays held when this process ends.
     """
 
     __slots__ = ()
@@ -33,18 +33,18 @@ class KernelLock:
     needs_freeing = False
 
     def unlock(self) -> None:
-        """Free the lock, for all who inherited it too."""
+        """Free the lock, for all that inherited it too."""
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """Free the lock; the process ends after this."""
+        """Free the lock; the process must end after this."""
         self.unlock()
 
     def forsake(self) -> None:
-        """Leave the lock to who inherited it, after an error of ours; else the kernel frees it."""
+        """After an internal error, leave the lock to the command, or to the kernel to free."""
 
     def note(self, marks: tuple[int | None, int], command: tuple[int, int | None] | None) -> None:
-        """Note nothing: who inherits the lock keeps it."""
+        """Note nothing: the processes of the run keep what they inherit."""
 
 
 class FlockFile(KernelLock):
@@ -85,7 +85,7 @@ class FlockFile(KernelLock):
             self.fd, self.created = self._open()
 
     def try_take(self) -> bool:
-        """Take the lock if nobody holds it; tell whether it was taken.
+        """Take the lock if it is free; return whether it was taken.
 
         Raises:
             LockFileError, StateDirError: the file can't be opened or locked.
@@ -93,7 +93,7 @@ class FlockFile(KernelLock):
         return self._take(self._operation | fcntl.LOCK_NB)
 
     def take(self) -> None:
-        """Take the lock; sleep in the kernel until that can be done.
+        """Take the lock; sleep in the kernel until it is free.
 
         Raises:
             LockFileError, StateDirError: the file can't be opened or locked.
@@ -101,17 +101,17 @@ class FlockFile(KernelLock):
         self._take(self._operation)
 
     def free(self) -> None:
-        """Free the lock, for all who inherited it too, and close the file."""
+        """Free the lock, for all that inherited it too, and close the file."""
         self.unlock()
         self.close()
 
     def unlock(self) -> None:
-        """Free the lock, for all who inherited it too."""
+        """Free the lock, for all that inherited it too."""
         if self.fd >= 0:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def forget_created(self) -> None:
-        """Delete the file if opening it made it; only with the lock held."""
+        """Delete the file if opening it created it; only with the lock held."""
         if self.created and self.fd >= 0 and self.is_current():
             try:
                 os.unlink(self.path)
@@ -119,13 +119,13 @@ class FlockFile(KernelLock):
                 pass
 
     def adopt(self, descriptors: "Iterator[int]", *, created: bool) -> None:
-        """Take over the lock by the next of these descriptors, from a process that took it."""
+        """Take over the lock by the next of these descriptors, from the process that took it."""
         self.close()
         self.fd = next(descriptors)
         self.created = self.created or created
 
     def close(self) -> None:
-        """Close the file; who inherited the lock keeps it."""
+        """Close the file; other processes that have it open keep the lock."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -141,7 +141,7 @@ class FlockFile(KernelLock):
             except OSError as error:
                 self.close()
                 if error.errno in {EBADF, EIO} and not self._to_write:
-                    # NFS makes it a lock on a range of bytes, and wants such a file open to write.
+                    # NFS turns it into a byte-range lock, which needs a file opened for writing.
                     self._to_write = True
                     continue
                 raise LockFileError(
@@ -153,7 +153,7 @@ class FlockFile(KernelLock):
             self.close()
 
     def is_current(self) -> bool:
-        """Tell whether the open file is still the one at its path."""
+        """Return whether the open file is still the one at its path."""
         mine = os.fstat(self.fd)
         try:
             there = self._stat()
@@ -179,10 +179,17 @@ class NamedLock(FlockFile):
         self._state = state
 
     def _stat(self) -> os.stat_result:
-        # In the directory that was opened, also if somebody moves it meanwhile.
+        # In the directory that was opened, even if it is moved meanwhile.
         return self._state.stat_lock(self._file)
 
     def _open(self) -> tuple[int, bool]:
+        try:
+            return self._state.open_lock(self._file)
+        except StateDirError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+        # It was deleted, perhaps during a long wait. Others have made a new one, or we do now.
+        self._state = StateDir(self._state.path)
         return self._state.open_lock(self._file)
 
 
@@ -192,20 +199,27 @@ class ChosenFile(FlockFile):
     __slots__ = ()
 
     def _open(self) -> tuple[int, bool]:
+        from singlerun.lock.symlinks import resolve  # noqa: PLC0415 - not in the plain form
+
         flags = os.O_RDWR if self._to_write else os.O_RDONLY
-        flags |= os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        flags |= os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW
         shown = os.fsdecode(self.path)
-        try:
-            # Without O_CREAT first: in a sticky directory it fails on a file of another user
-            # (fs.protected_regular), and on a directory always.
+        while True:
+            path = resolve(self.path)
             try:
-                descriptor, created = os.open(self.path, flags), False
-            except FileNotFoundError:
-                descriptor, created = os.open(self.path, flags | os.O_CREAT, 0o666), True
-        except OSError as error:
-            raise LockFileError(
-                shown, reason(error), "name a file that you may read or create"
-            ) from error
+                # Without O_CREAT first: in a sticky directory it fails on a file of another user
+                # (fs.protected_regular), and on a directory always.
+                try:
+                    descriptor, created = os.open(path, flags), False
+                except FileNotFoundError:
+                    descriptor, created = os.open(path, flags | os.O_CREAT, 0o666), True
+                break
+            except OSError as error:
+                if error.errno == ELOOP:  # it has become a link since it was resolved
+                    continue
+                raise LockFileError(
+                    shown, reason(error), "name a file that you may read or create"
+                ) from error
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             os.close(descriptor)

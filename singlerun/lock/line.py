@@ -1,267 +1,336 @@
 """The waiting line of a lock: first come, first served, asleep in the kernel.
 
-A line is a directory with a ticket for each waiter: a file with a number in its name, flocked by
-the waiter for as long as it waits. The kernel frees a dead waiter's ticket, so nobody judges who
-still waits: a ticket that can be locked is dead.
+A line is a directory with one ticket per waiter: a file named after the moment of arrival
+(CLOCK_MONOTONIC, nanoseconds) and the PID, flocked by the waiter for as long as it waits. The
+kernel unlocks the ticket of a waiter that dies, so a ticket that can be locked is dead.
 
-    join    with the gate shut (a flock on the directory): take the next number, lock its file
+    join    create a ticket and lock it; start over if another process took it for dead in between
     wait    sleep on the nearest ticket before mine until its waiter has left or died; look again;
-            when there is none before mine, sleep on the lock itself
-    leave   once the lock is mine: delete my ticket, and let go of it
+            with none left before mine, sleep on the lock itself
+    leave   with the lock held: delete my ticket, then unlock it
 
 Each waiter sleeps on one other, so an end wakes one, not all. Only the front sleeps on the lock,
-and keeps its ticket until it has it, so the lock is never free without somebody being seen in line.
-Who does not wait must look at the line before it tries the lock: a live ticket is a refusal.
+and it keeps its ticket until it has the lock, so a lock is never free without a waiter to be seen.
+A run that does not wait looks at the line before it tries the lock: a live ticket is a refusal.
 
-Numbers are given with the gate shut, so a ticket before mine was locked before mine was made; one
-that isn't locked is dead, at every moment. Safety does not rest on the line but on the lock alone.
+Joining and looking take no lock that a stopped process could keep from others: a ticket is locked
+by its own waiter alone, and looked at with shared locks. A waiter bears the same name in all of its
+lines, so they all sort alike and no two waiters stand before each other. Exclusion does not rest
+on the line but on the lock alone.
 
-Who waits for several locks shuts the gates of all their lines before it joins any, so any two
-waiters stand in the same order in all lines that they share, and none waits for one behind it.
+If a line is deleted under its waiters, the next one to join finds their open tickets in /proc and
+links them into the new directory. Until then the line looks empty.
 """
 
 import fcntl
 import os
+import time
+from errno import ELOOP
 
 from singlerun.errors import StateDirError
 from singlerun.paths import lift, make_private_directory, reason
 
-_DIGITS = 12
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DELETED = b" (deleted)"
+"""What /proc/PID/fd appends to the path of a deleted file (proc(5))."""
+
+
+class OccupiedError(Exception):
+    """Another waiter is in line already."""
 
 
 class Line:
-    """The line of one lock. The directory is made by the first who waits."""
+    """The line of one lock. The directory is made by the first waiter."""
 
-    __slots__ = ("_fd", "path")
+    __slots__ = ("path",)
 
     def __init__(self, path: bytes) -> None:
         self.path = path
-        self._fd = -1
 
-    def is_empty(self) -> bool:
-        """Tell whether nobody waits; tickets of the dead are cleared away."""
-        try:
-            if not os.listdir(self.path):
-                return True
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            raise StateDirError(os.fsdecode(self.path), reason(error), "remove it") from error
-        self.shut()
-        try:
-            return not self.tickets()
-        finally:
-            self.open()
+    def live(self) -> "Iterator[bytes]":
+        """Yield the names of the live tickets in order; delete the dead ones on the way.
 
-    def trim(self) -> None:
-        """Clear away the tickets of the dead at the end of the line, where nobody would do it.
-
-        Who stands behind a dead one deletes its ticket; behind the last of the dead stands nobody.
+        Raises:
+            StateDirError: the line can't be read.
         """
         try:
-            if not os.listdir(self.path):
-                return
-            gate = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return
+            for name in names(self.path):
+                if self._is_live(name):
+                    yield name
+                else:
+                    self.delete(name)
+        except OSError as error:
+            raise StateDirError(os.fsdecode(self.path), reason(error), "remove it") from error
+
+    def trim(self) -> None:
+        """Delete the dead tickets at the end of the line, which no waiter behind them deletes."""
         try:
-            # Never asleep: if the gate is shut already, who joins clears all of the dead away.
-            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for name in reversed(self.names()):
-                if not os.fstat(gate).st_nlink or self._is_live(name):
+            for name in reversed(names(self.path)):
+                if self._is_live(name):
                     break
                 self.delete(name)
         except OSError:  # tidiness is no reason to fail
             pass
-        finally:
-            os.close(gate)
 
-    def shut(self) -> None:
-        """Shut the gate: nobody else joins, or judges who is dead, until it is opened."""
+    def issue(self, name: bytes) -> int:
+        """Create and lock a ticket; return its descriptor, or -1 if it was taken for dead.
+
+        Raises:
+            StateDirError: it can't be created.
+        """
+        path = os.path.join(self.path, name)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = -1
+        try:
+            try:
+                descriptor = lift(os.open(path, flags, 0o600))
+            except FileNotFoundError:
+                self._make()
+                descriptor = lift(os.open(path, flags, 0o600))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except (FileExistsError, FileNotFoundError):  # a thread's, or the line was deleted again
+            return -1
+        except BlockingIOError:  # the process that looks at it is about to delete it
+            self.delete(name)
+        except OSError as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise StateDirError(
+                os.fsdecode(self.path), reason(error), "make room, and make it writable"
+            ) from error
+        os.close(descriptor)
+        return -1
+
+    def await_before(self, name: bytes) -> bool:
+        """Sleep until the nearest ticket before this one is gone; return whether there was one."""
+        before = [other for other in names(self.path) if other < name]
+        if not before:
+            return False
+        descriptor = self._open(before[-1])
+        if descriptor >= 0:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            os.close(descriptor)
+        self.delete(before[-1])  # dead, or deleted by its owner
+        return True
+
+    def delete(self, name: bytes) -> None:
+        """Delete a ticket."""
+        try:
+            os.unlink(os.path.join(self.path, name))
+        except FileNotFoundError:
+            pass
+
+    def shut(self) -> int:
+        """Lock the directory until the returned descriptor is closed: only for ``unless_occupied``.
+
+        Raises:
+            StateDirError: it can't be made or locked.
+        """
         while True:
-            if self._fd < 0:
-                make_private_directory(self.path)
+            try:
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                try:
-                    self._fd = lift(os.open(self.path, flags))
-                except FileNotFoundError:
-                    continue  # deleted meanwhile
-                except OSError as error:
-                    raise StateDirError(
-                        os.fsdecode(self.path), reason(error), "remove it"
-                    ) from error
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            if os.fstat(self._fd).st_nlink:
-                return
-            self.open()  # the directory was deleted, and another may have taken its place
-
-    def open(self) -> None:
-        """Open the gate."""
-        os.close(self._fd)
-        self._fd = -1
-
-    def tickets(self) -> list[bytes]:
-        """Give the names of the live tickets in order; delete the dead. The gate must be shut."""
-        live = []
-        for name in self.names():
-            if self._is_live(name):
-                live.append(name)
-            else:
-                self.delete(name)
-        return live
+                gate = lift(os.open(self.path, flags))
+            except FileNotFoundError:
+                self._make()
+                continue
+            except OSError as error:
+                raise StateDirError(os.fsdecode(self.path), reason(error), "remove it") from error
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            if os.fstat(gate).st_nlink:
+                return gate
+            os.close(gate)  # the directory was deleted, and another may have taken its place
 
     def _is_live(self, name: bytes) -> bool:
-        """Tell whether somebody stands there with a ticket. The gate must be shut."""
-        descriptor = self._try_open(name)
+        descriptor = self._open(name)
         if descriptor < 0:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared, so that two that look at a dead one don't take each other for its waiter.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         finally:
             os.close(descriptor)
         return False
 
-    def names(self) -> list[bytes]:
-        """Give the names of all tickets in order."""
+    def _open(self, name: bytes) -> int:
+        """Open a ticket; return -1 if it is gone."""
+        path, flags = os.path.join(self.path, name), os.O_RDWR | os.O_CLOEXEC
         try:
-            return sorted(filter(_is_ticket, os.listdir(self.path)))
-        except FileNotFoundError:
-            return []
-
-    def issue(self, pid: int) -> "Ticket":
-        """Join: make a ticket with the next number, and lock it. The gate must be shut.
-
-        ``pid`` is the process that the place is for.
-        """
-        names = self.names()
-        number = int(names[-1].partition(b"-")[0]) + 1 if names else 1
-        name = b"%0*d-%d" % (_DIGITS, number, pid)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            descriptor = lift(os.open(name, flags, 0o600, dir_fd=self._fd))
-        except OSError as error:
-            raise StateDirError(
-                os.fsdecode(self.path), reason(error), "make room, and make it writable"
-            ) from error
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return Ticket(self, name, descriptor)
-
-    def await_before(self, name: bytes) -> bool:
-        """Sleep until the nearest ticket before this one is gone; False if there is none."""
-        before = [other for other in self.names() if other < name]
-        if not before:
-            return False
-        descriptor = self._try_open(before[-1])
-        if descriptor >= 0:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            self.delete(before[-1])  # dead, or deleted by its owner
-            os.close(descriptor)
-        return True
-
-    def delete(self, name: bytes) -> None:
-        """Delete a ticket's file."""
-        try:
-            os.unlink(os.path.join(self.path, name))
-        except FileNotFoundError:
-            pass
-
-    def _try_open(self, name: bytes) -> int:
-        try:
-            return lift(os.open(os.path.join(self.path, name), os.O_RDWR | os.O_CLOEXEC))
+            return lift(os.open(path, flags | os.O_NOFOLLOW))
         except FileNotFoundError:
             return -1
+        except OSError as error:
+            if error.errno != ELOOP:
+                raise
+        try:
+            # A link to a deleted ticket, unless that descriptor is another file's by now.
+            if not os.readlink(os.readlink(path)).endswith(b"/" + name + _DELETED):
+                return -1
+            return lift(os.open(path, flags))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return -1
+
+    def _make(self) -> None:
+        """Make the directory, with links to the live tickets of one that was deleted."""
+        former = list(_deleted_tickets(os.path.realpath(self.path) + b"/"))
+        make_private_directory(self.path)
+        for name, opened in former:
+            try:
+                os.symlink(opened, os.path.join(self.path, name))
+            except OSError:  # another waiter was faster
+                pass
 
 
-def _is_ticket(name: bytes) -> bool:
-    return name[:_DIGITS].isdigit() and name[_DIGITS : _DIGITS + 1] == b"-"
+class Lines:
+    """The lines of all locks of one process, and its tickets there."""
 
+    __slots__ = ("_abandoned", "_lines", "_tickets")
 
-class Ticket:
-    """A place in one line."""
+    def __init__(self, lines: list[Line]) -> None:
+        # One order for all processes: those that lock the directories must not deadlock.
+        self._lines = sorted(lines, key=lambda line: line.path)
+        self._tickets: list[tuple[Line, bytes, int]] = []
+        self._abandoned = False
 
-    __slots__ = ("_fd", "_line", "_name")
+    def are_empty(self) -> bool:
+        """Return whether no process waits.
 
-    def __init__(self, line: Line, name: bytes, descriptor: int) -> None:
-        self._line = line
-        self._name = name
-        self._fd = descriptor
-
-    def wait(self) -> None:
-        """Sleep until nobody stands before it."""
-        while self._line.await_before(self._name):
-            pass
-
-    def leave(self) -> None:
-        """Give the place up."""
-        self.abandon()
-        os.close(self._fd)
-
-    def abandon(self) -> None:
-        """Delete the ticket; the place itself is given up with the end of this process.
-
-        For who can't tell whether another thread is about to leave.
+        Raises:
+            StateDirError: a line can't be read.
         """
-        self._line.delete(self._name)
+        return not any(True for line in self._lines for _ in line.live())
 
+    def sweep(self) -> None:
+        """Delete the tickets of the dead.
 
-class Place:
-    """A place in the lines of several locks."""
+        Raises:
+            StateDirError: a line can't be read.
+        """
+        for line in self._lines:
+            for _ in line.live():
+                pass
 
-    __slots__ = ("_tickets",)
+    def trim(self) -> None:
+        """Delete the tickets of the dead at the ends of the lines."""
+        for line in self._lines:
+            line.trim()
 
-    def __init__(self, tickets: list[Ticket]) -> None:
-        self._tickets = tickets
+    def position(self) -> int | None:
+        """Return this process's position in the longest line, the front being 1."""
+        places = [place for line in self._lines if (place := position(line.path, os.getpid()))]
+        return max(places, default=None)
+
+    def join(self, *, unless_occupied: bool = False, pid: int | None = None) -> None:
+        """Join all lines; ``pid`` is the process that the tickets are for, if it is another.
+
+        Raises:
+            OccupiedError: another process waits, and ``unless_occupied`` is true.
+            StateDirError: a ticket can't be created.
+        """
+        gates: list[int] = []
+        try:
+            # Of several that come at once one must see no other, so each looks and joins alone.
+            gates.extend(line.shut() for line in self._lines if unless_occupied)
+            if unless_occupied and not self.are_empty():
+                raise OccupiedError  # noqa: TRY301 - after the gates are open again
+            while not self._issue(pid or os.getpid()):
+                self.leave()
+        except BaseException:
+            self.leave()
+            raise
+        finally:
+            for gate in gates:
+                os.close(gate)
+
+    def _issue(self, pid: int) -> bool:
+        """Create a ticket in each line; return whether all were."""
+        name = b"%019d-%d" % (time.monotonic_ns(), pid)
+        for line in self._lines:
+            descriptor = line.issue(name)
+            if descriptor < 0:
+                return False
+            self._tickets.append((line, name, descriptor))
+            if self._abandoned:
+                line.delete(name)
+        return True
 
     def wait(self) -> None:
-        """Sleep until nobody stands before it in any line."""
-        for ticket in self._tickets:
-            ticket.wait()
+        """Sleep until no process stands before this one in any line."""
+        for line, name, _ in self._tickets:
+            while line.await_before(name):
+                pass
 
     def leave(self) -> None:
         """Leave all lines."""
-        for ticket in self._tickets:
-            ticket.leave()
+        while self._tickets:
+            line, name, descriptor = self._tickets.pop()
+            line.delete(name)
+            os.close(descriptor)
 
     def abandon(self) -> None:
-        """Leave all lines with the end of this process, and leave no ticket behind."""
-        for ticket in self._tickets:
-            ticket.abandon()
+        """Leave no ticket behind; the end of the process gives up the places.
+
+        Another thread may be about to join or leave.
+        """
+        self._abandoned = True
+        for line, name, _ in list(self._tickets):
+            line.delete(name)
 
 
-class OccupiedError(Exception):
-    """Somebody stands in line already."""
-
-
-def join(lines: list[Line], *, unless_occupied: bool = False, pid: int | None = None) -> Place:
-    """Join these lines at one moment. They must be given in an order that is the same for all.
-
-    Raises:
-        OccupiedError: somebody stands in one of them, and ``unless_occupied`` is true.
-        StateDirError: a line or a ticket can't be made.
-    """
-    shut: list[Line] = []
+def names(path: bytes) -> list[bytes]:
+    """Return the names of all tickets in a line, in order."""
     try:
-        for line in lines:
-            line.shut()
-            shut.append(line)
-        # This clears the dead away, too, so that numbers can begin anew.
-        waiting = [line.tickets() for line in lines]
-        if unless_occupied and any(waiting):
-            raise OccupiedError
-        return Place([line.issue(pid or os.getpid()) for line in lines])
-    finally:
-        for line in shut:
-            line.open()
+        return sorted(filter(_is_ticket, os.listdir(path)))
+    except FileNotFoundError:
+        return []
 
 
 def position(path: bytes, pid: int) -> int | None:
-    """Tell at which place of a line a process stands, the front being 1; None if it doesn't."""
+    """Return the position of a process in a line, the front being 1; None if it isn't there."""
     try:
-        names = sorted(filter(_is_ticket, os.listdir(path)))
+        pids = [name.partition(b"-")[2] for name in names(path)]
     except OSError:
         return None
-    pids = [name.partition(b"-")[2] for name in names]
     mine = b"%d" % pid
     return pids.index(mine) + 1 if mine in pids else None
+
+
+def _is_ticket(name: bytes) -> bool:
+    arrival, dash, pid = name.partition(b"-")
+    return bool(dash) and arrival.isdigit() and pid.isdigit()
+
+
+def _deleted_tickets(prefix: bytes) -> "Iterator[tuple[bytes, bytes]]":
+    """Yield the names of deleted tickets that are still locked, and their paths in /proc."""
+    try:
+        with open("/proc/locks", "rb") as file:
+            pids = {words[4] for words in map(bytes.split, file) if words[1] == b"FLOCK"}
+    except OSError:
+        return
+    for pid in pids:
+        for path in _open_files(b"/proc/%b/fd/" % pid):
+            try:
+                target = os.readlink(path)
+                if not target.startswith(prefix) or not target.endswith(_DELETED):
+                    continue
+                with open(path.replace(b"/fd/", b"/fdinfo/"), "rb") as file:
+                    if b"FLOCK" not in file.read():
+                        continue  # opened by the waiter behind it
+            except OSError:
+                continue
+            name = target[len(prefix) : -len(_DELETED)]
+            if _is_ticket(name):
+                yield name, path
+
+
+def _open_files(directory: bytes) -> list[bytes]:
+    try:
+        return [directory + name for name in os.listdir(directory)]
+    except OSError:
+        return []

@@ -5,9 +5,14 @@
     hold    while the claim is there; a note beside it tells what is started under it
     free    forget the note, delete the claim
 
-It has no queue in the kernel, so who waits looks again and again, the less often the longer it
-waits. And it isn't inherited: the claim of a wrapper that was killed counts as long as its command
-lives (claims.py). Where the kernel lock can be trusted too, both are taken, both or none.
+There is no queue in the kernel, so a waiter polls, the less often the longer it waits. Nor is it
+inherited: the claim of a wrapper that was killed counts as long as its command lives (claims.py).
+Where the kernel lock can be trusted too, both are taken, or neither.
+
+The file itself stays where it is, with filelock's sentinel in it. For filelock's plain SoftFileLock
+any file is a held lock, so it is refused; and its marker refuses us. Deleting the sentinel with the
+claim would let SoftFileLock in again, but beside a StrictSoftFileLock that found the sentinel just
+before: both would hold. So the two exclude each other, but can't take turns on one path.
 
 The process may end while another of its threads still tries to take the lock, and no finalizer
 runs then. So each try is made with the mutex held, and none is begun after ``abandon``.
@@ -29,7 +34,7 @@ from filelock import (
 
 from singlerun.errors import LockFileError
 from singlerun.lock import claims
-from singlerun.paths import reason
+from singlerun.paths import make_private_directory, reason
 from singlerun.process.identity import DEAD
 
 TYPE_CHECKING = False
@@ -37,9 +42,9 @@ if TYPE_CHECKING:
     from singlerun.lock.flock import FlockFile
 
 SHORTEST, LONGEST = 0.01, 0.5
-"""Seconds between two looks of one who waits."""
+"""Seconds between two tries of a waiter."""
 PATIENCE = 5.0
-"""Seconds to wait for a try in another thread before giving it up for stuck."""
+"""Seconds to wait for a try in another thread before it counts as stuck."""
 _NO_LINKS = {EMLINK, ENOSYS, ENOTSUP, EPERM, EXDEV}
 
 
@@ -47,13 +52,13 @@ class LockFile:
     """A lock file, and the kernel lock beside it where there is one; held or not.
 
     Attributes:
-        path: of the kernel lock, also where none is taken: what several locks are sorted by.
-        needs_freeing: that the end of this process does not free it.
+        path: of the kernel lock, even where none is taken: the key by which locks are sorted.
+        needs_freeing: whether it stays held when this process ends.
     """
 
     __slots__ = (
-        "_abandoned", "_at", "_is_given", "_kernel", "_lock", "_made", "_mode", "_mutex",
-        "_needs_links", "_token", "needs_freeing", "path",
+        "_abandoned", "_at", "_is_given", "_is_ours", "_kernel", "_lock", "_made", "_mode",
+        "_mutex", "_needs_links", "_token", "needs_freeing", "path",
     )  # fmt: skip
 
     def __init__(
@@ -67,15 +72,16 @@ class LockFile:
     ) -> None:
         """Name a lock file, and the kernel lock for the same purpose, taken too if ``both``.
 
-        ``mode`` is for the files that are made, None for what the umask leaves. Where a file
-        system makes no hard links nobody can have a claim, so there the kernel lock is enough
-        unless ``needs_links`` is true.
+        ``mode`` is for the files that are made, in a directory of ours; None for a file that the
+        user chose, where the umask decides. Where a file system makes no hard links there can be
+        no claim, so the kernel lock is enough there unless ``needs_links`` is true.
         """
         self.path = kernel.path
         self.needs_freeing = True
         self._at = at
         self._kernel = kernel if both else None
         self._needs_links = needs_links
+        self._is_ours = mode is not None
         self._mode = 0o666 if mode is None else mode
         shown = os.fsdecode(at)
         self._lock = (
@@ -91,7 +97,7 @@ class LockFile:
 
     @property
     def fds(self) -> list[int]:
-        """The descriptors that keep the kernel lock; of the claim there is none to inherit."""
+        """The descriptors that keep the kernel lock; the claim has none."""
         return [] if self._kernel is None else self._kernel.fds
 
     @property
@@ -103,13 +109,13 @@ class LockFile:
 
     @property
     def created(self) -> bool:
-        """Whether taking it made the file."""
+        """Whether taking it created the file."""
         if self._kernel is None or self._at == self.path:
             return self._made
         return self._kernel.created
 
     def try_take(self) -> bool:
-        """Take the lock if nobody holds it; tell whether it was taken.
+        """Take the lock if it is free; return whether it was taken.
 
         Raises:
             LockFileError, StateDirError: the file can't be made or locked.
@@ -130,19 +136,21 @@ class LockFile:
             self._mutex.release()
 
     def take(self) -> None:
-        """Take the lock, and look again and again until that can be done, or it is abandoned.
+        """Take the lock; try again until that succeeds, or it is abandoned.
 
         Raises:
             LockFileError, StateDirError: the file can't be made or locked.
         """
         nap = SHORTEST
         while not self._abandoned and not self.try_take():
-            time.sleep(uniform(nap / 2, nap))  # noqa: S311 - so that not all look at one moment
+            time.sleep(uniform(nap / 2, nap))  # noqa: S311 - so that waiters don't try in step
             nap = min(nap * 1.2, LONGEST)
 
     def _claim(self) -> bool:
-        """Make our claim, if nobody who may live has one; tell whether it was made."""
+        """Make our claim if all others are dead; return whether it was made."""
         try:
+            if self._is_ours:  # or its directory may have been deleted during a long wait
+                make_private_directory(os.path.dirname(self._at))
             former = claims.read(self._at)
             if any(claims.fate(claim)[0] != DEAD for claim in former):
                 return False
@@ -152,10 +160,10 @@ class LockFile:
             while not self._try():
                 if self._abandoned or claims.read(self._at) or self._is_marked():
                     return False
-                # Nobody has it, so what is there is no lock file (yet): filelock gives it two
-                # seconds to become one, and raises then.
+                # It is free, so what is there is no lock file (yet): filelock gives it two seconds
+                # to become one, and then raises.
                 time.sleep(LONGEST)
-            # Others may try at this moment, but in this process nobody else does.
+            # Other processes may try at this moment, but no other thread of this one does.
             pid = os.getpid()
             self._token = next(
                 claim.token for claim in claims.read(self._at) if claim.held and claim.pid == pid
@@ -167,7 +175,7 @@ class LockFile:
             number = getattr(cause, "errno", None)
             if foreign and number == EPERM:
                 # It links a claim to see whether it is still there, which the kernel may forbid
-                # with files of other users (fs.protected_hardlinks): somebody has a claim.
+                # with another user's (fs.protected_hardlinks): so there is one.
                 return False
             if number in _NO_LINKS:
                 if not self._needs_links:
@@ -188,7 +196,7 @@ class LockFile:
         return True
 
     def _is_marked(self) -> bool:
-        """Tell whether the file is the lock of a program that uses one of filelock's other ways."""
+        """Return whether the file is held by one of filelock's other locks."""
         path = os.fsdecode(self._at)
         return bool(SoftFileLock(path).pid or MarkerSoftFileLock(path).pid)
 
@@ -198,7 +206,7 @@ class LockFile:
                 error.reason if error.claim_name is None else f"{error.claim_name}: {error.reason}"
             )
             return LockFileError(
-                os.fsdecode(self._at), what, "remove it if nobody uses it, or name another file"
+                os.fsdecode(self._at), what, "remove it if it is not in use, or name another file"
             )
         if isinstance(error, OSError):
             return LockFileError(
@@ -212,7 +220,7 @@ class LockFile:
         """Note the marks of the run that begins, then the process of its command.
 
         Raises:
-            LockFileError: the marks can't be noted, so nobody would find what is left of the run.
+            LockFileError: the marks can't be noted, so what is left of the run would not be found.
         """
         self._is_given = command is not None
         if not self._token:
@@ -225,7 +233,7 @@ class LockFile:
                 raise self._failure(error) from error
 
     def is_current(self) -> bool:
-        """Tell whether our claim, and the file that was locked, are still where they were made."""
+        """Return whether our claim and the locked file are still where they were made."""
         if self._kernel is not None and not self._kernel.is_current():
             return False
         name = f"held-v1-{self._token}.claim".encode()
@@ -233,7 +241,7 @@ class LockFile:
         return not self._token or os.path.lexists(os.path.join(directory, name))
 
     def unlock(self) -> None:
-        """Free the lock, for all who inherited the kernel's too."""
+        """Free the lock, for all that inherited the kernel lock too."""
         self._drop()
         if self._kernel is not None:
             self._kernel.unlock()
@@ -244,7 +252,7 @@ class LockFile:
             self._token = ""
         try:
             self._lock.release(force=True)
-        except Exception:  # noqa: BLE001, S110 - what is left is a dead claim once we have ended
+        except Exception:  # noqa: BLE001, S110 - what is left is a dead claim once this process has ended
             pass
 
     def abandon(self) -> None:
@@ -258,12 +266,12 @@ class LockFile:
                 self._mutex.release()
 
     def forsake(self) -> None:
-        """Free the lock after an error of ours, unless a command runs under it."""
+        """After an internal error, free the lock unless a command runs under it."""
         if not self._is_given:
             self.free()
 
     def forget_created(self) -> None:
-        """Delete the file if taking it made it; only with the lock held."""
+        """Delete the file if taking it created it; only with the lock held."""
         if self._kernel is not None:
             self._kernel.forget_created()
         if self._made:
@@ -273,7 +281,7 @@ class LockFile:
                 pass
 
     def free(self) -> None:
-        """Free the lock, for all who inherited the kernel's too, and close the file."""
+        """Free the lock, for all that inherited the kernel lock too, and close the file."""
         self.unlock()
         if self._kernel is not None:
             self._kernel.close()

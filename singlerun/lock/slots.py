@@ -1,13 +1,12 @@
 """At most N at once: a lock that has N slots.
 
-Who wants a slot holds the lock itself as a reader does, so who wants it alone waits for all of
-them, and one of the slots' files for itself. Which one does not matter: a free one is found by
-trying them all.
+A run with a slot holds the lock itself shared, so that an exclusive one waits for all of them, and
+the file of one slot exclusively. Which slot does not matter: a free one is found by trying all.
 
-flock(2) can't sleep on several files. So who must wait sleeps on each in a thread of its own, and
-the first that gets its lock is what was waited for. The other threads can't be woken. Their files
-are taken from under them (dup2): such a thread sleeps on, and when its lock comes, nothing refers
-to the file any more but its call, and the kernel frees it as the call returns.
+flock(2) can't sleep on several files. So a waiter sleeps on each in a thread of its own until the
+first gets its lock. The other threads can't be woken. Their files are replaced under them (dup2):
+such a thread sleeps on, and when its lock comes, only its own call still refers to the file, and
+the kernel frees it as the call returns.
 """
 
 import _thread
@@ -31,7 +30,7 @@ class SlotLock(KernelLock):
     __slots__ = ("_main", "_slots", "_taken", "path")
 
     def __init__(self, main: FlockFile, slots: list[FlockFile]) -> None:
-        """``main`` must be shared."""
+        """``main`` must be a shared lock."""
         self.path = main.path
         self._main = main
         self._slots = slots
@@ -53,7 +52,7 @@ class SlotLock(KernelLock):
         return self._main.created
 
     def try_take(self) -> bool:
-        """Take a slot if there is a free one; tell whether it was taken.
+        """Take a slot if one is free; return whether it was taken.
 
         Raises:
             LockFileError, StateDirError: a file can't be opened or locked.
@@ -69,7 +68,7 @@ class SlotLock(KernelLock):
         return False
 
     def take(self) -> None:
-        """Take a slot; sleep in the kernel until there is a free one.
+        """Take a slot; sleep in the kernel until one is free.
 
         Raises:
             LockFileError, StateDirError: a file can't be opened or locked.
@@ -81,14 +80,14 @@ class SlotLock(KernelLock):
             slot = self._slots[_first_locked([slot.fd for slot in self._slots])]
             for other in self._slots:
                 if other is not slot:
-                    other.fd = -1  # taken from it
+                    other.fd = -1  # replaced
             if slot.is_current():
                 self._taken = slot
             else:
                 slot.close()
 
     def adopt(self, descriptors: "Iterator[int]", *, created: bool) -> None:
-        """Take over lock and slot by the next two of these descriptors, from who took them."""
+        """Take over lock and slot by the next two of these descriptors."""
         self._main.adopt(descriptors, created=created)
         slot_fd = next(descriptors)
         for slot in self._slots:
@@ -97,41 +96,41 @@ class SlotLock(KernelLock):
             if slot.is_current():
                 break
             slot.fd = -1
-        else:  # its file was deleted: any will do for what is not current
+        else:  # its file was deleted: any slot will do for one that is not current
             slot.fd = slot_fd
         self._taken = slot
 
     def close(self) -> None:
-        """Close the files; who inherited the slot keeps it."""
+        """Close the files; other processes that have them open keep the slot."""
         if self._taken is not None:
             self._taken.close()
             self._taken = None
         self._main.close()
 
     def is_current(self) -> bool:
-        """Tell whether the files that were locked are still those at their paths."""
+        """Return whether the files that were locked are still those at their paths."""
         return self._main.is_current() and self._taken is not None and self._taken.is_current()
 
     def free(self) -> None:
-        """Free the slot, for all who inherited it too, and close the files."""
+        """Free the slot, for all that inherited it too, and close the files."""
         if self._taken is not None:
             self._taken.free()
             self._taken = None
         self._main.free()
 
     def unlock(self) -> None:
-        """Free the slot, for all who inherited it too."""
+        """Free the slot, for all that inherited it too."""
         if self._taken is not None:
             self._taken.unlock()
         self._main.unlock()
 
     def forget_created(self) -> None:
-        """Delete the lock's file if opening it made it; only with the lock held."""
+        """Delete the lock's file if opening it created it; only with the lock held."""
         self._main.forget_created()
 
 
 def _first_locked(fds: list[int]) -> int:
-    """Sleep until the lock on one of these files is ours; give its place, and let go of the others.
+    """Sleep until one of these files is locked; return its index, and let go of the others.
 
     Raises:
         OSError: a file can't be locked.
@@ -140,26 +139,26 @@ def _first_locked(fds: list[int]) -> int:
     decided.acquire()
     locked: list[tuple[int, OSError | None]] = []
 
-    def lock(place: int) -> None:
+    def lock(index: int) -> None:
         failed = None
         try:
-            fcntl.flock(fds[place], fcntl.LOCK_EX)
+            fcntl.flock(fds[index], fcntl.LOCK_EX)
         except OSError as error:
             failed = error
         with mutex:
             if not locked:
-                locked.append((place, failed))
+                locked.append((index, failed))
                 decided.release()
 
-    for place in range(len(fds)):
-        _thread.start_new_thread(lock, (place,))
+    for index in range(len(fds)):
+        _thread.start_new_thread(lock, (index,))
     decided.acquire()
     with mutex:
         ((first, error),) = locked
-    # Of a pipe nobody else can have the lock, so who has not begun its call yet ends at once.
+    # No other process has this pipe, so a thread that has not begun its call yet returns at once.
     idle = os.pipe()
-    for place, fd in enumerate(fds):
-        if place != first:
+    for index, fd in enumerate(fds):
+        if index != first:
             os.dup2(idle[0], fd, inheritable=False)
     os.close(idle[0])
     os.close(idle[1])

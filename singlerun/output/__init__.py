@@ -1,1 +1,1 @@
-"""The command's output: captured, relayed, and kept in segments."""
+"""The command's output: captured by the wrapper, relayed by a process, kept in segments."""

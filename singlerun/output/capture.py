@@ -1,4 +1,4 @@
-"""The command's output: kept, held back, passed on, as the wrapper sees it; relay.py does it."""
+"""The capture of the command's output, on the wrapper's side; relay.py has the other."""
 
 import fcntl
 import os
@@ -6,8 +6,9 @@ import select
 import sys
 import time
 
-from singlerun.errors import StateDirError
-from singlerun.output import relay, segments
+from singlerun.errors import StateDirError, ThreadError
+from singlerun.output import segments
+from singlerun.output.relay import FAILED, GOES_ON, SUCCEEDED, become
 from singlerun.paths import lift, reason
 from singlerun.process import block
 from singlerun.render.line import say
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
     from singlerun.process.child import Child
     from singlerun.process.signals import Signals
     from singlerun.spec import RunSpec
-    from singlerun.store.base import Run
+    from singlerun.store.run import Run
 
 PIPE = 1024 * 1024
-"""Bytes that the command can be ahead of the pump, where the system allows so many."""
+"""Bytes that the command can be ahead of the relay, where the system allows so many."""
 
 
-class Outputs:
-    """The pumps of one job, one for each time that its command is run.
+class Capture:
+    """The relays of one job, one for each run of its command.
 
     Attributes:
-        pids: those that are our children still.
+        pids: of those that are our children still.
     """
 
     def __init__(self, job: "RunSpec", state: "StateDir | None") -> None:
@@ -39,42 +40,42 @@ class Outputs:
         self._state = state
         self.pids: set[int] = set()
 
-    def begin(self, run: "Run") -> "Pump | None":
-        """Make the way for the output of one run, about to be started.
+    def begin(self, run: "Run") -> "Relay | None":
+        """Start a relay for a run that is about to start.
 
-        None if it can't be made, which must not keep the command from its start.
+        None if it cannot be started, which must not keep the command from its start.
         """
         self.pids = {pid for pid in self.pids if not _reaped(pid)}
         writer = self._writer(run) if self._job.log else None
         try:
-            begun = Pump(writer, hold_back=self._job.only_failed)
+            relay = Relay(writer, hold_back=self._job.only_failed)
         except OSError as error:  # too many processes, or open files
             say(f"the output is neither kept nor held back: {reason(error)}")
             return None
         finally:
             if writer is not None:
                 writer.close()
-        if begun.pid:
-            self.pids.add(begun.pid)
-        return begun
+        if relay.pid:
+            self.pids.add(relay.pid)
+        return relay
 
-    def end(self, begun: "Pump", command: "Child", outcome: "Outcome", signals: "Signals") -> None:
-        """Wait until all has arrived that the command wrote, which has ended."""
+    def end(self, relay: "Relay", command: "Child", outcome: "Outcome", signals: "Signals") -> None:
+        """Wait until all has arrived that the command wrote, now that it has ended."""
         patience = None
-        # A reader that is stuck must not keep a job for ever whose time is limited.
+        # A reader that is stuck must not prolong a job without end that has a timeout.
         if self._job.timeout is not None:
             left = self._job.timeout - outcome.elapsed_ns / 1e9
             patience = max(left, self._job.kill_after)
         elif command.asked_to_end:
             patience = self._job.kill_after
         failed = outcome.exit_status != 0
-        if begun.end(signals, failed=failed, patience=patience):
+        if relay.end(signals, failed=failed, patience=patience):
             command.asked_to_end = True
 
     def _writer(self, run: "Run") -> segments.Writer | None:
         try:
             if self._state is None or run.id is None:
-                say("the output is not kept: without a record there is no number to find it by")
+                say("the output is not kept: without a record it has no number to be found by")
                 return None
             return segments.Writer(self._state, run.id)
         except (StateDirError, OSError) as error:
@@ -82,12 +83,12 @@ class Outputs:
             return None
 
 
-class Pump:
+class Relay:
     """The process between a command and our streams, as the wrapper sees it.
 
     Attributes:
-        pid: of the process; None if the command has no stream that it could stand behind.
-        streams: what the command gets: its descriptor to ours.
+        pid: of the process; None if the command has no stream to relay.
+        streams: what the command gets: its descriptors, each with ours.
     """
 
     def __init__(
@@ -100,8 +101,11 @@ class Pump:
     ) -> None:
         """Fork it.
 
-        With ``hold_back`` nothing is passed on until the command is known to have failed; without
-        ``pass_on`` nothing ever is. ``source`` is a pipe that the command has already.
+        With ``hold_back`` nothing is passed on until the command has failed; without ``pass_on``
+        nothing ever is. ``source`` is a pipe that the command has already.
+
+        Raises:
+            OSError: there are too many processes, or open files.
         """
         self.pid: int | None = None
         self.streams: dict[int, int] = {}
@@ -109,34 +113,34 @@ class Pump:
         if source is not None:
             sources[1] = source
         for stream in () if sources else _streams(pass_on=pass_on):
-            if stream == 2 and pass_on and 1 in sources and _is_same(1, 2):
+            if stream == 2 and pass_on and 1 in sources and os.path.sameopenfile(1, 2):
                 self.streams[2] = self.streams[1]
                 break
             sources[stream], self.streams[stream] = _pipe()
             try:
                 fcntl.fcntl(sources[stream], fcntl.F_SETPIPE_SZ, PIPE)
             except OSError:
-                pass  # this user has too many pipes already (pipe(7))
+                pass  # this user has too much in pipes already (pipe(7))
         if sources:
             control, self._control = _pipe()
             self._answer, answer = _pipe()
             self.pid = os.fork()
             if self.pid == 0:
-                relay.be(sources, writer, (control, answer), hold_back=hold_back, pass_on=pass_on)
+                become(sources, writer, (control, answer), hold_back=hold_back, pass_on=pass_on)
             for descriptor in (*sources.values(), control, answer):
                 os.close(descriptor)
 
     def started(self) -> None:
-        """Let go of the command's ends of the pipes: it has them now, or will never."""
+        """Close the command's ends of the pipes: it has them now, or will never."""
         for descriptor in set(self.streams.values()):
             os.close(descriptor)
         self.streams = {}
 
     def end(self, signals: "Signals", *, failed: bool, patience: float | None) -> int:
-        """Tell that the command has ended, and wait until what it wrote has arrived.
+        """Say that the command has ended, and wait until what it wrote has arrived.
 
-        Give the number of a signal that ended the waiting, else 0. Whether that or ``patience``
-        seconds ended it, the pump goes on alone.
+        Return the number of a signal that ended the wait, else 0. If that or ``patience`` seconds
+        ended it, the relay goes on alone.
         """
         if self.pid is None:
             return 0
@@ -144,7 +148,7 @@ class Pump:
         deadline = None if patience is None else time.monotonic() + patience
         signals.admit_stops()
         try:
-            os.write(self._control, relay.FAILED if failed else relay.SUCCEEDED)
+            os.write(self._control, FAILED if failed else SUCCEEDED)
             arrived = self._await_answer(answers, signals, deadline)
         except BrokenPipeError:
             answers.append(b"")
@@ -159,7 +163,7 @@ class Pump:
             os.close(descriptor)
         if answers == [b""]:
             say("the output is incomplete: the process that passed it on was killed")
-        if answers != [relay.GOES_ON]:
+        if answers != [GOES_ON]:
             _reaped(self.pid, 0)
         return 0
 
@@ -171,7 +175,7 @@ class Pump:
 
         try:
             return block.call(read, signals.ending_watched, deadline)
-        except block.ThreadError:  # the command has ended, and its status must not be lost
+        except ThreadError:  # the command has ended, and its status must not be lost
             poll = select.poll()
             poll.register(self._answer, select.POLLIN)
             while not poll.poll(0):
@@ -184,16 +188,12 @@ class Pump:
 
 
 def _streams(*, pass_on: bool) -> "Iterable[int]":
-    """Give the streams of the command that there will be."""
+    """Return the streams that the command will have."""
     if not pass_on:
         return (1, 2)
-    # SQLite puts /dev/null where streams were closed; the command gets them closed (program.spawn).
+    # SQLite puts /dev/null where streams were closed; the command gets them closed (spawn.spawn).
     ours = {1: sys.__stdout__, 2: sys.__stderr__}
     return [number for number, stream in ours.items() if stream is not None]
-
-
-def _is_same(one: int, other: int) -> bool:
-    return os.path.sameopenfile(one, other)
 
 
 def _pipe() -> tuple[int, int]:
@@ -204,5 +204,9 @@ def _pipe() -> tuple[int, int]:
 def _reaped(pid: int, options: int = os.WNOHANG) -> bool:
     try:
         return os.waitpid(pid, options)[0] != 0
-    except ChildProcessError:  # waited for already, among adopted children
+    except ChildProcessError:  # reaped already, among adopted children
         return True
+
+
+Outputs = Capture
+Pump = Relay

@@ -1,1 +1,1 @@
-"""Who owns a name, whether that owner lives, and how it is stopped or its record closed."""
+"""The owners of a name: whether they live, how they are stopped, when their record is closed."""

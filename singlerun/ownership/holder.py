@@ -1,4 +1,4 @@
-"""Who holds a name: asked of the kernel first, then of the record, and looked for in /proc last."""
+"""The holder of a name: the kernel is asked first, then the record, and /proc is searched last."""
 
 import os
 
@@ -6,34 +6,35 @@ from singlerun import lock
 from singlerun.lock import claims
 from singlerun.lock.filesystem import distrusted
 from singlerun.lock.line import position
-from singlerun.ownership import reaper
+from singlerun.ownership.judge import ZOMBIE, judge, survivors
 from singlerun.paths import lock_file_name
 from singlerun.process import procfs
 from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life
-from singlerun.store.base import RUNNING, WAITING
+from singlerun.store.run import RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.lock.claims import Claim
     from singlerun.paths import StateDir
-    from singlerun.store.base import Run
+    from singlerun.store.run import Run
     from singlerun.store.sqlite import SqliteStore
 
 
 def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int]]":
-    """Name the holder of a lock: its run if the record knows it, and its PIDs, the best one first.
+    """Return the holder of a lock: its run, if the record knows it, and its PIDs, the best first.
 
     ``former`` are the open runs of that lock, ``paths`` its files.
     """
     for run in former:
         if run.state != RUNNING:
             continue
-        state, pids = reaper.state_of(run)
-        if state != reaper.ZOMBIE:
+        verdict = judge(run)
+        if verdict.state != ZOMBIE:
+            pids = verdict.pids
             lingers = pids == [run.wrapper_pid] and run.command_pid != run.wrapper_pid
             if lingers and life(run.wrapper) == ALIVE:
-                # It lingers, or has only just begun: rather name what still works.
-                pids = [*reaper.survivors(run), *pids]
+                # It lingers, or has only just begun: what still works comes first.
+                pids = [*survivors(run), *pids]
             return run, pids
     for path in paths:
         holders = procfs.holding(path)
@@ -45,14 +46,14 @@ def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int
 
 
 def unseen(paths: list[bytes]) -> "Claim | None":
-    """Give a claim on a lock file whose owner can't be seen from here, the one that holds first."""
+    """Return a claim on a lock file whose owner can't be seen from here, a held one first."""
     found = [claim for path in paths for claim in claims.read(path)]
     found = [claim for claim in found if claims.fate(claim)[0] == UNKNOWN]
     return max(found, key=lambda claim: claim.held, default=None)
 
 
 def find_all(former: "list[Run]", paths: list[bytes]) -> "list[tuple[Run | None, list[int]]]":
-    """Name all holders of a lock, of which there are several if it is shared."""
+    """Return all holders of a lock, of which there are several if it is shared."""
     found: list[tuple[Run | None, list[int]]] = []
     for run in former:
         holder, pids = find([run], [])
@@ -62,7 +63,7 @@ def find_all(former: "list[Run]", paths: list[bytes]) -> "list[tuple[Run | None,
 
 
 def of_file(path: bytes, store: "SqliteStore | None") -> "list[tuple[Run | None, list[int]]]":
-    """Tell who holds a file that users chose to lock; as of_name does."""
+    """Return the holders of a file that users chose to lock, as of_name does."""
     former = [] if store is None else store.open_runs(lock_file=path)
     held = [path] if os.path.exists(path) and _is_held(path, store) else []
     return find_all(former, held) or ([(None, [])] if held else [])
@@ -71,10 +72,10 @@ def of_file(path: bytes, store: "SqliteStore | None") -> "list[tuple[Run | None,
 def of_name(
     name: bytes, state: "StateDir", store: "SqliteStore | None"
 ) -> "list[tuple[Run | None, list[int]]]":
-    """Tell who holds a name: nobody, one, or several who share it.
+    """Return the holders of a name: none, one, or several that share it.
 
-    The lock is taken for a moment, and only while the store is kept to ourselves: who fails to get
-    it because of that tries again under the same guard, and is not refused (conflict.py).
+    The lock is taken for a moment, and only while the store is kept to ourselves: a run that fails
+    to get it because of that tries again under the same guard, and is not refused (lifecycle.py).
 
     Raises:
         RecordError, StateDirError, LockFileError: the answer can't be had.
@@ -92,7 +93,7 @@ def of_name(
 
 
 def is_free(paths: list[bytes]) -> bool:
-    """Tell whether nobody holds what these files lock, without healing anything."""
+    """Return whether what these files lock is free, without healing anything."""
     return not any(os.path.exists(path) and _is_taken(path) for path in paths)
 
 
@@ -116,17 +117,8 @@ def _is_taken(path: bytes) -> bool:
         hold.free()
 
 
-def is_holding(run: "Run", paths: list[bytes]) -> bool:
-    """Tell whether an open run holds a lock of these files, or what it has started still does."""
-    state = reaper.state_of(run)[0]
-    if state == WAITING:
-        # Between two tries a run is recorded as waiting, and holds the lock.
-        return any(run.wrapper_pid in procfs.holding(path) for path in paths)
-    return state in {RUNNING, reaper.ORPHAN}
-
-
-def hold_of(run: "Run", state: "StateDir") -> lock.Hold:
-    """Give the locks that a recorded run took."""
+def locks_of(run: "Run", state: "StateDir") -> lock.Hold:
+    """Return the locks that a recorded run took."""
     if run.lock_file is not None:
         soft = claims.exist(run.lock_file) and not run.shared
         lock_type = lock.LOCKFILE if soft else lock.FLOCK
@@ -137,7 +129,7 @@ def hold_of(run: "Run", state: "StateDir") -> lock.Hold:
 
 
 def place_of(run: "Run", state: "StateDir") -> int | None:
-    """Give a waiting run's place in the longest of its lines, the front being 1."""
+    """Return a waiting run's place in the longest of its lines, the front being 1."""
     if run.lock_file is not None:
         lines = [state.line_path_of_file(run.lock_file)]
     else:

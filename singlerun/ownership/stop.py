@@ -1,90 +1,64 @@
 """The end of a run, seen from outside: brought about by ``stop`` and ``--replace``, or awaited.
 
-    record who asks -> TERM to the run's singlerun -> await its end -> KILL what is left later
+    SIGTERM to the run's wrapper, noting by whom -> await the end -> SIGKILL what is left later
 
-A singlerun that gets TERM hands it to all that it has started, and records the end itself: as
+A wrapper that gets SIGTERM hands it to all that it has started, and records the end itself: as
 stopped, by whom the record says. With that the run is over, though its process may live on: for its
-hooks, or, where the run was a block of a program's, for what comes after. Where it is dead or
-hangs, its command is ended without it, and its record is closed here. Whom to signal is decided by
-the recorded identity, never by a pattern, and each signal goes through a pidfd that was opened
-before the identity was checked.
+hooks, or, where the run was a block of a program's, for what comes after. Where the wrapper is dead
+or hangs, its command is ended without it, and its record is closed here. What to signal is decided
+by the recorded identity, never by a pattern.
 """
 
-import os
-import select
-import signal
 import time
 
 from singlerun.errors import RecordError
-from singlerun.ownership import reaper
-from singlerun.process import identity, procfs
-from singlerun.render.refusal import user_name
-from singlerun.render.text import shown
-from singlerun.store.base import LOST, REFUSED, SKIPPED, STOPPED, TIMED_OUT, WAITING
+from singlerun.ownership import judge
+from singlerun.process import procfs, termination
+from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life, start_time
+from singlerun.store.run import LOST, REFUSED, SKIPPED, STOPPED, TIMED_OUT, WAITING
+from singlerun.timings import (
+    KILL_AFTER,
+    LONGEST_NAP,
+    LOOK,
+    RECORDING,
+    SHORTEST_NAP,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import signal as _signal
+    from collections.abc import Callable, Collection
 
-    from singlerun.store.base import Run, Store
+    from singlerun.store.base import Store
+    from singlerun.store.run import Run
+else:
+    import _signal
 
-SHORTEST_NAP, LONGEST_NAP = 0.002, 0.5
-"""Seconds between two looks at a record whose end no process tells of."""
-MOMENT = 0.02
-"""Seconds that a singlerun has to record what it does next."""
-RECORDING = 2.0
-"""Seconds that a singlerun has to record the end of a command that was killed."""
-LOOK = 0.05
-"""Seconds between two looks at whether the process of a run has recorded its end, and lives on."""
-
-
-def by_whom(what: str) -> str:
-    """Say who does something to a run: this process and its user."""
-    return f"{what}, user {shown(user_name(os.getuid()))}"
+STOPPED_NOW, HAD_ENDED, UNSTOPPABLE = "stopped", "ended by itself", "could not be stopped"
+_GENTLY = (_signal.SIGTERM, _signal.SIGCONT)
+"""A stopped process must go on to end."""
 
 
-def end(run: "Run", kill_after: float, is_over: "Callable[[], bool]") -> bool:
-    """End a run's processes: TERM, KILL after so many seconds; tell whether all of it ended.
+def stop(store: "Store", run: "Run", detail: str, kill_after: float = KILL_AFTER) -> str:
+    """Stop a run: SIGTERM, SIGKILL after the grace period; return which of the above became of it.
 
-    ``is_over`` tells whether the run's end is recorded. Nothing is touched that can't be judged
-    from here (another host or PID namespace), and what may not be signalled is left.
+    Nothing is touched that can't be judged from here (another host or PID namespace), and what may
+    not be signalled is left.
     """
-    life = identity.life(run.wrapper)
-    if life == identity.UNKNOWN:
-        return False
-    # Who works off a queue has more to do; the command's end is all that is asked for.
-    if life == identity.ALIVE and run.job_id is None:
-        try:
-            pidfd = os.pidfd_open(run.wrapper_pid)
-        except ProcessLookupError:
-            pass
-        else:
-            try:
-                # Looked at again: what the pidfd stands for can't change any more.
-                if identity.life(run.wrapper) == identity.ALIVE and not _end(
-                    run, pidfd, kill_after, is_over
-                ):
-                    return False
-                if is_over():
-                    return True
-            except PermissionError:
-                return False
-            finally:
-                os.close(pidfd)
-    if run.state == WAITING:
-        return True
-    left = reaper.survivors(run)
-    if run.job_id is not None and life == identity.ALIVE:
-        # A job is recorded as started a moment before there is a process of it.
-        deadline = time.monotonic() + RECORDING
-        while not left and not is_over() and time.monotonic() < deadline:
-            time.sleep(SHORTEST_NAP)
-            left = reaper.survivors(run)
-    return not left or reaper.kill(run, left, kill_after)
+    attempt = _Attempt(store, run)
+    if not store.ask_to_end(run, detail, attempt.begin):
+        return HAD_ENDED
+    if not attempt.was_allowed:
+        return UNSTOPPABLE
+    if not attempt.finish(kill_after):
+        store.take_back(run)
+        return UNSTOPPABLE
+    _close(store, run)
+    return STOPPED_NOW
 
 
 def is_over(store: "Store", run: "Run") -> bool:
-    """Tell whether the end of a run is recorded; not if that can't be told."""
+    """Return whether the end of a run is recorded; not if that can't be told."""
     try:
         now = store.find(run.id or 0)
     except RecordError:
@@ -92,17 +66,19 @@ def is_over(store: "Store", run: "Run") -> bool:
     return now is not None and now.asked_ns == run.asked_ns and now.ended_ns is not None
 
 
-def close(store: "Store", run: "Run") -> None:
-    """Close the record of a run that was ended, unless its singlerun did."""
-    now = store.find(run.id or 0)
-    if now is not None and now.ended_ns is None and identity.life(now.wrapper) == identity.DEAD:
-        store.close_run(now, STOPPED, run.detail or "")
+def kill_survivors(run: "Run", grace: float = KILL_AFTER) -> bool:
+    """End what is left of a run; return whether all of it ended."""
+    targets = termination.Targets(lambda: _survivors(run))
+    try:
+        return termination.terminate(targets.send, targets.await_end, grace)
+    except PermissionError:
+        return False
 
 
 def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None":
-    """Sleep until a run has ended; give it as it is then, None if the deadline came first.
+    """Sleep until a run has ended; return it as it is then, None if the deadline came first.
 
-    A run that nobody can tell the end of any more is given as lost. ``deadline`` is by
+    A run whose processes died without recording its end is returned as lost. ``deadline`` is by
     time.monotonic.
 
     Raises:
@@ -113,17 +89,17 @@ def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return None
-        run, state, pids = reaper.look_at(store, run)
-        if state == reaper.ZOMBIE:
-            run.state = LOST
+        (verdict,) = judge.look_at(store, [run])
+        run, pids = verdict.run, verdict.pids
+        if verdict.state == judge.ZOMBIE:
+            run.apply({"state": LOST})
             return run
-        command = run.command
         pause = nap if left is None else min(nap, left)
-        if pids and command and pids[0] == command.pid != run.wrapper_pid:
+        if pids and run.command and pids[0] == run.command.pid != run.wrapper_pid:
             procfs.await_end(pids, left)
             nap = SHORTEST_NAP
         else:
-            # Only its singlerun is there, which can outlive the run (it waits, records the end,
+            # Only its wrapper is there, which can outlive the run (it waits, records the end,
             # lingers, tries again, calls hooks), or a program that holds a name for a while.
             if pids:
                 procfs.await_end(pids[-1:], pause)
@@ -135,7 +111,7 @@ def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None
 
 
 def exit_status_of(run: "Run") -> int:
-    """Give the exit status of a run that has ended; 125 of one that nobody saw the end of."""
+    """Return the exit status of a run that has ended; 125 if its end was not recorded."""
     if run.state in {REFUSED, SKIPPED}:
         return 75 if run.state == REFUSED else 0
     if run.state == TIMED_OUT:
@@ -145,64 +121,103 @@ def exit_status_of(run: "Run") -> int:
     return 125 if run.exit_code is None else run.exit_code
 
 
-def _end(run: "Run", pidfd: int, kill_after: float, is_over: "Callable[[], bool]") -> bool:
-    """End a live singlerun with what it has started; tell whether it ended.
+class _Attempt:
+    """Stopping one run.
 
-    Raises:
-        PermissionError: it may not be signalled.
+    Attributes:
+        was_allowed: whether its processes can be seen from here, and may be signalled.
     """
-    # After --exec, and in a program that holds a name, what runs is the process itself.
-    others = _started_by(run) - {run.wrapper_pid} if run.command_pid == run.wrapper_pid else set()
-    for number in (signal.SIGTERM, signal.SIGCONT):  # who is stopped must go on to end
-        _send(pidfd, number)
-        for pid in others:
-            _signal(pid, run, number)
-    if _has_ended(pidfd, kill_after, is_over):
-        return True
-    # Its own grace may be longer than ours, and it may hang: then what it has started goes first.
-    deadline = time.monotonic() + RECORDING
-    while time.monotonic() < deadline:
-        for pid in _started_by(run):
-            _signal(pid, run, signal.SIGKILL)
-        if _has_ended(pidfd, 0.1, is_over):
+
+    def __init__(self, store: "Store", run: "Run") -> None:
+        self._store = store
+        self._run = run
+        self.was_allowed = life(run.wrapper) != UNKNOWN
+        # Looked for beforehand: begin() keeps the store to itself.
+        first = self._first() if self.was_allowed else ()
+        self._started = {pid: start_time(pid) for pid in first}
+
+    def begin(self) -> bool:
+        """Send SIGTERM to the processes that it is for; return whether that was allowed."""
+        try:
+            termination.send_each(self._started, _GENTLY, self._confirm)
+        except PermissionError:
+            self.was_allowed = False
+        return self.was_allowed
+
+    def _confirm(self, pids: "Collection[int]") -> set[int]:
+        return {pid for pid in pids if start_time(pid) == self._started[pid]}
+
+    def finish(self, kill_after: float) -> bool:
+        """Wait for the end, and bring it about; return whether it came."""
+        run = self._run
+        if self._has_wrapper():
+            if not self._await(kill_after):
+                # The wrapper's grace period may be longer than ours, and it may hang: then what it
+                # has started goes first, and the wrapper last.
+                kill = termination.Targets(lambda: _survivors(run) - {run.wrapper_pid})
+                _try_to(lambda: kill.send(_signal.SIGKILL))
+                if not self._await(RECORDING):
+                    _try_to(lambda: self._signal_wrapper(_signal.SIGKILL))
+                    if not self._await(RECORDING):
+                        return False
+            if is_over(self._store, run):
+                return True
+        if run.state == WAITING:
             return True
-    _send(pidfd, signal.SIGKILL)
-    return _has_ended(pidfd, RECORDING, is_over)
+        if run.job_id is not None and life(run.wrapper) == ALIVE:
+            # A job is recorded as started a moment before there is a process of it.
+            deadline = time.monotonic() + RECORDING
+            while not _survivors(run) and not is_over(self._store, run):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(SHORTEST_NAP)
+        return kill_survivors(run, kill_after)
+
+    def _has_wrapper(self) -> bool:
+        # A worker has more to do; the end of its command is all that is asked for.
+        return life(self._run.wrapper) == ALIVE and self._run.job_id is None
+
+    def _first(self) -> set[int]:
+        """Return the processes that SIGTERM is for."""
+        run = self._run
+        if not self._has_wrapper():
+            return set() if run.state == WAITING else _survivors(run)
+        # After --exec, and in a program that holds a name, what runs is the wrapper itself.
+        itself = run.command_pid == run.wrapper_pid
+        return {run.wrapper_pid} | (_survivors(run) if itself else set())
+
+    def _signal_wrapper(self, number: int) -> None:
+        pid = self._run.wrapper_pid
+        termination.send_each([pid], (number,), lambda _: {pid} if self._has_wrapper() else set())
+
+    def _await(self, seconds: float) -> bool:
+        """Sleep until the wrapper has ended or the end is recorded; return whether so."""
+        deadline = time.monotonic() + seconds
+        while self._has_wrapper() and not is_over(self._store, self._run):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            procfs.await_end([self._run.wrapper_pid], min(left, LOOK))
+        return True
 
 
-def _started_by(run: "Run") -> set[int]:
-    found = set(reaper.survivors(run))
+def _survivors(run: "Run") -> set[int]:
+    """Return what is left of a run, and the process group of its command."""
+    found = set(judge.survivors(run))
     if run.command_pid is not None and run.command_pid in found:
         found.update(procfs.group(run.command_pid), procfs.descendants([run.command_pid]))
     return found
 
 
-def _signal(pid: int, run: "Run", number: int) -> None:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if pid in _started_by(run):
-            _send(pidfd, number)
-    finally:
-        os.close(pidfd)
+def _close(store: "Store", run: "Run") -> None:
+    """Close the record of a run that was stopped, unless its wrapper did."""
+    now = store.find(run.id or 0)
+    if now is not None and now.ended_ns is None and life(now.wrapper) == DEAD:
+        store.close_run(now, STOPPED, now.detail or "stopped")
 
 
-def _send(pidfd: int, number: int) -> None:
+def _try_to(call: "Callable[[], object]") -> None:
     try:
-        signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
+        call()
+    except PermissionError:
         pass
-
-
-def _has_ended(pidfd: int, seconds: float, is_over: "Callable[[], bool]") -> bool:
-    deadline = time.monotonic() + seconds
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    while True:
-        left = deadline - time.monotonic()
-        if poll.poll(max(0, min(left, LOOK)) * 1000) or is_over():
-            return True
-        if left <= 0:
-            return False

@@ -1,1 +1,1 @@
-"""Processes: started, identified, signalled, waited for; and what /proc tells of them."""
+"""Processes: found, started, identified, signalled, awaited; and what /proc says about them."""

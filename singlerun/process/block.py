@@ -1,15 +1,15 @@
-"""Waiting in the kernel, for what has no timeout of its own and must not miss a signal.
+"""Blocking calls that have no timeout of their own and must not miss a signal.
 
-A thread makes the blocking call while this one sleeps in sigtimedwait(2) with all signals of
-interest blocked. A handler and EINTR would not do: a signal that arrives after the last check
-and before the call goes to sleep is lost, and the call never ends.
+A thread makes the call while this one sleeps in sigtimedwait(2) with all signals of interest
+blocked. A handler and EINTR would not do: a signal that arrives after the last check and before
+the call goes to sleep is lost, and the call never ends.
 """
 
 import _thread
 import os
 import time
 
-from singlerun.errors import SinglerunError
+from singlerun.errors import ThreadError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,25 +27,21 @@ class InterruptedWaitError(Exception):
     """A signal came while waiting: its number is the first argument."""
 
 
-class ThreadError(SinglerunError):
-    """{}"""
-
-
 def call(
     block: "Callable[[], object]",
     watched: "Iterable[int]",
     deadline: float | None,
     tick: "Callable[[], object] | None" = None,
 ) -> bool:
-    """Make a blocking call; tell whether it ended before the deadline (by time.monotonic).
+    """Make a blocking call; return whether it ended before the deadline (time.monotonic).
 
-    ``tick`` is called every second meanwhile.
-    ``watched`` are signals that are blocked in this thread. After a timeout or a signal the call
-    still sleeps in its thread, so the process must not go on to rely on what it would do.
+    ``tick`` is called every second meanwhile. ``watched`` are signals that are blocked in this
+    thread. After a timeout or a signal the call still sleeps in its thread, so the process must not
+    go on to rely on what it would do.
 
     Raises:
         InterruptedWaitError: one of the watched signals came first.
-        ThreadError: there can't be a thread, so the call was not made.
+        ThreadError: no thread can be started, so the call was not made.
         Exception: what the call raised.
     """
     ended: list[BaseException | None] = []
@@ -68,7 +64,7 @@ def call(
         if deadline is None and tick is None:
             came = _signal.sigwaitinfo(signals)
         else:
-            # One look more after the deadline, for the call that ended just then.
+            # One more look after the deadline, for a call that ended just then.
             left = None if deadline is None else max(0, deadline - time.monotonic())
             pause = TICK if left is None else left if tick is None else min(TICK, left)
             timed = _signal.sigtimedwait(signals, pause)

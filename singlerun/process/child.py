@@ -1,7 +1,7 @@
-"""The command: handed its signals, waited for.
+"""The command: started, handed its signals, awaited.
 
 With a controlling terminal the command stays in our process group, so that the shell, the terminal
-and what stands beside it in a pipeline see one job, as without us. What the terminal sends (Ctrl-C,
+and the other commands of a pipeline see one job, as without us. What the terminal sends (Ctrl-C,
 Ctrl-Z) reaches the command by itself. Without a terminal the command leads a group of its own,
 and what is sent to us is sent on to that group.
 """
@@ -12,7 +12,8 @@ import time
 from singlerun.outcome import Outcome
 from singlerun.process import spawn
 from singlerun.process.identity import start_time
-from singlerun.process.signals import SI_KERNEL, TELLING
+from singlerun.process.marks import Marks
+from singlerun.process.signals import ENDING, FORWARDED, SI_KERNEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,18 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from singlerun.process.signals import Signals
+    from singlerun.process.termination import Escalation
     from singlerun.process.tree import ProcessTree
 else:
     import _signal
+
+PATIENCE = 1.0
+"""Seconds to wait, after SIGKILL, for what is left of a command that has ended itself."""
 
 
 class Child:
     """A command that was started.
 
     Attributes:
-        pid, started: its identity, as in owner.Owner.
+        pid, started: its identity, as in identity.Owner.
         asked_to_end: whether a signal that asks to end came while it ran.
-        timed_out: whether it was ended because its time was over.
+        timed_out: whether it was ended because it timed out.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class Child:
         inherited: "Iterable[int]",
         signals: "Signals",
         *,
-        marks: tuple[int | None, int],
+        marks: Marks | tuple[int | None, int],
         kill_after: float,
         adopt: bool = False,
         redirected: "Mapping[int, int] | None" = None,
@@ -50,85 +55,120 @@ class Child:
     ) -> None:
         """Start the command; it inherits these descriptors under their numbers.
 
-        ``marks`` are the run's id and token, as its environment tells them; ``kill_after`` are the
-        seconds between a signal that asks to end and SIGKILL. With ``adopt`` the command's orphans
-        become our children, so that none of them can hide from its end. ``redirected`` are streams
-        of it that are to be other descriptors of ours; ``strangers`` are children of ours that are
-        none of its family; ``path`` is where it was found, if that is known.
+        ``marks`` are those in its environment; ``kill_after`` is the grace period between a signal
+        that asks to end and SIGKILL. With ``adopt`` the command's orphans become our children, so
+        that none of them can hide from its end. ``redirected`` maps streams of the command to
+        descriptors of ours; ``strangers`` are children of ours that are not of its process tree;
+        ``path`` is where the command was found, if that is known.
 
         Raises:
             CommandNotFoundError: there is no such command.
-            CommandNotExecutableError: it can't be executed.
+            CommandNotExecutableError: it cannot be executed.
         """
         self._signals = signals
         self._adopts = adopt and _adopt_orphans()
-        signals.admit_stops()  # a Ctrl-Z from before it can be stopped too
+        signals.admit_stops()  # a Ctrl-Z that came earlier takes effect now
         signals.defer_stops()
         self._begun_ns = time.monotonic_ns()
         self.pid = spawn.spawn(argv, env, inherited, signals, redirected=redirected, path=path)
-        # What came before it was there did not reach it, whoever sent it.
+        # What came before the command existed did not reach it, whatever sent it.
         self._early = signals.pending()
         self.started = start_time(self.pid)
         self.asked_to_end = False
         self.timed_out = False
-        self._deadline: float | None = None
         self._kill_after = kill_after
-        self._run_id, self._token = marks
+        self._marks = marks if isinstance(marks, Marks) else Marks(b"", *marks)
         self._strangers = strangers
-        self._relatives: ProcessTree | None = None
+        self._lazy_tree: ProcessTree | None = None
+        self._escalation: Escalation | None = None
         self._interrupted = False
+        self._until: float | None = None
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait for the command's end, passing signals on meanwhile.
 
-        A signal that asks to end, sent by a process, and the end of ``timeout`` seconds give all
-        that the command has started ``kill_after`` seconds; then it is killed, also what is left of
+        A signal that asks to end, sent by a process, and the end of ``timeout`` seconds begin the
+        grace period of all that the command has started; then it is killed, also what is left of
         it when the command itself has ended.
         """
         signals = {*self._signals.watched, _signal.SIGCHLD}
-        limit = None if timeout is None else self._begun_ns / 1e9 + timeout
+        until = self._until = None if timeout is None else self._begun_ns / 1e9 + timeout
         while True:
-            until = limit if self._deadline is None else self._deadline
+            if self._escalation is not None:
+                until = self._escalation.deadline
             if until is None:
                 came = _signal.sigwaitinfo(signals)
             else:
-                left = until - time.monotonic()
-                timed = _signal.sigtimedwait(signals, max(0, left))
+                timed = _signal.sigtimedwait(signals, max(0, until - time.monotonic()))
                 if timed is None:
-                    if self._deadline is None:
+                    if self._escalation is None:
                         self.timed_out = True
                         self._ask_to_end(_signal.SIGTERM)
                     else:
-                        self._send(_signal.SIGKILL)
-                        self._deadline = time.monotonic() + 1  # and again, if it could fork
+                        self._escalation.kill()
                     continue
                 came = timed
             if came.si_signo != _signal.SIGCHLD:
                 self._pass_on(came)
             elif self._has_ended():
-                if self._deadline is not None:
-                    # Not waited for yet, so its PID can't be given to a stranger's group.
-                    self._family().end(self._deadline)
+                if self._escalation is not None:
+                    # Not reaped yet, so its PID cannot be given to a stranger's group.
+                    self._escalation.finish(self._tree().await_others, PATIENCE)
                 return self._reap()
 
+    def last_resort(self, discard: int = -1) -> Outcome:
+        """Wait for the command's end by means that can't fail: no import, no descriptor, no /proc.
+
+        Signals go to the command's group; a timeout is kept; what comes out of the pipe ``discard``
+        is thrown away, lest the command block on it.
+        """
+        signals = {*self._signals.watched, _signal.SIGCHLD}
+        target = self.pid if self._signals.terminal else -self.pid
+        kill_at: float | None = None
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            came = _signal.sigtimedwait(signals, 0.05 if discard >= 0 else 0.5)
+            number = _signal.SIGCHLD if came is None else came.si_signo
+            now = time.monotonic()
+            if self._until is not None and now > self._until and kill_at is None:
+                self.timed_out, number = True, _signal.SIGTERM
+            if kill_at is not None and now > kill_at:
+                number = _signal.SIGKILL
+            if number != _signal.SIGCHLD:
+                self.asked_to_end |= number in ENDING and not self.timed_out
+                if number in ENDING:
+                    kill_at = kill_at or now + self._kill_after
+                try:
+                    os.kill(target, number)
+                except OSError:
+                    pass
+            try:
+                while discard >= 0 and os.read(discard, 65536):
+                    pass
+            except OSError:
+                pass
+        return self._reap()
+
     def elapsed_ns(self) -> int:
-        """Give the time since the command was started."""
+        """Return the time since the command was started."""
         return time.monotonic_ns() - self._begun_ns
 
     def linger(self, pipe: int) -> None:
-        """Wait until nobody has the other end of a pipe any more; pass signals on meanwhile."""
+        """Wait until the other end of a pipe is closed everywhere; pass signals on meanwhile."""
         from singlerun.process import block  # noqa: PLC0415 - only when asked to linger
 
-        deadline = None
+        deadline = tick = None
         while True:
             try:
-                if block.call(lambda: os.read(pipe, 1), self._signals.ending_watched, deadline):
+                watched = self._signals.ending_watched
+                if block.call(lambda: os.read(pipe, 1), watched, deadline, tick):
                     return
                 self._send(_signal.SIGKILL)
-                deadline = None
+                # From here on each second: what could fork meanwhile is still there.
+                deadline, tick = None, lambda: self._send(_signal.SIGKILL)
             except block.InterruptedWaitError as interrupted:
                 self._send(interrupted.args[0])
-                deadline = deadline or time.monotonic() + self._kill_after
+                if tick is None:
+                    deadline = deadline or time.monotonic() + self._kill_after
 
     def die_alike(self, outcome: Outcome) -> None:
         """Die of Ctrl-C as the command did, so that a shell's loop around us ends with it.
@@ -152,7 +192,7 @@ class Child:
         return False
 
     def _reap_orphans(self) -> None:
-        """Wait for adopted children that have ended, lest they stay in the process table."""
+        """Reap adopted children that have ended, lest they stay in the process table."""
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None or ended.si_pid == self.pid:
@@ -170,7 +210,7 @@ class Child:
 
     def _pass_on(self, came: "_signal.struct_siginfo") -> None:
         number = came.si_signo
-        if number in TELLING or number == _signal.SIGCONT:
+        if number in FORWARDED or number == _signal.SIGCONT:
             os.kill(self.pid, number)
             return
         self.asked_to_end = True
@@ -178,33 +218,34 @@ class Child:
             self._early.discard(number)
         elif self._signals.terminal and came.si_code == SI_KERNEL:
             self._interrupted = number == _signal.SIGINT
-            # The terminal sent it to the whole group; only a hangup is told to the leader alone.
+            # The terminal sent it to the whole group; only a hangup goes to the leader alone.
             if number == _signal.SIGHUP and os.getsid(0) == os.getpid():
                 self._send(number)
             return
         self._ask_to_end(number)
 
     def _ask_to_end(self, number: int) -> None:
-        self._send(number)
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self._kill_after
+        if self._escalation is None:
+            from singlerun.process.termination import Escalation  # noqa: PLC0415 - unusual
+
+            self._escalation = Escalation(self._send, self._kill_after)
+        self._escalation.ask(number)
 
     def _send(self, number: int) -> None:
-        self._family().send(number)
+        self._tree().send(number)
 
-    def _family(self) -> "ProcessTree":
-        if self._relatives is None:
-            from singlerun.process.tree import ProcessTree  # noqa: PLC0415 - only when something is to end
+    def _tree(self) -> "ProcessTree":
+        if self._lazy_tree is None:
+            from singlerun.process.tree import ProcessTree  # noqa: PLC0415 - unusual
 
-            self._relatives = ProcessTree(
+            self._lazy_tree = ProcessTree(
                 self.pid,
-                run_id=self._run_id,
-                token=self._token,
+                self._marks,
                 owns_group=not self._signals.terminal,
                 adopted=self._adopts,
                 strangers=self._strangers,
             )
-        return self._relatives
+        return self._lazy_tree
 
     def _reap(self) -> Outcome:
         _, status, usage = os.wait4(self.pid, 0)
@@ -222,9 +263,9 @@ class Child:
 
 
 def _adopt_orphans() -> bool:
-    """Become the parent of orphaned descendants (prctl(2), PR_SET_CHILD_SUBREAPER); tell whether.
+    """Become the parent of orphaned descendants (PR_SET_CHILD_SUBREAPER, prctl(2)), if possible.
 
-    Python has no call for it, and ctypes costs 5 ms: only for who must be able to end everything.
+    Python has no call for it, and ctypes costs 5 ms: only for a command with a timeout.
     """
     try:
         import ctypes  # noqa: PLC0415

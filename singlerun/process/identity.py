@@ -1,4 +1,4 @@
-"""Who holds something: a process, named so that no later process can be mistaken for it.
+"""The identity of a process, by which no later process can be mistaken for it.
 
 A PID alone is no identity, since it is used again. A PID, its start time, the PID namespace that
 counts it and the boot that all of them belong to are one (proc(5), "starttime"; the boot id is in
@@ -23,7 +23,7 @@ class Place:
 
 
 class Owner:
-    """A process at a place. ``started`` is in clock ticks since boot, None where unreadable."""
+    """A process at a place. ``started`` is in clock ticks since boot, None if unreadable."""
 
     __slots__ = ("pid", "place", "started")
 
@@ -34,11 +34,12 @@ class Owner:
 
 
 _here: Place | None = None
+_has_proc: bool | None = None
 
 
 def here() -> Place:
-    """Give the place of this process; an empty boot id and namespace 0 where there is no /proc."""
-    global _here  # noqa: PLW0603 - asked several times a run, the same each time
+    """Return the place of this process; without a /proc it has no boot id, and namespace 0."""
+    global _here  # noqa: PLW0603 - needed several times a run, and always the same
     if _here is None:
         try:
             with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
@@ -47,9 +48,7 @@ def here() -> Place:
             pid_ns += _time_namespace() << 20
         except OSError:
             boot_id, pid_ns = "", 0
-        if _is_foreign_proc():
-            boot_id = ""
-        _here = Place(os.uname().nodename, boot_id, pid_ns)
+        _here = Place(os.uname().nodename, boot_id if has_proc() else "", pid_ns)
     return _here
 
 
@@ -61,27 +60,36 @@ def _time_namespace() -> int:
         return 0
 
 
-def _is_foreign_proc() -> bool:
-    # unshare --pid without --mount-proc: /proc counts PIDs otherwise than we do.
-    try:
-        return os.readlink("/proc/self") != str(os.getpid())
-    except OSError:
-        return True
+def has_proc() -> bool:
+    """Return whether there is a /proc that counts processes as this process does.
+
+    After ``unshare --pid`` without ``--mount-proc`` its numbers name processes of another PID
+    namespace, and none of them may be used.
+    """
+    global _has_proc  # noqa: PLW0603 - as above
+    if _has_proc is None:
+        try:
+            _has_proc = os.readlink("/proc/self") == str(os.getpid())
+        except OSError:
+            _has_proc = False
+    return _has_proc
 
 
 def stat_fields(pid: int | str) -> list[bytes]:
-    """Give the fields of /proc/PID/stat from the third, "state", on.
+    """Return the fields of /proc/PID/stat from the third, "state", on.
 
     Raises:
-        OSError: there is no such process, or it can't be read.
+        OSError: there is no such process, or it cannot be read.
     """
+    if not has_proc():
+        raise FileNotFoundError
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
         # The second field is the name of the program in brackets, and may hold brackets itself.
         return file.read(4096).rpartition(b")")[2].split()
 
 
 def start_time(pid: int | str) -> int | None:
-    """Give a process's start time in clock ticks since boot, None if it can't be read."""
+    """Return a process's start time in clock ticks since boot, None if it cannot be read."""
     try:
         return int(stat_fields(pid)[19])
     except (OSError, IndexError):
@@ -89,16 +97,16 @@ def start_time(pid: int | str) -> int | None:
 
 
 def this_process() -> Owner:
-    """Name the calling process."""
+    """Return the identity of the calling process."""
     return Owner(here(), os.getpid(), start_time("self"))
 
 
 def life(owner: Owner) -> str:
-    """Tell whether an owner is ALIVE, DEAD or UNKNOWN; never by age.
+    """Return whether an owner is ALIVE, DEAD or UNKNOWN; never by age.
 
-    UNKNOWN is what can't be seen from here: another host, another PID namespace, a boot that can't
-    be read. DEAD is proven: another boot of this host, no such process, another start time, or a
-    zombie in the sense of the process table (one that is dead but not yet waited for).
+    UNKNOWN is what cannot be seen from here: another host, another PID namespace, a boot that
+    cannot be read. DEAD is proven: another boot of this host, no such process, another start time,
+    or an entry in the process table that only waits to be reaped.
     """
     place = here()
     if not owner.place.boot_id or not place.boot_id:
@@ -115,11 +123,18 @@ def life(owner: Owner) -> str:
         return DEAD
     if owner.started is not None and int(fields[19]) != owner.started:
         return DEAD
-    return DEAD if fields[0] in {b"Z", b"X"} and not _has_threads(owner.pid) else ALIVE
+    return DEAD if has_ended(owner.pid, fields) else ALIVE
+
+
+def has_ended(pid: int, fields: list[bytes]) -> bool:
+    """Return whether these fields of /proc/PID/stat are those of a process that has ended."""
+    if len(fields) < 20:
+        return True
+    # The first thread of a process may end before the others, and looks the same then.
+    return fields[0] in {b"Z", b"X"} and not _has_threads(pid)
 
 
 def _has_threads(pid: int) -> bool:
-    # The first thread of a process may end before the others; it looks like a zombie then.
     try:
         return len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:

@@ -1,8 +1,9 @@
-"""Another Python beside this one, which runs a module of this very package.
+"""Another Python interpreter, which runs a module of this very package.
 
 The package may have been found through PYTHONPATH, a user's site directory, or a script's own
-directory; the other Python is isolated from all of those, and is told where this one found it. It
-looks there last for anything else, so nothing that lies there stands in for a standard module.
+directory. The other interpreter is isolated from all of those, and learns where this one found the
+package; it searches there last for anything else, so that no file in that directory shadows a
+standard module.
 """
 
 import os
@@ -17,7 +18,7 @@ _START = (
 
 
 def words(module: str) -> list[str]:
-    """Give the words that call ``main`` of a module; its arguments go behind them.
+    """Return the command line that calls ``main`` of a module; its arguments are to be appended.
 
     Raises:
         SinglerunError: this program has no interpreter of its own, as some bundlers make them.

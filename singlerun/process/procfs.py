@@ -1,20 +1,120 @@
-"""What /proc tells about other processes: who carries a mark, who has a file open, who is kin.
+"""What /proc says about other processes: their marks, their locks, their parents.
 
-Most functions walk all of /proc (4 to 16 ms at some 500 processes), so none of those is called on
-the way of a run that meets nothing unusual.
+A walk of all of /proc takes 4 to 16 ms at some 500 processes, so none happens in a run that meets
+nothing unusual, and questions asked at the same moment share a Snapshot. Where /proc belongs to
+another PID namespace, it is as if there were no other process.
 """
 
 import os
 
-from singlerun.process.identity import stat_fields
+from singlerun.process.identity import has_ended, has_proc, stat_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+class Snapshot:
+    """One walk of /proc; each file in it is read once, when a question first needs it."""
+
+    __slots__ = ("_live", "_marks", "_pids")
+
+    def __init__(self) -> None:
+        self._pids = list(pids())
+        self._live: dict[int, list[bytes]] | None = None
+        self._marks: dict[int, frozenset[bytes]] | None = None
+
+    def live(self) -> dict[int, list[bytes]]:
+        """Return the fields of /proc/PID/stat of the live processes, by their PID."""
+        if self._live is None:
+            self._live = {}
+            for pid in self._pids:
+                try:
+                    fields = stat_fields(pid)
+                except OSError:
+                    continue
+                if not has_ended(pid, fields):
+                    self._live[pid] = fields
+        return self._live
+
+    def marked(self, run_id: int | None, token: int) -> list[int]:
+        """Return the PIDs of the processes that a run started, by its marks (marks.py).
+
+        Without an id the token alone counts. Marks find what has closed the lock's descriptor
+        (sudo, Python's subprocess) or left the process group. The environment of other users'
+        processes can be read by root only.
+        """
+        if self._marks is None:
+            found = ((pid, _marks_of(pid)) for pid in self._pids)
+            self._marks = {pid: marks for pid, marks in found if marks}
+        wanted = {b"SINGLERUN_TOKEN=%d" % token}
+        if run_id is not None:
+            wanted.add(b"SINGLERUN_RUN_ID=%d" % run_id)
+        return [pid for pid, marks in self._marks.items() if wanted <= marks]
+
+    def group(self, leader: int) -> list[int]:
+        """Return the PIDs of the live processes whose process group is ``leader``."""
+        return [pid for pid, fields in self.live().items() if int(fields[2]) == leader]
+
+    def descendants(self, ancestors: "Iterable[int]") -> list[int]:
+        """Return the PIDs of the live children of these processes, their children, and so on."""
+        children: dict[int, list[int]] = {}
+        for pid, fields in self.live().items():
+            children.setdefault(int(fields[1]), []).append(pid)
+        found: list[int] = []
+        parents = list(ancestors)
+        while parents:
+            # Popped, so that a process which is both ancestor and descendant is visited once.
+            born = children.pop(parents.pop(), [])
+            found += born
+            parents += born
+        return found
+
+    def holding(self, path: bytes, *, deleted: bool = False) -> list[int]:
+        """Return the PIDs of the processes through which the file at ``path`` is flocked.
+
+        /proc/locks names the process that took a lock, which may be dead; /proc/PID/fdinfo shows
+        the lock at each process that has it, through an inherited descriptor too. With ``deleted``
+        it is a file that stood at this path and was deleted since.
+        """
+        wanted = os.path.realpath(path) + (b" (deleted)" if deleted else b"")
+        found = []
+        for pid in self._pids:
+            try:
+                numbers = os.listdir(f"/proc/{pid}/fd")
+            except OSError:
+                continue
+            if any(_holds(pid, number, wanted) for number in numbers):
+                found.append(pid)
+        # A process that works comes before one that only waits for it: parents last.
+        parents = {parent_of(pid) for pid in found}
+        return sorted(found, key=lambda pid: pid in parents)
+
+
+def marked(run_id: int | None, token: int) -> list[int]:
+    """Return the PIDs of the processes that a run started, as Snapshot.marked does."""
+    return Snapshot().marked(run_id, token)
+
+
+def holding(path: bytes, *, deleted: bool = False) -> list[int]:
+    """Return the PIDs of the processes that hold a file's lock, as Snapshot.holding does."""
+    return Snapshot().holding(path, deleted=deleted)
+
+
+def group(leader: int) -> list[int]:
+    """Return the PIDs of the live processes of a process group."""
+    return Snapshot().group(leader)
+
+
+def descendants(ancestors: "Iterable[int]") -> list[int]:
+    """Return the PIDs of the live descendants of these processes."""
+    return Snapshot().descendants(ancestors)
+
+
 def pids() -> "Iterator[int]":
-    """Give the PIDs of all other processes."""
+    """Yield the PIDs of all other processes; none where /proc counts them differently."""
+    if not has_proc():
+        return
     me = os.getpid()
     try:
         names = os.listdir("/proc")
@@ -26,108 +126,25 @@ def pids() -> "Iterator[int]":
 
 
 def is_live(pid: int) -> bool:
-    """Tell whether there is such a process, and it is more than an entry in the process table."""
+    """Return whether there is such a process, and it does not only wait to be reaped."""
     try:
-        return stat_fields(pid)[0] not in {b"Z", b"X"}
-    except (OSError, IndexError):
-        return False
-
-
-def marked(run_id: int | None, token: int) -> list[int]:
-    """Give the PIDs of the processes that a run started, by its marks in their environment.
-
-    A run that could not be recorded has no id, only a token.
-
-    It finds those that closed the lock's descriptor (sudo, Python's subprocess) or that left the
-    process group. The environment of other users' processes can't be read, save by root.
-    """
-    marks = [b"\0SINGLERUN_TOKEN=%d\0" % token]
-    if run_id is not None:
-        marks.append(b"\0SINGLERUN_RUN_ID=%d\0" % run_id)
-    found = []
-    for pid in pids():
-        try:
-            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-                environment = b"\0" + file.read() + b"\0"
-        except OSError:
-            continue
-        if all(mark in environment for mark in marks):
-            found.append(pid)
-    return found
-
-
-def holding(path: bytes, *, deleted: bool = False) -> list[int]:
-    """Give the PIDs of the processes through which the file at ``path`` is flocked.
-
-    /proc/locks names who took a lock, which may be dead; /proc/PID/fdinfo shows the lock at each
-    process that has it through an inherited descriptor too. ``deleted``: only look for a file
-    that stood at this path and was deleted since.
-    """
-    wanted = os.path.realpath(path) + (b" (deleted)" if deleted else b"")
-    found = []
-    for pid in pids():
-        try:
-            numbers = os.listdir(f"/proc/{pid}/fd")
-        except OSError:
-            continue
-        if any(_holds(pid, number, wanted) for number in numbers):
-            found.append(pid)
-    # Who works before who only watches: nobody's parent among them first.
-    parents = {parent_of(pid) for pid in found}
-    return sorted(found, key=lambda pid: pid in parents)
-
-
-def _holds(pid: int, number: str, wanted: bytes) -> bool:
-    try:
-        if os.readlink(b"/proc/%d/fd/%s" % (pid, number.encode())) != wanted:
-            return False
-        with open(f"/proc/{pid}/fdinfo/{number}", "rb", buffering=0) as file:
-            return b"FLOCK" in file.read()
-    except OSError:  # closed meanwhile; the process may have others
+        return not has_ended(pid, stat_fields(pid))
+    except OSError:
         return False
 
 
 def parent_of(pid: int) -> int:
-    """Give a process's parent, 0 if it is gone."""
+    """Return a process's parent, 0 if it is gone."""
     try:
         return int(stat_fields(pid)[1])
     except (OSError, IndexError):
         return 0
 
 
-def _live() -> "Iterator[tuple[int, list[bytes]]]":
-    """Give the live processes, each with its fields in /proc/PID/stat."""
-    for pid in pids():
-        try:
-            fields = stat_fields(pid)
-        except OSError:
-            continue
-        if len(fields) > 2 and fields[0] not in {b"Z", b"X"}:
-            yield pid, fields
-
-
-def group(leader: int) -> list[int]:
-    """Give the PIDs of the live processes whose process group is ``leader``."""
-    return [pid for pid, fields in _live() if int(fields[2]) == leader]
-
-
-def descendants(ancestors: "Iterable[int]") -> list[int]:
-    """Give the PIDs of the live children of these processes, their children, and so on."""
-    children: dict[int, list[int]] = {}
-    for pid, fields in _live():
-        children.setdefault(int(fields[1]), []).append(pid)
-    found: list[int] = []
-    parents = list(ancestors)
-    while parents:
-        # Taken out, so that nobody is gone over twice who is both an ancestor and a descendant.
-        born = children.pop(parents.pop(), [])
-        found += born
-        parents += born
-    return found
-
-
 def command_line(pid: int) -> list[bytes]:
-    """Give a process's arguments, or its name in brackets; nothing if it can't be read."""
+    """Return a process's arguments, or its name in brackets; nothing if it cannot be read."""
+    if not has_proc():
+        return []
     try:
         with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
             line = file.read()
@@ -140,15 +157,37 @@ def command_line(pid: int) -> list[bytes]:
 
 
 def user_of(pid: int) -> int | None:
-    """Give the user id that a process runs under, None if it is gone."""
+    """Return the user id that a process runs under, None if it is gone."""
     try:
-        return os.stat(f"/proc/{pid}").st_uid
+        return os.stat(f"/proc/{pid}").st_uid if has_proc() else None
     except OSError:
         return None
 
 
+def _marks_of(pid: int) -> frozenset[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            environ = file.read()
+    except OSError:
+        return frozenset()
+    if b"SINGLERUN_TOKEN=" not in environ:
+        return frozenset()
+    entries = environ.split(b"\0")
+    return frozenset(entry for entry in entries if entry.startswith(b"SINGLERUN_"))
+
+
+def _holds(pid: int, number: str, wanted: bytes) -> bool:
+    try:
+        if os.readlink(b"/proc/%d/fd/%s" % (pid, number.encode())) != wanted:
+            return False
+        with open(f"/proc/{pid}/fdinfo/{number}", "rb", buffering=0) as file:
+            return b"FLOCK" in file.read()
+    except OSError:  # closed meanwhile; the process may have others
+        return False
+
+
 def await_one(waited: "Iterable[int]", timeout: float | None = None) -> bool:
-    """Sleep until one of these processes has ended, as await_end does; tell whether so."""
+    """Sleep until one of these processes has ended, as await_end does; return whether one has."""
     import select  # noqa: PLC0415 - as below
 
     poll = select.poll()
@@ -167,12 +206,12 @@ def await_one(waited: "Iterable[int]", timeout: float | None = None) -> bool:
 
 
 def await_end(waited: "Iterable[int]", timeout: float | None) -> bool:
-    """Sleep until all these processes have ended, at most ``timeout`` seconds; tell whether so.
+    """Sleep until all these processes have ended, at most ``timeout`` seconds; return whether so.
 
-    pidfd_open(2): a pidfd becomes readable when its process ends. One that is gone already, or
-    whose PID is used again, is not waited for by mistake for longer than ``timeout``.
+    A pidfd becomes readable when its process ends (pidfd_open(2)). A process that is gone already,
+    or whose PID is used again, is not waited for by mistake for longer than ``timeout``.
     """
-    import select  # noqa: PLC0415 - only an unusual run waits for strangers
+    import select  # noqa: PLC0415 - only an unusual run waits for processes that are no children
     import time  # noqa: PLC0415
 
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -193,7 +232,7 @@ def await_end(waited: "Iterable[int]", timeout: float | None) -> bool:
 
 
 def usage() -> tuple[float, float, int]:
-    """Give this process's CPU seconds, those of the children it waited for included; and KiB."""
+    """Return this process's user and system CPU seconds and peak KiB, reaped children included."""
     import resource  # noqa: PLC0415 - rare
 
     own, children = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -14,8 +14,8 @@ else:
     import _signal
 
 ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT)
-"""They go to the command's whole group, and begin its end."""
-TELLING = (
+"""They go to the command's whole process tree, and begin its grace period."""
+FORWARDED = (
     _signal.SIGUSR1,
     _signal.SIGUSR2,
     _signal.SIGALRM,
@@ -24,43 +24,57 @@ TELLING = (
     _signal.SIGIO,
 )
 """They go to the command alone."""
+TELLING = FORWARDED
 STOPPING = {_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU}
-"""What a terminal stops a whole group with. We stop when the command has, and not before: else we
-could do so with the run-log locked, and everybody else would wait for us."""
+"""What a terminal stops a whole group with. We stop after the command has, and not before: else we
+could be stopped with the run-log locked, and every other run would wait for us."""
 
 SI_KERNEL = 0x80
-"""siginfo's code for what the kernel sent by itself, as a terminal does (sigaction(2))."""
+"""The si_code of a signal that the kernel sent by itself, as for a terminal (sigaction(2))."""
 
 
 class Signals:
-    """The signals of this process while it runs a command: blocked from ``block`` on."""
+    """The signals of this process while it runs a command: blocked from here on.
 
-    def __init__(self) -> None:
+    Attributes:
+        terminal: whether this process has a controlling terminal.
+        watched: those that are taken while a command runs.
+        endings: those that ask this process to end.
+        ending_watched: those of them that are taken while a command runs.
+        inherited: the mask that this process was started with.
+    """
+
+    def __init__(self, *, defer_endings: bool = False) -> None:
+        """With ``defer_endings`` what asks us to end stays pending while a command runs."""
         self.terminal = _has_terminal()
         # An ignored signal (nohup) stays ignored, here and in the command.
-        watched = [*ENDING, *TELLING, *((_signal.SIGCONT,) if self.terminal else ())]
+        watched = [*ENDING, *FORWARDED, *((_signal.SIGCONT,) if self.terminal else ())]
         self.watched = {
             number for number in watched if _signal.getsignal(number) is not _signal.SIG_IGN
         }
         if _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_IGN:
-            # Else the kernel throws our child's status away (wait(2), notes).
+            # Else the kernel discards our child's status (wait(2), notes).
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        self.ending_watched = self.watched & set(ENDING)
+        self.endings = self.watched & set(ENDING)
+        blocked = set(self.watched)
+        if defer_endings:
+            self.watched -= self.endings
+        self.ending_watched = self.watched & self.endings
         self._stopping = STOPPING if self.terminal else set()
         self.inherited = _signal.pthread_sigmask(
-            _signal.SIG_BLOCK, self.watched | self._stopping | {_signal.SIGCHLD}
+            _signal.SIG_BLOCK, blocked | self._stopping | {_signal.SIGCHLD}
         )
 
     def pending(self) -> set[int]:
-        """Give the signals that ask to end and have come already."""
+        """Return the signals that ask to end and have come already."""
         return {int(number) for number in self.ending_watched & _signal.sigpending()}
 
     def ending(self) -> int | None:
-        """Give one signal that asks to end and has come already, None if none has."""
+        """Return one signal that asks to end and has come already, None if none has."""
         return min(self.pending(), default=None)
 
     def sleep(self, seconds: float) -> int | None:
-        """Sleep, unless a signal asks to end: give its number then."""
+        """Sleep, unless a signal asks to end; return its number then."""
         deadline = time.monotonic() + seconds
         self.admit_stops()
         try:
@@ -73,7 +87,7 @@ class Signals:
         return self.ending()
 
     def restore(self) -> None:
-        """Let signals in again as before."""
+        """Unblock signals again as before."""
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.inherited)
 
     def admit_stops(self) -> None:
@@ -81,7 +95,7 @@ class Signals:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._stopping)
 
     def defer_stops(self) -> None:
-        """Stop only when the command does; ends what admit_stops began."""
+        """Stop only when the command does, as before admit_stops."""
         _signal.pthread_sigmask(_signal.SIG_BLOCK, self._stopping)
 
     def stop(self, number: int) -> None:

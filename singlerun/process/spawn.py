@@ -1,9 +1,10 @@
-"""A program and its start: where it is, what environment it gets, and why it can't be started."""
+"""The start of a program: its environment, and why it cannot be started."""
 
 import os
 import sys
 
 from singlerun.errors import CommandNotExecutableError, CommandNotFoundError
+from singlerun.process.search import find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ else:
 
 
 def environment() -> dict[bytes, bytes]:
-    """Give the environment that this process was started with.
+    """Return the environment that this process was started with.
 
     In the C locale, as under cron, Python sets LC_CTYPE for itself (PEP 538); the command must not
     see that.
     """
     given = dict(os.environb)
-    given.pop(b"", None)  # an entry "=x" is none that could be handed on
+    given.pop(b"", None)  # an entry "=x" cannot be handed on
     if given.get(b"LC_CTYPE", b"").upper().endswith(b"UTF-8"):
         try:
             with open("/proc/self/environ", "rb", buffering=0) as file:
@@ -41,11 +42,11 @@ def environment() -> dict[bytes, bytes]:
 def become(
     argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]", signals: "Signals"
 ) -> "NoReturn":
-    """Replace this process by the command; it keeps these descriptors.
+    """Replace this process with the command, which keeps these descriptors.
 
     Raises:
         CommandNotFoundError: there is no such command.
-        CommandNotExecutableError: it can't be executed.
+        CommandNotExecutableError: it cannot be executed.
     """
     for fd in inherited:
         os.set_inheritable(fd, True)
@@ -63,7 +64,7 @@ def become(
 
             if error.errno != errno.ENOEXEC:
                 raise
-            words = ["/bin/sh", find(argv[0]) or argv[0], *argv[1:]]
+            words = ["/bin/sh", find_program(argv[0]) or argv[0], *argv[1:]]
             os.execve(words[0], words, env)
     except OSError as error:
         raise _start_error(argv, error) from None
@@ -78,14 +79,14 @@ def spawn(
     redirected: "Mapping[int, int] | None" = None,
     path: str | None = None,
 ) -> int:
-    """Start a program that inherits these descriptors; give its PID.
+    """Start a program that inherits these descriptors; return its PID.
 
-    ``redirected`` are descriptors of it that are to be others of ours; ``path`` is where it was
-    found, if that is known.
+    ``redirected`` maps descriptors of the program to ours; ``path`` is where it was found, if that
+    is known.
 
     Raises:
         CommandNotFoundError: there is no such command.
-        CommandNotExecutableError: it can't be executed.
+        CommandNotExecutableError: it cannot be executed.
     """
     # dup2 onto itself clears close-on-exec in the child alone (posix_spawn_file_actions_adddup2).
     actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited]
@@ -112,21 +113,10 @@ def spawn(
 
                 if error.errno != errno.ENOEXEC or words is not argv:
                     raise
-                # A script without "#!": shells and execvp(3) give it to sh, posix_spawnp(3) not.
-                words = ["/bin/sh", find(argv[0]) or argv[0], *argv[1:]]
+                # A script without "#!": execvp(3) hands it to sh, posix_spawnp(3) does not.
+                words = ["/bin/sh", find_program(argv[0]) or argv[0], *argv[1:]]
     except OSError as error:
         raise _start_error(argv, error) from None
-
-
-def find(command: str) -> str | None:
-    """Find a command as execvp(3) does: the path of the first such file in PATH, or as given."""
-    if "/" in command:
-        return command if os.path.exists(command) else None
-    for directory in os.environ.get("PATH", "/bin:/usr/bin").split(":"):
-        path = os.path.join(directory or ".", command)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None
 
 
 def _start_error(
@@ -135,10 +125,10 @@ def _start_error(
     import errno  # noqa: PLC0415
 
     command = argv[0]
-    path = find(command)
+    path = find_program(command)
     if path is None and ("/" not in command or error.errno in {errno.ENOENT, errno.ENOTDIR}):
-        # EACCES may also come from a directory in PATH that can't be searched.
-        if not _stands_in_path(command):
+        # EACCES may also come from a directory in PATH that cannot be searched.
+        if find_program(command, executable=False) is None:
             return CommandNotFoundError(command, _hint(command))
     elif error.errno == errno.ENOENT:
         return CommandNotExecutableError(
@@ -169,8 +159,4 @@ def _hint(command: str) -> str:
     return "check its spelling and PATH"
 
 
-def _stands_in_path(command: str) -> bool:
-    directories = os.environ.get("PATH", "/bin:/usr/bin").split(":")
-    return "/" not in command and any(
-        os.path.isfile(os.path.join(directory or ".", command)) for directory in directories
-    )
+find = find_program

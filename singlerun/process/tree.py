@@ -1,84 +1,92 @@
-"""All that a command has started: its process group, its descendants, and who carries its marks.
+"""The process tree of a command: its process group, its descendants, and what bears its marks.
 
-None of the three is enough. A child may leave the group (setsid); whose parent has ended is
-nobody's descendant any more; a program may clean its environment. What was seen is remembered.
+None of the three is enough. A child may leave the group (setsid); one whose parent has ended is no
+descendant any more; a program may clean its environment. What was seen is remembered, with its
+start time. Where /proc cannot be used, the tree is the command and its group.
 """
 
 import os
-import signal
-import time
 
-from singlerun.process import procfs
+from singlerun.process import termination
+from singlerun.process.identity import start_time
+from singlerun.process.procfs import Snapshot
 from singlerun.process.signals import ENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import signal as _signal
+    from collections.abc import Collection, Iterable
+
+    from singlerun.process.marks import Marks
+else:
+    import _signal
 
 
 class ProcessTree:
     """The processes of one run.
 
     Attributes:
-        leader: the command's PID; not waited for yet, so that neither it nor its group's number can
-            have been given to a stranger.
+        leader: the command's PID; not reaped yet, so that neither it nor its group's number can
+            belong to a stranger.
     """
 
     def __init__(
         self,
         leader: int,
+        marks: "Marks",
         *,
-        run_id: int | None,
-        token: int,
         owns_group: bool,
         adopted: bool,
         strangers: "Iterable[int]" = (),
     ) -> None:
-        """Name a family by its leader, its marks, whether it has a group of its own, and whether
-        its orphans become our children; ``strangers`` are children of ours that are none of it.
+        """``owns_group``: the command leads a process group; ``adopted``: its orphans become our
+        children, as are the ``strangers``, which are not of the tree.
         """
         self.leader = leader
-        self._adopted = adopted
-        self._marks = (run_id, token)
+        self._marks = marks
         self._owns_group = owns_group
-        self._known: set[int] = {leader}
+        self._adopted = adopted
         self._strangers = frozenset(strangers)
+        self._known: dict[int, int] = {}  # start times by PID
 
     def live(self) -> list[int]:
-        """Give the PIDs of those that are alive."""
-        self._known.update(procfs.marked(*self._marks))
+        """Return the PIDs of the live processes; nothing where /proc cannot be used."""
+        snapshot = Snapshot()
+        live = {pid: int(fields[19]) for pid, fields in snapshot.live().items()}
+        found = {pid for pid, started in self._known.items() if live.get(pid) == started}
+        found.add(self.leader)
+        found.update(snapshot.marked(self._marks.run_id, self._marks.token))
         if self._owns_group:
-            self._known.update(procfs.group(self.leader))
+            found.update(snapshot.group(self.leader))
         ours = (os.getpid(),) if self._adopted else ()
-        self._known.update(procfs.descendants((*self._known, *ours)))
-        self._known -= self._strangers
-        return [pid for pid in self._known if procfs.is_live(pid)]
+        found.update(snapshot.descendants((*found, *ours)))
+        self._known = {pid: live[pid] for pid in found - self._strangers if pid in live}
+        return list(self._known)
 
     def send(self, number: int) -> None:
-        """Send a signal to all of them; one that asks to end continues who was stopped, too."""
-        # Before the signal ends a parent, and its children are nobody's; the leader also where
-        # /proc can't be read.
-        live = {self.leader, *self.live()}
+        """Send a signal to all of them; one that asks to end also continues what is stopped."""
+        numbers = (number, _signal.SIGCONT) if number in ENDING else (number,)
+        # Looked for first: the signal may end a parent, whose children are orphans then.
+        others = [pid for pid in self.live() if pid != self.leader]
+        for each in numbers:
+            # A group gets it all at once, so that none can slip through by forking.
+            _kill(-self.leader if self._owns_group else self.leader, each)
         if self._owns_group:
-            _kill(-self.leader, number)  # all at once, so none can slip through by forking
-        for pid in live:
-            if not (self._owns_group and _group_of(pid) == self.leader):
-                _kill(pid, number)
-            if number in ENDING:
-                _kill(pid, signal.SIGCONT)
+            others = [pid for pid in others if _group_of(pid) != self.leader]
+        try:
+            termination.send_each(others, numbers, self._confirm)
+        except OSError:  # it became another user; or no descriptors are left, and SIGKILL follows
+            pass
 
-    def end(self, deadline: float) -> None:
-        """Wait for the end of all until the deadline (time.monotonic), then kill the rest."""
-        while left := self._others():
-            if not procfs.await_end(left, max(0, deadline - time.monotonic())):
-                while left := self._others():  # until none is left that forks
-                    self.send(signal.SIGKILL)
-                    if not procfs.await_end(left, 1):
-                        return  # in a system call that can't be interrupted, or not ours to kill
-                return
+    def await_others(self, seconds: float) -> bool:
+        """Sleep until all but the command have ended, or so long; return whether they have."""
+        return termination.await_none(self._others, seconds)
 
     def _others(self) -> list[int]:
         return [pid for pid in self.live() if pid != self.leader]
+
+    def _confirm(self, pids: "Collection[int]") -> list[int]:
+        return [pid for pid in pids if start_time(pid) == self._known.get(pid)]
 
 
 def _kill(pid: int, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Puts jobs into a queue: commits them durably. Who calls this kicks then (kick.py)."""
+"""Puts jobs into a queue: commits them durably. The caller makes sure of a worker (wakeup.py)."""
 
 import os
 
@@ -7,7 +7,7 @@ from singlerun.paths import StateDir
 from singlerun.process.spawn import environment
 from singlerun.render.line import say
 from singlerun.render.text import shown
-from singlerun.store.queue import Context, FullError, Job, ReplacedError
+from singlerun.store.queue import Context, FullError, Job, NoSuchJobError, ReplacedError
 from singlerun.store.sqlite_queue import SqliteQueue
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ def context_here(
     *,
     all_env: bool = False,
 ) -> Context:
-    """Give the context of this process: directory, file mode mask, and the environment to keep.
+    """Return the context of this process: directory, file mode mask, and the environment to keep.
 
     ``variables`` are ``NAME``, to keep that one too, or ``NAME=VALUE``; ``all_env`` keeps all.
 
@@ -35,7 +35,7 @@ def context_here(
         UsageError: a variable is not set, or the working directory was deleted.
     """
     ours = environment()
-    # What tells of the run in which the job is added does not hold for the job.
+    # The marks of the run in which the job is added are not the job's.
     kept = {
         key: value
         for key, value in ours.items()
@@ -58,7 +58,7 @@ def context_here(
     return Context(cwd, umask, env, options or {})
 
 
-def add(
+def enqueue(
     state: StateDir,
     jobs: "Sequence[Job]",
     context: Context,
@@ -66,14 +66,14 @@ def add(
     unique: bool = False,
     limit: int | None = None,
 ) -> list[int]:
-    """Accept jobs of one name, all or none; give their ids.
+    """Accept jobs of one name, all or none; return their ids.
 
     Once this has returned they survive kill -9 and a power loss.
 
     Raises:
         RecordError, StateDirError: they can't be accepted.
-        QueueFullError: there are as many pending as there may be.
-        UsageError: a job is to follow one that there is not, or that it replaces.
+        QueueFullError: as many are pending as may be.
+        UsageError: a job is to follow one that does not exist, or that it replaces.
     """
     queue = SqliteQueue(state)
     name = jobs[0].name
@@ -81,10 +81,10 @@ def add(
         return queue.enqueue(jobs, context, unique=unique, limit=limit)
     except FullError as error:
         raise QueueFullError(shown(name), error.args[0]) from None
-    except LookupError as error:
+    except NoSuchJobError as error:
         raise UsageError(f"there is no job {error.args[0]} to follow") from None
     except ReplacedError as error:
-        raise UsageError(f"it can't both follow and replace job {error.args[0]}") from None
+        raise UsageError(f"a job cannot both follow and replace job {error.args[0]}") from None
     finally:
         for notice in queue.notices:
             say(notice)

@@ -1,35 +1,40 @@
-"""Makes sure that a queue is worked off: by one worker, never by none while there is work.
+"""Makes sure that a queue has a worker: one, and never none while there is work.
 
-Each name has a FIFO. Its lock (flock) is held by the worker, its bytes wake that up.
+Each name has a FIFO. Its lock (flock) is held by the worker, its bytes wake the worker up.
 
-    who adds        commits the job; then tries the lock
-                        got it: nobody drains; starts a worker that inherits the lock
-                        not:    somebody does; writes a byte
-    who drains      finds nothing to do: frees the lock; looks again
-                        finds something: tries the lock, goes on if it got it
-                        finds nothing:   ends
+    an adder     commits the job; then tries the lock
+                     got it: there is no worker; starts one that inherits the lock
+                     not:    writes a byte, and sees that a worker has begun, and is alive
+    a worker     has begun: says so by a second lock, on a byte of the FIFO (F_OFD_SETLK, fcntl(2))
+                 finds nothing to do: frees both locks; looks again
+                     finds something: tries the lock, goes on if it got it
+                     finds nothing:   ends
 
-No kick is lost. Who adds and does not get the lock does so while a worker has it, and the job is
-committed. That worker frees the lock later, and looks again after that: it sees the job. If it
-sleeps until some time, the byte wakes it; a FIFO keeps bytes as long as somebody has it open. A
-worker that is killed does neither: so who does not get the lock sees whether its holder lives.
+No wake-up is lost. If an adder cannot take the lock, and a worker that has begun holds it, the job
+is committed before that worker frees the lock, and the worker looks again after that: it sees the
+job. If the worker sleeps until some time, the byte wakes it; a FIFO keeps bytes as long as any
+process has it open. A worker that is killed does neither, so the adder sees whether it is alive.
+An adder that holds the lock may fail to start a worker, or be stopped, so the others see whether
+one has begun.
 
-No second worker starts. The lock is not free for a moment between who starts a worker and the
-worker: it is the same open file description. Should somebody delete the FIFO, there may be two;
+No second worker starts. The lock is not free for a moment between the adder that starts a worker
+and the worker: it is the same open file description. Should the FIFO be deleted, there may be two;
 each job is claimed in one commit under the name's own lock, so even they start none twice.
 
-What is lost with who adds, killed after the commit, is the kick alone: whoever adds or runs next
+An adder that is killed after its commit loses the wake-up alone: the next one that adds or runs
 under that name makes up for it, and so does ``reap``.
 """
 
 import fcntl
 import os
+import struct
 import time
 
 from singlerun.errors import NoWorkerError
 from singlerun.paths import reason
 from singlerun.process import interpreter, procfs
 from singlerun.render.text import shown
+from singlerun.timings import STARTING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +42,13 @@ if TYPE_CHECKING:
 
 LOG = b"workers.log"
 LOG_BYTES = 1024 * 1024
-DYING = 2.0
-"""Seconds that a killed process may take to end, at most."""
+_NAP = 0.005
+_LOCK_BYTE_0 = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+"""struct flock, as 64-bit Linux has it."""
 
 
 def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
-    """See to it that the queue of a name is worked off; tell whether nobody did before.
+    """Make sure that the queue of a name has a worker; return whether it had none.
 
     Raises:
         NoWorkerError: there is none, and none could be started.
@@ -52,10 +58,16 @@ def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
         return not has_worker(state, name)
     fifo = state.open_fifo(name)
     try:
-        if not try_lock(fifo):
+        deadline = time.monotonic() + STARTING
+        while not try_lock(fifo):
             wake(fifo)
-            if not _outlive(fifo):
+            if has_begun(fifo) and _is_held(fifo):
                 return False
+            # A killed worker has the lock a moment longer than it is seen to live.
+            if time.monotonic() > deadline:
+                why = f"another process has been starting it for {STARTING:.0f} s"
+                raise NoWorkerError(shown(name), why)
+            time.sleep(_NAP)
         try:
             _start(state, name, fifo)
         except OSError as error:
@@ -66,41 +78,26 @@ def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
 
 
 def has_worker(state: "StateDir", name: bytes) -> bool:
-    """Tell whether somebody works off the queue of a name.
+    """Return whether the queue of a name has a worker.
 
-    Without trying its lock: who adds in that moment would take us for a worker.
+    Without trying its lock: an adder in that moment would take us for a worker.
 
     Raises:
         StateDirError: its FIFO can't be used.
     """
     fifo = state.open_fifo(name)
     try:
-        return _is_locked(fifo)
+        return _is_held(fifo)
     finally:
         os.close(fifo)
 
 
-def _is_locked(fifo: int) -> bool:
+def _is_held(fifo: int) -> bool:
     return bool(procfs.holding(os.readlink(f"/proc/self/fd/{fifo}".encode())))
 
 
-def _outlive(fifo: int) -> bool:
-    """Become the worker after one that is dying; tell whether so.
-
-    Who is killed does not look again, and has the lock a moment longer than it is seen to live.
-    """
-    deadline = time.monotonic() + DYING
-    while not _is_locked(fifo):
-        if try_lock(fifo):
-            return True
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.005)
-    return False
-
-
 def try_lock(fifo: int) -> bool:
-    """Become the worker of a queue unless somebody is; tell whether so."""
+    """Become the worker of a queue unless it has one; return whether so."""
     try:
         fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -108,8 +105,25 @@ def try_lock(fifo: int) -> bool:
     return True
 
 
+def begin(fifo: int) -> None:
+    """Tell adders that the holder of the lock is a worker, which looks into the queue."""
+    try:
+        fcntl.fcntl(fifo, fcntl.F_OFD_SETLK, _LOCK_BYTE_0)
+    except BlockingIOError:  # a worker whose FIFO was deleted and recreated
+        pass
+
+
+def has_begun(fifo: int) -> bool:
+    """Return whether a worker has begun."""
+    answer = fcntl.fcntl(fifo, fcntl.F_OFD_GETLK, _LOCK_BYTE_0)
+    return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
+
+
 def unlock(fifo: int) -> None:
     """Stop being the worker of a queue."""
+    # In this order: the lock alone means that a worker is being started.
+    unlocked = struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
+    fcntl.fcntl(fifo, fcntl.F_OFD_SETLK, unlocked)
     fcntl.flock(fifo, fcntl.LOCK_UN)
 
 
@@ -121,8 +135,8 @@ def wake(fifo: int) -> None:
         pass  # full of wake-ups
 
 
-def woken(fifo: int) -> None:
-    """Take back all wake-ups: who does this looks after it."""
+def clear(fifo: int) -> None:
+    """Remove all wake-ups; to be followed by a look into the queue."""
     try:
         while os.read(fifo, 65536):
             pass
@@ -131,7 +145,7 @@ def woken(fifo: int) -> None:
 
 
 def _start(state: "StateDir", name: bytes, fifo: int) -> None:
-    """Start a worker of its own session, without a terminal; it has the FIFO and its lock.
+    """Start a worker in a session of its own, without a terminal; it has the FIFO and its lock.
 
     Raises:
         OSError: it can't be started.

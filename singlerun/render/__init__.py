@@ -1,1 +1,1 @@
-"""All that people see is drawn here."""
+"""Everything that users see is rendered here."""

@@ -1,45 +1,29 @@
-"""Runs as JSON: the same keys for every command, pinned by a test."""
+"""Runs and jobs as JSON: the same keys for every subcommand, which tests pin."""
 
-import json
 import os
 from datetime import UTC, datetime
 
 from singlerun.render.refusal import user_name
-from singlerun.store.base import LOST
+from singlerun.store.run import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from singlerun.store.base import Run
     from singlerun.store.queue import Job
+    from singlerun.store.run import Run
 
-SCHEMA = 1
 
-
-def show(
-    runs: "Iterable[tuple[Run, str]]",
-    places: "Mapping[int | None, int | None] | None" = None,
-    **more: object,
-) -> None:
-    """Print runs, each with the state that it is to be shown in, and nothing else.
-
-    ``places`` are those in the waiting line, by the runs' ids.
-    """
+def runs(
+    found: "Iterable[tuple[Run, str]]", places: "Mapping[int | None, int | None] | None" = None
+) -> list[dict[str, object]]:
+    """Return runs with the state to show for each, and their places in the waiting line by id."""
     places = places or {}
-    listed = [_run(run, state) | {"place": places.get(run.id)} for run, state in runs]
-    document = {"schema": SCHEMA, "runs": listed, **more}
-    print(json.dumps(document, indent=2))
-
-
-def show_jobs(jobs: "Iterable[Job]") -> None:
-    """Print jobs, and nothing else."""
-    document = {"schema": SCHEMA, "jobs": list(map(job_keys, jobs))}
-    print(json.dumps(document, indent=2))
+    return [_run_keys(run, state) | {"place": places.get(run.id)} for run, state in found]
 
 
 def job_keys(job: "Job") -> dict[str, object]:
-    """Give a job as JSON shows it."""
+    """Return the keys of a job."""
     run = job.run
     elapsed = None
     if run is not None and run.started_ns is not None:
@@ -75,7 +59,7 @@ def job_keys(job: "Job") -> dict[str, object]:
     }
 
 
-def _run(run: "Run", state: str) -> dict[str, object]:
+def _run_keys(run: "Run", state: str) -> dict[str, object]:
     elapsed_ns = run.elapsed_ns
     if elapsed_ns is None and run.started_ns is not None and state != LOST:
         end = run.ended_ns or int(datetime.now(UTC).timestamp() * 1e9)
@@ -112,7 +96,7 @@ def _run(run: "Run", state: str) -> dict[str, object]:
 
 
 def _time(nanoseconds: int | None) -> str | None:
-    """Write a time as RFC 3339 in UTC, to the microsecond."""
+    """Return a time as RFC 3339 in UTC, to the microsecond."""
     if nanoseconds is None:
         return None
     seconds, rest = divmod(nanoseconds, 10**9)

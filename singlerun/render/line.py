@@ -6,7 +6,7 @@ from singlerun.render.text import shown
 
 
 def say(message: str) -> None:
-    """Write one line on standard error, whole or not at all; a closed one is no failure."""
+    """Write one line to standard error in a single write(2); failing to do so is no error."""
     line = f"singlerun: {shown(message)}\n".encode(errors="backslashreplace")
     try:
         os.write(2, line)

@@ -1,4 +1,4 @@
-"""What is said of a lock that is held: by whom, since when, and how long it usually takes."""
+"""Messages about a held lock: its holder, since when, and how long it usually takes."""
 
 import os
 import shlex
@@ -12,15 +12,15 @@ from singlerun.render.text import command, cut, names, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.lock.claims import Claim
-    from singlerun.store.base import Pause, Run
+    from singlerun.store.run import Pause, Run
 
 SHOWN_DIGITS = 12
-"""As many of a claim's 32 digits are enough to name it."""
+"""Digits of a claim's 32 that are shown: enough to name it."""
 
 
 def user_name(uid: int) -> str:
-    """Give a user's name, or the number of one who has none."""
-    import pwd  # noqa: PLC0415 - may ask the network; only for people's eyes
+    """Return a user's name, or the UID if it has none."""
+    import pwd  # noqa: PLC0415 - may ask the network; only for people
 
     try:
         return pwd.getpwuid(uid).pw_name
@@ -28,17 +28,22 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def by_us(what: str) -> str:
+    """Say that this process's user does something to a run or a job."""
+    return f"{what}, user {shown(user_name(os.getuid()))}"
+
+
 def clock(time_ns: int) -> str:
-    """Show a time of the last day as hours and minutes, else with its date."""
+    """Return a local time: of the last 20 hours without its date, else with it."""
     then = time.localtime(time_ns // 10**9)
     today = abs(time.time_ns() - time_ns) < 20 * 3600 * 10**9
     return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
 
 
 def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
-    """Name who holds a lock, in half a sentence: PID, command, user, since when, usual duration.
+    """Describe a holder: PID, command, user, since when, usual duration.
 
-    ``pids`` are the processes that are known to live, the most telling one first.
+    ``pids`` are its live processes, the most significant first.
     """
     parts = []
     if pids:
@@ -51,7 +56,7 @@ def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
     elif run is not None:
         parts.append(f"run {run.id} on {shown(run.host)}, user {shown(user_name(run.uid))}")
     else:
-        parts.append("a process that can't be seen from here")
+        parts.append("a process that is not visible from here")
     if run is not None and run.started_ns is not None:
         elapsed = duration.brief((time.time_ns() - run.started_ns) / 1e9)
         parts.append(f"since {clock(run.started_ns)} ({elapsed})")
@@ -61,36 +66,42 @@ def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
 
 
 def unseen(claim: "Claim") -> str:
-    """Name who holds a lock file and can't be judged from here, and the command that breaks it."""
+    """Describe the owner of a claim that cannot be judged from here, and how to break the claim."""
     command = f"singlerun reap --break-lock {claim.token[:SHOWN_DIGITS]}"
     if not claim.path.endswith(SUFFIX):
         command += f" --lock-file {shlex.quote(os.fsdecode(claim.path))}"
     host = claim.host.partition(MARK)[0]
     place = f"on {shown(host)}" + (", in a container" if host != claim.host else "")
     return (
-        f"PID {claim.pid} {place}, which can't be judged from here"
-        f" (if it has died: {shown(command)})"
+        f"PID {claim.pid} {place}, which cannot be checked from here"
+        f" (if it is dead: {shown(command)})"
     )
 
 
 def paused(pause: "Pause") -> str:
-    """Say that nothing may start under a name, until when, and how to change that."""
+    """Return the message that a name is paused, and how to resume it."""
     name = shown(pause.name)
     until = "" if pause.until_ns is None else f" until {clock(pause.until_ns)}"
     by = shown(user_name(pause.uid))
-    return f"{cut(name, 100)} is paused{until} by user {by}; to go on: singlerun resume {name}"
+    return f"{cut(name, 100)} is paused{until} by user {by}; to resume: singlerun resume {name}"
+
+
+def too_soon(names_: tuple[bytes, ...], wait: float) -> str:
+    """Say that a run was refused for a limit, and when it may start."""
+    return f"{names(names_)} was started too recently; try again in {duration.brief(wait)}"
 
 
 def nested(held: tuple[bytes, ...], by: str) -> str:
-    """Say that a run would wait for the one that it is a part of."""
-    return f"{cut(names(held), 100)} is held by the run that this one is a part of, {by}"
+    """Return the message that a run would wait for the run that it is a part of."""
+    what = cut(names(held), 100)
+    return f"{what} is held by the run that this one is a part of, {by}; waiting would never end"
 
 
 def irreplaceable(held: tuple[bytes, ...], by: str, *, stranger: bool) -> str:
-    """Say that who holds a lock could not be replaced."""
-    why = (
-        "singlerun did not start that, so end it yourself" if stranger else "it could not be ended"
-    )
+    """Return the message that the holder could not be replaced."""
+    why = "the holder could not be stopped"
+    if stranger:
+        why = "the holder was not started by singlerun, so stop it yourself"
     return f"{cut(names(held), 100)} is held by {by}; {why}"
 
 
@@ -103,12 +114,12 @@ def refusal(
     slots: int | None = None,
     how: str = "--wait",
 ) -> str:
-    """Say that a lock is held, by whom, and what to do about it: ``how`` one waits."""
+    """Return the message that a lock is held, by whom, and what to do; ``how`` is how to wait."""
     what = cut(names(held), 100)
     if slots is not None and slots > 1:
         what += f" ({slots} slots)"
     if waited is not None:
         return f"{what} is still held after {duration.brief(waited)} by {by}"
     if orphan:
-        return f"{what} is held by an orphan, {by}; end it: singlerun reap --kill-orphans"
+        return f"{what} is held by an orphan, {by}; to kill it: singlerun reap --kill-orphans"
     return f"{what} is held by {by}; to wait: {how}"

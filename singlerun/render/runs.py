@@ -1,79 +1,113 @@
-"""Runs as tables."""
+"""Runs, as tables and as JSON."""
 
 import time
 
 from singlerun.duration import brief
-from singlerun.render import table
+from singlerun.render.jobs import state as state_of_job
 from singlerun.render.refusal import clock, user_name
+from singlerun.render.result import Result
 from singlerun.render.text import command, names, shown
-from singlerun.store.base import LOST
+from singlerun.store.run import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from singlerun.store.base import Run
     from singlerun.store.queue import Job
+    from singlerun.store.run import Run
 
     Judged = tuple[Run, str, list[int]]
 
 
-def show_open(
-    runs: "list[Judged]",
-    places: "Mapping[int | None, int | None]",
-    *,
-    tree: bool = False,
-    queued: "Sequence[Job]" = (),
-) -> None:
-    """Print what runs, waits, or was left: a row a run, with its place in line by its id.
+class OpenRuns(Result):
+    """Runs that hold or wait for a lock, or were left behind; then the jobs that are queued.
 
-    Below them are jobs that are queued.
+    ``places`` are the places in the waiting line, by the runs' ids.
     """
-    depths = _depths(runs) if tree else {}
-    if tree:
-        runs = _in_tree_order(runs)
-    rows = [
-        (
-            str(run.id),
-            "  " * depths.get(run.id, 0) + names(run.names),
-            f"{state} #{places[run.id]}" if places.get(run.id) else state,
-            str(pids[0]) if pids else "-",
-            shown(user_name(run.uid)),
-            _elapsed(run),
-            command(run.argv),
-        )
-        for run, state, pids in runs
-    ]
-    rows += [
-        (
-            str(job.id),
-            shown(job.name),
-            job.state if job.place is None else f"{job.state} #{job.place}",
-            "-",
-            shown(user_name(job.uid)),
-            brief((time.time_ns() - job.added_ns) / 1e9),
-            command(job.argv),
-        )
-        for job in queued
-    ]
-    table.show(("ID", "NAME", "STATE", "PID", "USER", "TIME", "COMMAND"), rows)
+
+    columns: "Sequence[str]" = ("ID", "NAME", "STATE", "PID", "USER", "TIME", "COMMAND")
+    empty = "Nothing is running."
+
+    def __init__(
+        self,
+        runs: "list[Judged]",
+        places: "Mapping[int | None, int | None]",
+        jobs: "Sequence[Job]" = (),
+        *,
+        tree: bool = False,
+        errors: "Iterable[str]" = (),
+    ) -> None:
+        super().__init__(errors=errors)
+        self._runs = runs
+        self._places = places
+        self._jobs = jobs
+        self._tree = tree
+
+    def rows(self) -> list[tuple[str, ...]]:
+        depths = _depths(self._runs) if self._tree else {}
+        runs = _in_tree_order(self._runs) if self._tree else self._runs
+        rows: list[tuple[str, ...]] = [
+            (
+                str(run.id),
+                "  " * depths.get(run.id, 0) + names(run.names),
+                f"{state} #{self._places[run.id]}" if self._places.get(run.id) else state,
+                str(pids[0]) if pids else "-",
+                shown(user_name(run.uid)),
+                _elapsed(run),
+                command(run.argv),
+            )
+            for run, state, pids in runs
+        ]
+        return rows + [
+            (
+                str(job.id),
+                shown(job.name),
+                state_of_job(job),
+                "-",
+                shown(user_name(job.uid)),
+                brief((time.time_ns() - job.added_ns) / 1e9),
+                command(job.argv),
+            )
+            for job in self._jobs
+        ]
+
+    def document(self) -> dict[str, object]:
+        from singlerun.render import json  # noqa: PLC0415
+
+        return {
+            "runs": json.runs(((run, state) for run, state, _ in self._runs), self._places),
+            "jobs": list(map(json.job_keys, self._jobs)),
+        }
 
 
-def show_history(runs: "list[Judged]") -> None:
-    """Print what ran: a row a run."""
-    rows = [
-        (
-            str(run.id),
-            names(run.names),
-            state,
-            clock(run.started_ns or run.asked_ns),
-            _elapsed(run),
-            _status(run),
-            command(run.argv),
-        )
-        for run, state, _ in runs
-    ]
-    table.show(("ID", "NAME", "STATE", "BEGAN", "TIME", "EXIT", "COMMAND"), rows)
+class History(Result):
+    """The latest runs, newest first."""
+
+    columns = ("ID", "NAME", "STATE", "BEGAN", "TIME", "EXIT", "COMMAND")
+    empty = "No runs are recorded."
+
+    def __init__(self, runs: "list[Judged]", *, errors: "Iterable[str]" = ()) -> None:
+        super().__init__(errors=errors)
+        self._runs = runs
+
+    def rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                str(run.id),
+                names(run.names),
+                state,
+                clock(run.started_ns or run.asked_ns),
+                _elapsed(run),
+                _status(run),
+                command(run.argv),
+            )
+            for run, state, _ in self._runs
+        ]
+
+    def document(self) -> dict[str, object]:
+        from singlerun.render import json  # noqa: PLC0415
+
+        return {"runs": json.runs((run, state) for run, state, _ in self._runs)}
 
 
 def _elapsed(run: "Run") -> str:
@@ -81,7 +115,7 @@ def _elapsed(run: "Run") -> str:
         return brief(run.elapsed_ns / 1e9)
     begun = run.started_ns or run.asked_ns
     if run.ended_ns is not None and (run.started_ns is None or run.state == LOST):
-        return "-"  # it never ran, or nobody saw its end
+        return "-"  # it never ran, or its end was not recorded
     return brief(((run.ended_ns or time.time_ns()) - begun) / 1e9)
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 GAP = 2
 PADDED = 40
-"""Cells are padded to this at most where there is no terminal to fit."""
+"""Width up to which cells are padded where there is no terminal to fit."""
 STYLES = {
     "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
     "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red", "timed-out": "red",
@@ -24,11 +24,11 @@ def show(
     styled: str = "STATE",
     shrinking: "Sequence[str]" = ("NAME", "COMMAND"),
 ) -> None:
-    """Print a table. On a terminal the ``shrinking`` columns give way until it fits.
+    """Print a table; on a terminal, cut the ``shrinking`` columns until it fits.
 
     Cells must be safe to show (render/text.py).
     """
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         _show_rich(columns, rows, styled, shrinking)
     else:
         _show_plain(columns, rows)
@@ -36,7 +36,7 @@ def show(
 
 def _show_plain(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-    for row in (columns, *rows):  # nothing is cut, but one long cell doesn't push all others away
+    for row in (columns, *rows):  # nothing is cut, but one long cell must not push all others away
         cells = (cell.ljust(min(width, PADDED)) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
 
@@ -47,7 +47,7 @@ def _show_rich(
     styled: str,
     shrinking: "Sequence[str]",
 ) -> None:
-    from rich.console import Console  # noqa: PLC0415 - 45 ms that a pipe needn't pay
+    from rich.console import Console  # noqa: PLC0415 - 45 ms that a pipe need not pay
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -63,7 +63,7 @@ def _show_rich(
                 for column, cell in zip(columns, row, strict=True)
             )
         )
-    # What doesn't shrink is not cut either: rather let a narrow terminal wrap.
+    # Columns that do not shrink are not cut either: a narrow terminal wraps instead.
     console.width = max(console.width, sum(widths) + GAP * len(widths))
     console.print(table)
 
@@ -74,7 +74,7 @@ def _fit(
     shrinking: "Sequence[str]",
     width: int,
 ) -> list[int]:
-    """Give the columns' widths: those that shrink share what the others leave, short ones first."""
+    """Return the widths; those that shrink share what the others leave, short ones first."""
     from rich.cells import cell_len  # noqa: PLC0415 - wide characters take two cells
 
     widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]

@@ -1,4 +1,4 @@
-"""Text from outside, made safe to show: escaped, never obeyed."""
+"""Untrusted text, made safe to show."""
 
 import os
 
@@ -21,7 +21,7 @@ _HIDDEN = frozenset(
 def shown(text: bytes | str) -> str:
     r"""Escape what a terminal would obey or hide: control, bidirectional and invisible characters.
 
-    What can't be decoded shows as ``\xNN``. Unicode Technical Report 36 tells why.
+    Bytes that cannot be decoded show as ``\xNN``. See Unicode Technical Report 36.
     """
     if isinstance(text, str):
         text = os.fsencode(text) if _has_surrogates(text) else text.encode()
@@ -45,7 +45,7 @@ def _has_surrogates(text: str) -> bool:
 
 
 def command(argv: tuple[bytes, ...]) -> str:
-    """Show a command as a shell would take it."""
+    """Return a command, quoted for a shell."""
     return " ".join(_quoted(shown(word)) for word in argv)
 
 
@@ -56,10 +56,10 @@ def _quoted(word: str) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """Shorten a text to at most ``width`` characters, ended with an ellipsis if it was longer."""
+    """Cut a text to at most ``width`` characters, the last one an ellipsis."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def names(run_names: tuple[bytes, ...]) -> str:
-    """Show what a run holds."""
+    """Return the names that a run holds."""
     return " + ".join(shown(name) for name in run_names)

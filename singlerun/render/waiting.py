@@ -1,4 +1,4 @@
-"""The live line of who waits on a terminal: for whom, for how long, and until about when."""
+"""The live line of a waiter on a terminal: which run it waits for, and about how long."""
 
 import os
 import select
@@ -10,13 +10,13 @@ from singlerun.render.text import names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from singlerun.store.base import Run
+    from singlerun.store.run import Run
 
 _ERASE = b"\r\x1b[2K"
 
 
 class WaitingLine:
-    """One line on standard error, drawn over and over; nothing of it is left at the end."""
+    """One line on standard error, redrawn in place and erased at the end."""
 
     def __init__(self, waited_for: tuple[bytes, ...]) -> None:
         self._names = waited_for
@@ -25,9 +25,9 @@ class WaitingLine:
     def draw(
         self, pids: list[int], run: "Run | None", usual_ns: int | None, place: int | None
     ) -> None:
-        """Show who holds the lock; ``place`` is the waiter's in line, the front being 1."""
+        """Show the holder; ``place`` is the waiter's place in line, 1 at the front."""
         if not _is_in_front():
-            return  # somebody else has the terminal, and may be in the middle of a line
+            return  # another job owns the terminal, and may be in the middle of a line
         where = f" (#{place} in line)" if place else ""
         free = _probably_free(run, usual_ns, place or 1)
         by = holder(pids, run, usual_ns)
@@ -36,7 +36,7 @@ class WaitingLine:
         self._drawn = True
 
     def erase(self) -> None:
-        """Take the line away."""
+        """Erase the line if it was drawn."""
         if self._drawn:
             _write(_ERASE)
             self._drawn = False
@@ -47,7 +47,7 @@ def _probably_free(run: "Run | None", usual_ns: int | None, place: int) -> str:
         return ""
     left_ns = run.started_ns + usual_ns - time.time_ns()
     if left_ns < 0:
-        return f", {brief(-left_ns / 1e9)} over the usual"
+        return f", {brief(-left_ns / 1e9)} longer than usual"
     return f", free in about {brief((left_ns + (place - 1) * usual_ns) / 1e9)}"
 
 
@@ -55,7 +55,7 @@ def _fit(text: str) -> str:
     from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - wide characters take two
 
     try:
-        width = (os.get_terminal_size(2).columns or 80) - 1  # 0: the terminal doesn't know
+        width = (os.get_terminal_size(2).columns or 80) - 1  # 0 means unknown
     except OSError:
         width = 79
     return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)) + "…"
@@ -69,7 +69,7 @@ def _is_in_front() -> bool:
 
 
 def _write(data: bytes) -> None:
-    # One that was stopped (Ctrl-S) must not stop us: the lock may be ours at any moment.
+    # A terminal stopped with Ctrl-S must not block us: we may get the lock at any moment.
     poll = select.poll()
     poll.register(2, select.POLLOUT)
     if not poll.poll(0):

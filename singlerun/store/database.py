@@ -3,27 +3,32 @@
 WAL, so that readers and the writer don't wait for each other, with synchronous=NORMAL: a crash of
 ours loses nothing, a power loss at most the latest rows, and neither damages the file.
 
-Whatever touches the database is done under a flock on a file beside it. At 64 writers SQLite's own
-waiting starves some of them for seconds; a queue in the kernel doesn't. It also keeps two processes
-from creating the database at once, and from meeting the WAL-reset race of SQLite 3.7.0 to 3.51.2.
+All access is serialized by a flock on a file beside it, the guard. At 64 writers SQLite's own
+busy handler starves some of them for seconds. The guard also keeps two processes from creating the
+database at once, and from meeting the WAL-reset race of SQLite 3.7.0 to 3.51.2.
 
 A run does not close its connection: closing, as the last one, would checkpoint (two fsyncs) and
-delete the log that the next run has to make again. The kernel closes it, as after a crash, and who
-opens it next reads the log through. So the log is kept small: whoever finds it longer than
-LOG_BYTES writes it back and empties it. SQLite's own automatic checkpoint would not do: it leaves
-emptying to a later transaction of the same connection, which may have none.
+delete the log that the next run has to make again. The kernel closes it, as after a crash, and the
+next to open it reads the log through. So the log is kept small: any process that finds it longer
+than LOG_BYTES checkpoints and truncates it. SQLite's automatic checkpoint would not do: it leaves
+truncation to a later transaction of the same connection, which may have none.
+
+Any byte of the file may be damaged, and SQLite's messages about it need not be UTF-8. So whatever
+an attempt raises, of any type, is a RecordError, save a Declined, which is an answer.
 """
 
-import fcntl
 import os
 import stat
 import sys
 import time
 
-from singlerun.errors import RecordError, StateDirError
+from singlerun.errors import RecordError
 from singlerun.paths import reason
 from singlerun.process.identity import here
 from singlerun.store import migrations
+from singlerun.store.guard import Guard
+from singlerun.store.rows import DamagedError
+from singlerun.store.run import Declined
 
 
 def _import_sqlite() -> "ModuleType":
@@ -31,8 +36,8 @@ def _import_sqlite() -> "ModuleType":
 
     The package around it imports datetime and more (1.6 ms). The extension itself wants one thing
     of functools, lru_cache, and that module with all that it imports costs 3 ms, a quarter of
-    Python's start. So where nobody has imported functools yet, the extension is given the C
-    function that is at the bottom of lru_cache.
+    Python's start. So unless functools is imported already, the extension is given the C function
+    at the bottom of lru_cache.
     """
     if "functools" not in sys.modules:
         try:
@@ -73,8 +78,6 @@ LOG_BYTES = 512 * 1024
 MANY = 500
 """Transactions of one connection after which the log is looked at again: a queue is worked off by
 one that lives long."""
-PATIENCE = 10.0
-"""Seconds to wait for another singlerun. One that was stopped must not stop every job with it."""
 BUSY_PATIENCE = 5.0
 """Seconds to wait for another program that has locked the database."""
 _BROKEN = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
@@ -85,63 +88,6 @@ _ADVICE = {
     13: "make room on its file system",  # SQLITE_FULL
     14: "make it and its directory writable",  # SQLITE_CANTOPEN
 }
-
-
-class _ForeignError(Exception):
-    """The database isn't one of ours: why."""
-
-
-class Guard:
-    """The flock around whatever touches the database; may be nested."""
-
-    def __init__(self, state: "StateDir", shown: str) -> None:
-        self._state = state
-        self._shown = shown
-        self._fd = -1
-        self._depth = 0
-
-    def __enter__(self) -> None:
-        if self._depth == 0:
-            self._take()
-        self._depth += 1
-
-    def __exit__(self, *exception: object) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Let go of its file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _take(self) -> None:
-        try:
-            if self._fd < 0:
-                self._fd = self._state.open_file(FILE + b".lock")
-        except StateDirError as error:
-            raise RecordError(self._shown, *error.args[1:]) from None
-        deadline, nap = time.monotonic() + PATIENCE, 0.0002
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # Held for a fraction of a millisecond, unless its holder was stopped.
-                if time.monotonic() > deadline:
-                    raise RecordError(
-                        self._shown,
-                        f"another singlerun has kept it busy for {PATIENCE:.0f} s",
-                        f"find the stopped process: fuser -v {self._shown}.lock",
-                    ) from None
-                time.sleep(nap)
-                nap = min(nap * 1.5, 0.01)
-            except OSError as error:
-                raise RecordError(
-                    self._shown, reason(error), "put it on a local file system"
-                ) from error
-            else:
-                return
 
 
 class Database:
@@ -159,16 +105,20 @@ class Database:
         # SQLite takes names relative to the working directory, which may change: ours is absolute.
         self._path = os.path.join(state.path, FILE)
         self._shown = os.fsdecode(self._path)
-        self.guard = Guard(state, self._shown)
+        self.guard = Guard(state, self._path)
         self._open: sqlite3.Connection | None = None
         self._inode = 0
 
     def close(self) -> None:
-        """Close it, and the guard's file too."""
+        """Close it, and the guard's file too.
+
+        Raises:
+            RecordError: it can't be closed properly.
+        """
         try:
             if self._open is not None:
                 with self.guard:
-                    self._open.close()
+                    self._forget()
         finally:
             self._open = None
             self.guard.close()
@@ -176,31 +126,32 @@ class Database:
     def do(
         self, work: "Callable[[sqlite3.Connection], Result]", *, durable: bool = False
     ) -> "Result":
-        """Do work in one transaction; with a broken or foreign database, in a new one.
+        """Do work in one transaction; if the database is damaged or foreign, in a new one.
 
-        ``durable``: it survives a power loss, and so does all before it, at the price of a sync.
+        ``work`` may be called twice and must change nothing but the database. ``durable``: it
+        survives a power loss, and so does all before it, at the price of a sync.
 
         Raises:
             RecordError: it can't be done.
+            Declined: ``work`` answered with it.
         """
         with self.guard:
             try:
                 try:
                     return self._in_transaction(work, durable=durable)
-                except _ForeignError as error:
-                    self._set_aside(str(error))
-                except sqlite3.DatabaseError as error:
-                    if not _is_broken(error):
+                except (DamagedError, UnicodeDecodeError, sqlite3.DatabaseError) as error:
+                    if not _is_damage(error):
                         raise
-                    self._set_aside(str(error))
+                    self._set_aside(_said(error))
                 return self._in_transaction(work, durable=durable)
-            except (sqlite3.Error, _ForeignError) as error:
-                advice = _ADVICE.get(_code(error) & 0xFF, "see the README on the run-log")
-                raise RecordError(
-                    self._shown, str(error), advice.replace("FILE", self._shown)
-                ) from error
+            except (Declined, RecordError):
+                raise
             except OSError as error:
                 raise RecordError(self._shown, reason(error), "check its directory") from error
+            except Exception as error:
+                advice = _ADVICE.get(_code(error) & 0xFF, "see the README on the run-log")
+                advice = advice.replace("FILE", self._shown)
+                raise RecordError(self._shown, _said(error), advice) from error
 
     def _in_transaction(
         self, work: "Callable[[sqlite3.Connection], Result]", *, durable: bool
@@ -215,13 +166,31 @@ class Database:
             result = work(database)
             database.execute("COMMIT")
         except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
+            self._roll_back(database)
             raise
         self._commits += 1
         if self._commits % MANY == 0:
-            self._shorten_log(database)
+            try:
+                self._shorten_log(database)
+            except sqlite3.Error:  # it is committed, and must not be done again
+                pass
         return result
+
+    def _roll_back(self, database: "sqlite3.Connection") -> None:
+        try:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+        except sqlite3.Error:  # then the connection's end undoes it
+            self._forget()
+
+    def _forget(self) -> None:
+        """Close the connection, if there is one."""
+        if self._open is not None:
+            try:
+                self._open.close()
+            except Exception:  # noqa: BLE001, S110 - the kernel closes what SQLite can't
+                pass
+            self._open = None
 
     def _current(self) -> "sqlite3.Connection | None":
         """Give the open connection, unless its file was moved aside or deleted since."""
@@ -232,8 +201,7 @@ class Database:
                 return self._open
         except FileNotFoundError:
             pass
-        self._open.close()
-        self._open = None
+        self._forget()
         return None
 
     def _connect(self) -> "sqlite3.Connection":
@@ -276,7 +244,7 @@ class Database:
     def _migrate(self, database: "sqlite3.Connection", version: int, application: int) -> None:
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != migrations.APPLICATION_ID and (application or tables or version):
-            raise _ForeignError("it is a database of another program")
+            raise DamagedError("it is a database of another program")
         if version > migrations.LATEST:
             raise RecordError(
                 self._shown,
@@ -295,15 +263,12 @@ class Database:
             database.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
             database.execute("COMMIT")
         except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
+            self._roll_back(database)
             raise
 
     def _set_aside(self, why: str) -> None:
         """Move a database that can't be used out of the way; nothing in it is lost."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        self._forget()
         aside = self._path + time.strftime(".broken-%Y%m%dT%H%M%SZ", time.gmtime()).encode()
         aside += b".%d" % os.getpid()
         for suffix in (b"", b"-wal", b"-shm"):
@@ -329,9 +294,23 @@ def _flaw(entry: os.stat_result) -> str | None:
     return None
 
 
-def _is_broken(error: Exception) -> bool:
-    # "no such table": our statements are fixed, so somebody has changed the schema.
-    return _code(error) & 0xFF in _BROKEN or str(error).startswith("no such ")
+def _is_damage(error: Exception) -> bool:
+    """Return whether an error means that the file is damaged or foreign.
+
+    "no such table": our statements are fixed, so the schema was changed. SQLite can't say in UTF-8
+    what it found damaged, or a text in it is not UTF-8: UnicodeDecodeError, "Could not decode".
+    """
+    return (
+        not isinstance(error, sqlite3.DatabaseError)
+        or _code(error) & 0xFF in _BROKEN
+        or str(error).startswith(("no such ", "Could not decode "))
+    )
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a message about its damage is damaged"
+    return str(error) or type(error).__name__
 
 
 def _code(error: Exception) -> int:

@@ -1,30 +1,32 @@
-"""Jobs in a queue, and the verbs of whatever keeps them.
+"""Jobs in a queue, and the verbs of a store that keeps them.
 
 enqueue                           jobs are accepted: durably, all of them or none
-claim                             the next one is ours to start: it starts at most once
-announce, retract                 who is next is known before, which makes claiming it cheap
+look                              when something may start: at once, at some time, or never
+claim                             the next job is ours to start: it starts at most once
 give_back                         it is not: nothing was started
-finish_and_claim                  it has ended, and the next is ours; one commit
-look                              what there is to do: at once, at some time, or nothing
+announce, retract                 the next job is named durably, before it is claimed
+finish                            a job's run has ended
+finish_and_claim                  it has ended, and the next is ours; one commit, synced
+finish_and_claim_announced        the same without a sync: the next is the one that was announced
 jobs, find_job                    what is there, one of them
-attach_runs                       what their latest tries were
 cancel, retry, put_first          steer a job
 pause, resume, pause_of           steer a name
 names_with_jobs                   where there is work left
 
-A job is *queued*; *delayed*, until its time comes, or until the job has succeeded that it is to
-follow; *running*; and then *succeeded*, *failed*, *cancelled* or *lost*. A name can be paused: then
-what is queued under it is shown as *paused*.
+A job is *queued*; *delayed*, until its time comes, or until the job that it follows has succeeded;
+*running*; and then *succeeded*, *failed*, *cancelled* or *lost*. A name can be paused: then what is
+queued under it is shown as *paused*.
 """
 
 from singlerun.store.base import Store
+from singlerun.store.run import Declined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from singlerun.outcome import Outcome
-    from singlerun.store.base import Run
+    from singlerun.process.identity import Owner
+    from singlerun.store.run import Ending, Run
 
 QUEUED, DELAYED, PAUSED, RUNNING = "queued", "delayed", "paused", "running"
 SUCCEEDED, FAILED, CANCELLED, LOST = "succeeded", "failed", "cancelled", "lost"
@@ -33,7 +35,7 @@ PENDING = (QUEUED, DELAYED)
 
 
 class Context:
-    """What jobs that were added together share: where and how they are to run.
+    """What jobs that were added together share: where and how they run.
 
     Attributes:
         cwd: the working directory.
@@ -56,14 +58,14 @@ class Context:
 class Job:
     """A job in a queue.
 
-    Times are nanoseconds since the epoch; what is unknown or does not apply is None.
+    Times are nanoseconds since the epoch; what is unknown, or does not apply, is None.
 
     Attributes:
         id: grows; no two jobs have the same, and no job has that of a run.
-        place: in its queue, the next to start being 1; None of what does not wait there.
+        place: in its queue, the next to start being 1; None if it does not wait there.
         priority: the higher one starts first, within one the lower id.
-        not_before_ns: it must not start earlier.
-        after_id: the job that must have succeeded before; is_blocked: while it has not.
+        not_before_ns: the earliest time to start.
+        after_id: the job that must succeed first; is_blocked: while it has not.
         paused_until_ns: until when its name is paused.
         retries: how often it may be tried again after a failure.
         retry_delay: seconds before the first retry, doubling with each.
@@ -119,60 +121,84 @@ class Job:
         self.context: Context | None = None
 
 
-class FullError(Exception):
+class FullError(Declined):
     """A queue has as many jobs as it may have: their number is the first argument."""
 
 
-class ReplacedError(Exception):
-    """A job is to follow one that it cancels: whose number is the first argument."""
+class ReplacedError(Declined):
+    """A job is to follow one that it cancels: the number of that is the first argument."""
+
+
+class NoSuchJobError(Declined):
+    """There is no job of the number that is the first argument."""
+
+
+class NotAnnouncedError(Declined):
+    """The next job is not the one that was announced, so that claiming it needs a sync."""
 
 
 class QueueStore(Store):
-    """A run-log with queues. Each verb raises RecordError when it can't be carried out."""
+    """A run-log with queues. Each verb raises RecordError when it can't be carried out.
+
+    Verbs that may give the workers of other names something to do return those names.
+    """
 
     def enqueue(
         self, jobs: "Sequence[Job]", context: Context, *, unique: bool, limit: int | None
     ) -> list[int]:
-        """Accept jobs of one name, durably, all of them or none; give their ids.
+        """Accept jobs of one name, durably, all of them or none; return their ids.
 
         ``unique``: the pending jobs of that name are cancelled, these replace them. ``limit``: how
         many may be pending at most.
 
         Raises:
             FullError: there are too many.
-            LookupError: there is no such job as one of these is to follow.
+            NoSuchJobError: one of these is to follow a job that does not exist.
             ReplacedError: one of these is to follow one that they replace.
         """
         raise NotImplementedError
 
     def look(self, name: bytes) -> float | None:
-        """Give the seconds until something of a queue may start: 0 at once, None never."""
+        """Return the seconds until something of a queue may start: 0 at once, None never."""
         raise NotImplementedError
 
-    def claim(self, name: bytes, run: "Run") -> Job | None:
-        """Make the next job of a name ours, and record the start of its run, in one commit.
+    def claim(self, name: bytes, worker: "Owner") -> Job | None:
+        """Make the next job of a name ours, and record the start of its run, in one synced commit.
 
-        The name must be held. Gives None if nothing may start now.
+        The name must be held. Returns None if nothing may start now.
         """
         raise NotImplementedError
 
-    def announce(self, name: bytes) -> None:
-        """Note durably which job of a name is the next: to claim that one then needs no sync.
+    def announce(self, name: bytes) -> int | None:
+        """Name the next job of a queue durably: to claim it then needs no sync. Return its id.
 
-        For the time in which a job runs that is soon over. If power is lost, and what was not
-        synced with it, the one that was announced may have been started: it counts as lost, or as
-        a try that failed.
+        For the time in which a short job runs. If power is lost, and the claim with it, the
+        announced job may have been started: it counts as lost, or as a try that failed.
         """
         raise NotImplementedError
 
-    def retract(self) -> None:
-        """Take back what was announced: the running job takes its time."""
+    def retract(self, job_id: int) -> None:
+        """Take an announcement back, durably: the running job is not a short one."""
+        raise NotImplementedError
+
+    def finish(self, job: Job, ending: "Ending") -> "frozenset[bytes]":
+        """Record the end of a job's run, durably."""
         raise NotImplementedError
 
     def finish_and_claim(
-        self, job: Job, outcome: "Outcome", state: str, following: "Run | None"
-    ) -> Job | None:
-        """Record the end of a job's run; with ``following`` also claim the next for that run."""
+        self, job: Job, ending: "Ending", worker: "Owner"
+    ) -> "tuple[Job | None, frozenset[bytes]]":
+        """Record the end of a job's run and claim the next of its queue, in one synced commit."""
+        raise NotImplementedError
+
+    def finish_and_claim_announced(
+        self, job: Job, ending: "Ending", worker: "Owner", announced: int
+    ) -> "tuple[Job | None, frozenset[bytes]]":
+        """Do as ``finish_and_claim`` without a sync, which the announcement had.
+
+        Raises:
+            NotAnnouncedError: another job is the next; nothing was recorded.
+        """
         raise NotImplementedError
 
     def give_back(self, job: Job, detail: str) -> None:
@@ -182,40 +208,36 @@ class QueueStore(Store):
     def jobs(
         self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
     ) -> list[Job]:
-        """Give the jobs that are pending or run, in the order in which they will start.
+        """Return the jobs that are pending or run, in the order in which they will start.
 
         With ``ended`` all, the latest first.
         """
         raise NotImplementedError
 
     def find_job(self, job_id: int) -> Job | None:
-        """Give one job."""
+        """Return one job."""
         raise NotImplementedError
 
-    def cancel(self, job_id: int, detail: str) -> bool:
-        """Cancel a pending job, and those that follow it; tell whether it was pending."""
+    def cancel(self, job_id: int, detail: str) -> "frozenset[bytes] | None":
+        """Cancel a pending job, and those that follow it; return None if it was not pending."""
         raise NotImplementedError
 
     def retry(self, job_id: int) -> bool:
-        """Put a job that failed, was lost or cancelled back; tell whether it was such a one."""
+        """Queue a job again that failed, was lost or cancelled; return whether it had."""
         raise NotImplementedError
 
     def put_first(self, job_id: int) -> bool:
-        """Let a pending job be the next to start; tell whether it was pending."""
+        """Make a pending job the next to start; return whether it was pending."""
         raise NotImplementedError
 
     def pause(self, name: bytes, until_ns: int | None) -> None:
-        """Let nothing start under a name, until then or for good."""
+        """Let nothing start under a name, until then or until it is resumed."""
         raise NotImplementedError
 
     def resume(self, name: bytes) -> bool:
-        """Take a pause away; tell whether there was one."""
+        """Remove a pause; return whether there was one."""
         raise NotImplementedError
 
     def names_with_jobs(self) -> list[bytes]:
-        """Give the names that have jobs which are pending or not known to have ended."""
-        raise NotImplementedError
-
-    def names_of_followers(self) -> list[bytes]:
-        """Give the names whose jobs were set free or cancelled by the latest end, and forget."""
+        """Return the names that have jobs which are pending or not known to have ended."""
         raise NotImplementedError

@@ -3,35 +3,30 @@
 import time
 
 from singlerun.process.identity import here
-from singlerun.store.base import LOST, RUNNING, STOPPED, WAITING, Pause, PausedError, Run, Store
-from singlerun.store.database import FILE, Database, Guard
+from singlerun.store.base import Store
+from singlerun.store.database import FILE, Database
+from singlerun.store.rows import SELECT_RUNS, DamagedError, columns_of, is_int, read_run
+from singlerun.store.run import LOST, STOPPED, Pause, PausedError, Run
 
 __all__ = ["FILE", "SqliteStore"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
 
-    from singlerun.outcome import Outcome
     from singlerun.paths import StateDir
-
-_COLUMNS = (
-    "id", "token", "names", "lock_file", "argv", "cwd", "shared", "state", "uid", "host",
-    "boot_id", "pid_ns", "wrapper_pid", "wrapper_started", "command_pid", "command_started",
-    "asked_ns", "started_ns", "ended_ns", "elapsed_ns", "exit_code", "signal", "user_us",
-    "system_us", "max_rss_kb", "parent_id", "conflict_id", "detail", "slots", "job_id",
-)  # fmt: skip
-_INSERT = f"INSERT INTO runs VALUES ({','.join('?' * len(_COLUMNS))})"  # noqa: S608
-_SELECT = f"SELECT {', '.join(f'runs.{column}' for column in _COLUMNS)} FROM runs"  # noqa: S608
+    from singlerun.process.identity import Owner
+    from singlerun.process.marks import Marks
+    from singlerun.store.guard import Guard
+    from singlerun.store.run import Change, Ending
 
 
 class SqliteStore(Store):
     """The run-log in the state directory.
 
     Attributes:
-        notices: what the user must be told of, such as a database that was set aside.
+        notices: what the user must be told, such as that a database was set aside.
     """
 
     def __init__(self, state: "StateDir") -> None:
@@ -41,73 +36,75 @@ class SqliteStore(Store):
 
     # -- the verbs that write ----------------------------------------------------------------
 
-    def exclusively(self) -> Guard:
+    def exclusively(self) -> "Guard":
         return self._database.guard
 
     def wait_run(self, run: Run) -> None:
-        run.state = WAITING
-        self._do(lambda database: self._insert(database, run))
+        run.apply(self._do(lambda database: insert(database, run, run.waits())))
 
-    def start_run(
-        self, run: Run, parent: tuple[int, int] | None, *, heed_pause: bool = False
-    ) -> None:
-        def start(database: "sqlite3.Connection") -> None:
+    def start_run(self, run: Run, parent: "Marks | None", *, heed_pause: bool = False) -> None:
+        def start(database: "sqlite3.Connection") -> "Change":
             if heed_pause and (pause := find_pause(database, run.names)) is not None:
                 raise PausedError(pause)
-            if parent is not None:
-                row = database.execute(
-                    "SELECT id FROM runs WHERE id = ? AND token = ?", parent
-                ).fetchone()
-                run.parent_id = row[0] if row else None
-            self._start(database, run)
+            return start_in(database, run, _known(database, parent))
 
-        self._do(start)
+        run.apply(self._do(start))
 
-    def name_command(self, run: Run) -> None:
-        columns = ("command_pid", "command_started")
-        self._do(lambda database: self._update(database, run, columns))
+    def name_command(self, run: Run, command: "Owner") -> None:
+        change = run.is_named(command)
+        self._do(lambda database: update(database, run, change))
+        run.apply(change)
 
-    def finish_run(self, run: Run, outcome: "Outcome", state: str) -> bool:
-        run.finish(outcome, state)
+    def finish_run(self, run: Run, ending: "Ending") -> bool:
+        def finish(database: "sqlite3.Connection") -> "tuple[Change, bool]":
+            return finish_in(database, run, run.ends(ending)), _have_jobs(database, run.names)
 
-        def finish(database: "sqlite3.Connection") -> bool:
-            self._finish(database, run)
-            return _have_jobs(database, run.names)
+        change, have_jobs = self._do(finish)
+        run.apply(change)
+        return have_jobs
 
-        return self._do(finish)
+    def refuse_run(
+        self, run: Run, state: str, detail: str | None, *, conflict_id: int | None = None,
+        signal: int | None = None,
+    ) -> None:  # fmt: skip
+        def refuse(database: "sqlite3.Connection") -> "Change":
+            change = run.is_refused(state, detail, conflict_id=conflict_id, signal=signal)
+            change |= _stopped_by(database, run)
+            if run.id is not None and update(database, run, change):
+                return change
+            return insert(database, run, change)
 
-    def refuse_run(self, run: Run, state: str) -> None:
-        run.state = state
-        run.ended_ns = time.time_ns()
+        run.apply(self._do(refuse))
 
-        def refuse(database: "sqlite3.Connection") -> None:
-            self._heed_stop(database, run)
-            columns = ("state", "ended_ns", "conflict_id", "detail", "signal")
-            if run.id is None or not self._update(database, run, columns):
-                run.id = None
-                self._insert(database, run)
+    def ask_to_end(self, run: Run, detail: str, signal: "Callable[[], bool]") -> bool:
+        def ask(database: "sqlite3.Connection") -> bool:
+            is_open = update(database, run, {"detail": detail})
+            if is_open and not signal():
+                update(database, run, {"detail": None})
+            return is_open
 
-        self._do(refuse)
+        return self._do(ask)
 
-    def ask_to_end(self, run: Run, detail: str | None) -> bool:
-        run.detail = detail
-        return self._do(lambda database: self._update(database, run, ("detail",)))
+    def take_back(self, run: Run) -> None:
+        self._do(lambda database: update(database, run, {"detail": None}))
 
     def close_run(self, run: Run, state: str, detail: str) -> bool:
         # Only what was judged: a run that waited may have started since.
         still = f"ended_ns IS NULL AND state = '{run.state}'"
-        run.state, run.detail, run.ended_ns = state, detail, time.time_ns()
-        columns = ("state", "detail", "ended_ns")
+        change = run.is_closed(state, detail)
 
         def close(database: "sqlite3.Connection") -> bool:
-            closed = self._update(database, run, columns, still)
+            closed = update(database, run, change, still)
             if closed and run.job_id is not None:
-                from singlerun.store.sqlite_queue import end_job  # noqa: PLC0415 - only a job's run
+                from singlerun.store.followers import end_job  # noqa: PLC0415 - only a job's run
 
-                end_job(database, run)
+                end_job(database, run, change)
             return closed
 
-        return self._do(close)
+        closed = self._do(close)
+        if closed:
+            run.apply(change)
+        return closed
 
     # -- the verbs that read -----------------------------------------------------------------
 
@@ -143,7 +140,7 @@ class SqliteStore(Store):
                 " ORDER BY run_id DESC LIMIT 20"
             )
             values = [name, b"\0".join(argv)] if same_command else [name]
-            lengths: list[int] = sorted(row[0] for row in self._fetch(query, values))
+            lengths = sorted(self._numbers(query, values))
             if lengths:
                 return lengths[len(lengths) // 2]
         return None
@@ -153,10 +150,11 @@ class SqliteStore(Store):
             "SELECT started_ns FROM run_names JOIN runs ON id = run_id WHERE name = ?"
             " AND started_ns IS NOT NULL ORDER BY run_id DESC LIMIT ?"
         )
-        return [row[0] for row in self._fetch(query, (name, limit))]
+        return self._numbers(query, (name, limit))
 
     def is_young(self) -> bool:
-        rows = self._fetch("SELECT boot_id FROM origin", ())
+        query = "SELECT boot_id FROM origin"
+        rows = self._do(lambda database: database.execute(query).fetchall())
         return not rows or rows[0][0] == here().boot_id
 
     def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
@@ -167,87 +165,72 @@ class SqliteStore(Store):
 
     # -- how ---------------------------------------------------------------------------------
 
-    def _fetch(self, query: str, values: "Sequence[object]") -> "list[Any]":
-        return self._do(lambda database: database.execute(query, values).fetchall())
+    def _numbers(self, query: str, values: "Sequence[object]") -> list[int]:
+        def fetch(database: "sqlite3.Connection") -> list[int]:
+            return [number for (number,) in database.execute(query, values) if is_int(number)]
+
+        return self._do(fetch)
 
     def _select(self, clauses: str, values: "Sequence[object]" = ()) -> list[Run]:
         def select(database: "sqlite3.Connection") -> list[Run]:
-            return [_run(row) for row in database.execute(f"{_SELECT} {clauses}", values)]
+            return [read_run(row) for row in database.execute(f"{SELECT_RUNS} {clauses}", values)]
 
         return self._do(select)
 
-    def _start(self, database: "sqlite3.Connection", run: Run) -> None:
-        run.state = RUNNING
-        run.started_ns = time.time_ns()
-        run.token = self._next_token(database, run)
-        if run.id is None:
-            self._insert(database, run)
-        else:
-            self._update(database, run, ("state", "started_ns", "token", "parent_id"))
 
-    def _finish(self, database: "sqlite3.Connection", run: Run) -> None:
-        columns = (
-            "state", "ended_ns", "detail", "exit_code", "signal", "elapsed_ns", "user_us",
-            "system_us", "max_rss_kb", "command_pid", "command_started",
-        )  # fmt: skip
-        if self._update(database, run, columns, "ended_ns IS NULL AND detail IS NULL"):
-            return
-        self._heed_stop(database, run)
-        # Who ended a run knows best how, also when somebody thought that it was lost.
-        if self._update(database, run, columns, f"ended_ns IS NULL OR state = '{LOST}'"):
-            return
-        known = "SELECT 1 FROM runs WHERE id = ? AND token = ?"
-        if not database.execute(known, (run.id, run.token)).fetchone():
-            run.id = None  # another database took the place of the one that knew it
-            self._insert(database, run)
+# -- within a transaction: each returns what the run becomes, once that is committed -------------
 
-    def _insert(self, database: "sqlite3.Connection", run: Run) -> None:
-        run.id = database.execute(_INSERT, [_value(run, column) for column in _COLUMNS]).lastrowid
-        for name in set(run.names):
-            database.execute("INSERT INTO run_names VALUES (?, ?)", (name, run.id))
 
-    def _update(
-        self,
-        database: "sqlite3.Connection",
-        run: Run,
-        columns: tuple[str, ...],
-        still: str = "ended_ns IS NULL",
-    ) -> bool:
-        """Change columns of a run that is open; tell whether it was."""
-        changes = ", ".join([f"{column} = ?" for column in columns])
-        # The time of asking tells a run from one of the same id in a database begun anew.
-        cursor = database.execute(
-            f"UPDATE runs SET {changes} WHERE id = ? AND asked_ns = ? AND ({still})",  # noqa: S608
-            [*[getattr(run, column) for column in columns], run.id, run.asked_ns],
-        )
-        return cursor.rowcount > 0
+def start_in(database: "sqlite3.Connection", run: Run, parent_id: int | None) -> "Change":
+    """Write that a run starts."""
+    change = run.starts(_next_token(database, run.names), parent_id)
+    if run.id is not None and update(database, run, change):
+        return change
+    return insert(database, run, change)
 
-    def _heed_stop(self, database: "sqlite3.Connection", run: Run) -> None:
-        """Record a run that somebody asked to end as stopped by him; others have no detail yet."""
-        asked = database.execute(
-            "SELECT detail FROM runs WHERE id = ? AND asked_ns = ? AND ended_ns IS NULL"
-            " AND detail IS NOT NULL",
-            (run.id, run.asked_ns),
-        ).fetchone()
-        if asked:
-            run.state, run.detail = STOPPED, asked[0]
 
-    def _next_token(self, database: "sqlite3.Connection", run: Run) -> int:
-        # From the clock, so that it grows also after the database was lost and begun anew. In
-        # microseconds, because id and token mark what a run has started, and what carries the marks
-        # is ended with it: runs of two state directories that begin together must not be confused.
-        token = time.time_ns() // 1000
-        for name in run.names:
-            row = database.execute("SELECT token FROM names WHERE name = ?", (name,)).fetchone()
-            if row and row[0] >= token:
-                token = row[0] + 1
-        for name in set(run.names):
-            database.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, token))
-        return token
+def finish_in(database: "sqlite3.Connection", run: Run, change: "Change") -> "Change":
+    """Write that a run ends."""
+    if update(database, run, change, "ended_ns IS NULL AND detail IS NULL"):
+        return change
+    change |= _stopped_by(database, run)
+    # The wrapper knows the end best, also of a run that was taken for lost.
+    if update(database, run, change, f"ended_ns IS NULL OR state = '{LOST}'"):
+        return change
+    known = "SELECT 1 FROM runs WHERE id = ? AND token = ?"
+    if database.execute(known, (run.id, run.token)).fetchone():
+        return {}
+    return insert(database, run, change)  # another database took the place of the one that knew it
+
+
+def insert(database: "sqlite3.Connection", run: Run, change: "Change") -> "Change":
+    """Write a run as it is after a change into a new row; return the change with its id."""
+    values = {name: getattr(run, name) for name in Run.__slots__} | change | {"id": None}
+    columns = columns_of(values)
+    # Named, since the columns of a migrated database stand in the order of their history.
+    statement = f"INSERT INTO runs ({','.join(columns)}) VALUES ({','.join('?' * len(columns))})"  # noqa: S608
+    run_id = database.execute(statement, list(columns.values())).lastrowid
+    for name in set(run.names):
+        database.execute("INSERT INTO run_names VALUES (?, ?)", (name, run_id))
+    return change | {"id": run_id}
+
+
+def update(
+    database: "sqlite3.Connection", run: Run, change: "Change", still: str = "ended_ns IS NULL"
+) -> bool:
+    """Write a change into the row of an open run; return whether it was open."""
+    columns = columns_of(change)
+    changes = ", ".join([f"{column} = ?" for column in columns])
+    # The time of asking tells a run from one of the same id in a database begun anew.
+    cursor = database.execute(
+        f"UPDATE runs SET {changes} WHERE id = ? AND asked_ns = ? AND ({still})",  # noqa: S608
+        [*columns.values(), run.id, run.asked_ns],
+    )
+    return cursor.rowcount > 0
 
 
 def find_pause(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> Pause | None:
-    """Give the pause of the first of these names that is paused; None if none is."""
+    """Return the pause of the first of these names that is paused; None if none is."""
     for name in names:
         row = database.execute(
             "SELECT since_ns, until_ns, uid FROM pauses WHERE name = ?"
@@ -255,8 +238,44 @@ def find_pause(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> Paus
             (name, time.time_ns()),
         ).fetchone()
         if row:
-            return Pause(name, *row)
+            since_ns, until_ns, uid = row
+            if not (is_int(since_ns) and is_int(uid) and is_int(until_ns or 0)):
+                raise DamagedError("a pause is damaged")
+            return Pause(name, since_ns, until_ns, uid)
     return None
+
+
+def _known(database: "sqlite3.Connection", parent: "Marks | None") -> int | None:
+    """Return the id of a parent that this database knows."""
+    if parent is None:
+        return None
+    query = "SELECT id FROM runs WHERE id = ? AND token = ?"
+    row = database.execute(query, (parent.run_id, parent.token)).fetchone()
+    return row[0] if row else None
+
+
+def _stopped_by(database: "sqlite3.Connection", run: Run) -> "Change":
+    """Return what a run becomes that was signalled: stopped, and by whom; else nothing."""
+    asked = database.execute(
+        "SELECT detail FROM runs WHERE id = ? AND asked_ns = ? AND ended_ns IS NULL"
+        " AND detail IS NOT NULL",
+        (run.id, run.asked_ns),
+    ).fetchone()
+    return {"state": STOPPED, "detail": asked[0]} if asked else {}
+
+
+def _next_token(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> int:
+    # From the clock, so that it grows also after the database was lost and begun anew. In
+    # microseconds, because id and token mark what a run has started, and what carries the marks
+    # is ended with it: runs of two state directories that begin together must not be confused.
+    token = time.time_ns() // 1000
+    for name in names:
+        row = database.execute("SELECT token FROM names WHERE name = ?", (name,)).fetchone()
+        if row and is_int(row[0]) and token <= row[0] < 2**62:
+            token = row[0] + 1
+    for name in set(names):
+        database.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, token))
+    return token
 
 
 def _have_jobs(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> bool:
@@ -266,20 +285,3 @@ def _have_jobs(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> bool
             if database.execute(query, (name,)).fetchone():
                 return True
     return False
-
-
-def _value(run: Run, column: str) -> object:
-    value = getattr(run, column)
-    return b"\0".join(value) if column in {"names", "argv"} else value
-
-
-def _run(row: "Sequence[object]") -> Run:
-    run = Run.__new__(Run)
-    for column, value in zip(_COLUMNS, row, strict=True):
-        if column in {"names", "argv"}:
-            text = value if isinstance(value, bytes) else str(value).encode()
-            setattr(run, column, tuple(text.split(b"\0")))
-        else:
-            setattr(run, column, value)
-    run.shared = bool(run.shared)
-    return run

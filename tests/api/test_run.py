@@ -81,7 +81,7 @@ class warned_hold:  # noqa: N801
 
 
 def test_run_refuses_invalid_options(cli):
-    with pytest.raises(singlerun.UsageError, match="exclude each other"):
+    with pytest.raises(singlerun.UsageError, match="--restart"):
         singlerun.run(["true"], retries=1, restart="always")
     with pytest.raises(singlerun.UsageError, match="bad duration"):
         singlerun.run(["true"], timeout="5 minutes")

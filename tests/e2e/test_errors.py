@@ -124,7 +124,7 @@ def test_state_directory_below_a_world_writable_one(cli, tmp_path):
     tmp_path.joinpath("open").mkdir()
     tmp_path.joinpath("open").chmod(0o777)
     env = cli.env | {"SINGLERUN_DIR": str(tmp_path / "open" / "state")}
-    one_line(cli.run("true", env=env), 125, "anybody may write", "chmod +t")
+    one_line(cli.run("true", env=env), 125, "any user may write", "chmod +t")
 
 
 def test_state_directory_of_another_user(cli):

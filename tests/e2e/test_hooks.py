@@ -1,7 +1,8 @@
-"""Hooks: what they are told, and that they change nothing."""
+"""Hooks: what they learn, and that they change nothing."""
 
 import signal
 import subprocess
+import sys
 
 import pytest
 from conftest import PATIENCE, eventually, is_alive
@@ -15,7 +16,7 @@ def hooked(*more):
 
 
 @pytest.mark.parametrize(
-    "command, told, status",
+    "command, shown, status",
     [
         (("true",), "success x succeeded 0\nfinish x succeeded 0\n", 0),
         (("sh", "-c", "exit 3"), "failure x failed 3\nfinish x failed 3\n", 3),
@@ -24,13 +25,13 @@ def hooked(*more):
         (("-t", "0.1", "sleep", "60"), "failure x timed-out 124\nfinish x timed-out 124\n", 124),
     ],
 )
-def test_each_end_has_its_hooks(cli, command, told, status):
+def test_each_end_has_its_hooks(cli, command, shown, status):
     result = cli.run(*hooked(*command))
-    assert (result.stdout, result.returncode) == (told, status)
+    assert (result.stdout, result.returncode) == (shown, status)
 
 
 @pytest.mark.parametrize(
-    "options, told, status",
+    "options, shown, status",
     [
         ((), "conflict x refused 75\n", 75),
         (("-E", "4"), "conflict x refused 4\n", 4),
@@ -38,10 +39,10 @@ def test_each_end_has_its_hooks(cli, command, told, status):
         (("--wait-for", "0.05"), "conflict x refused 75\n", 75),
     ],
 )
-def test_conflict(cli, options, told, status):
+def test_conflict(cli, options, shown, status):
     with cli.hold("-n", "x") as holding:
         result = cli.run(*hooked(*options, "true"))
-        assert (result.stdout, result.returncode) == (told, status)
+        assert (result.stdout, result.returncode) == (shown, status)
         script = 'echo "$SINGLERUN_HOLDER_ID $SINGLERUN_DETAIL"'
         result = cli.run("-n", "x", "--on-conflict", script, "true")
         assert result.stdout.startswith("1 held by PID ")
@@ -51,7 +52,7 @@ def test_conflict(cli, options, told, status):
     )
 
 
-def test_they_run_with_the_lock_free_and_the_end_recorded(cli):
+def test_hooks_run_after_the_end_is_recorded_and_the_lock_is_free(cli):
     script = f"{cli.binary} -n x echo free; {cli.binary} wait 1; echo $?"
     result = cli.run("-n", "x", "--on-failure", script, "sh", "-c", "exit 6")
     assert result.stdout == "free\n6\n"
@@ -80,7 +81,7 @@ def test_a_signal_ends_a_hook_that_hangs(cli):
     wrapper.send_signal(signal.SIGTERM)
     assert wrapper.wait(PATIENCE) == 0, "the outcome is the command's"
     eventually(lambda: not is_alive(pid), "the end of the hook")
-    assert b"--on-success was ended" in wrapper.stderr.read()
+    assert b"--on-success hook was interrupted" in wrapper.stderr.read()
 
 
 def test_retries_have_one_end(cli):
@@ -95,7 +96,7 @@ def test_a_stopped_run_failed(cli):
     assert wrapper.stdout.read() == b"failure x stopped 143\nfinish x stopped 143\n"
 
 
-def test_what_is_asked_to_end_and_ends_well_has_succeeded(cli):
+def test_a_run_that_is_stopped_and_exits_with_0_has_succeeded(cli):
     script = "trap 'exit 0' TERM; while :; do sleep 0.02; done"
     wrapper = cli.start(*hooked("sh", "-c", script), stdout=subprocess.PIPE)
     eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the start")
@@ -120,6 +121,23 @@ def test_hooks_work_without_a_record(cli):
 
 
 @pytest.mark.parametrize("option", ["--on-success", "--on-failure", "--on-finish"])
-def test_exec_leaves_nobody_to_call_them(cli, option):
+def test_exec_leaves_no_process_to_call_them(cli, option):
     assert cli.run("-n", "x", "--exec", option, "true", "true").returncode == 125
     assert cli.run("-n", "x", "--exec", "--on-conflict", "true", "true").returncode == 0
+
+
+def test_a_hook_that_times_out_is_ended_with_its_group(tmp_path):
+    """It takes thirty seconds to time out: here the limits are shorter."""
+    script = (
+        "from singlerun import hooks\nfrom singlerun.process.signals import Signals\nimport os\n"
+        "hooks.LONGEST, hooks.GRACE = 1, 0.2\n"
+        "hook = \"trap '' TERM; sleep 60 & echo $! $$ > pids; wait; sleep 60\"\n"
+        "print(hooks._run(hook, 'success', dict(os.environb), Signals(), 'x'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n", "no signal ended it"
+    assert result.stderr == "singlerun: x: --on-success hook timed out after 1s\n"
+    for pid in (tmp_path / "pids").read_text().split():
+        assert not is_alive(int(pid))

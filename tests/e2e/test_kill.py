@@ -309,12 +309,12 @@ def test_orphan_is_ended_only_when_asked(cli):
     with cli.hold("-n", "x") as holding:
         holding.wrapper.kill()
         holding.wrapper.wait()
-        assert "lives" in cli.run("reap").stdout
+        assert "is alive" in cli.run("reap").stdout
         assert is_alive(holding.pid)
-        assert "would end" in cli.run("reap", "--kill-orphans", "--dry-run").stdout
+        assert "would kill" in cli.run("reap", "--kill-orphans", "--dry-run").stdout
         assert is_alive(holding.pid)
         said = cli.run("reap", "--kill-orphans").stdout
-        assert said == f"1 x: an orphan, ended PID {holding.pid}, closed as lost\n"
+        assert said == f"1 x: an orphan, killed PID {holding.pid}, closed as lost\n"
         assert not is_alive(holding.pid)
     assert cli.run("-n", "x", "true").returncode == 0
 

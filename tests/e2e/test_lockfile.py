@@ -109,7 +109,7 @@ def test_the_types_exclude_each_other_without_a_record_too(cli, remote_disk):
     [
         (["--shared", "--lock-type", "lockfile"], "neither a shared mode"),
         (["--slots", "2", "--lock-type", "lockfile"], "nor slots"),
-        (["--exec", "--lock-type", "lockfile"], "--exec leaves nobody"),
+        (["--exec", "--lock-type", "lockfile"], "--exec leaves no process"),
         (["--lock-type", "nfs"], "write auto, flock or lockfile"),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_a_lock_file_cannot_do_is_refused(cli, options, what):
 
 
 def test_what_a_lock_file_cannot_do_is_refused_where_auto_takes_one(remote):
-    for option, what in [("--shared", "kernel locks on fuse"), ("--exec", "leaves nobody")]:
+    for option, what in [("--shared", "kernel locks on fuse"), ("--exec", "leaves no process")]:
         result = remote.run("-n", "x", option, "true")
         assert result.returncode == 125
         assert what in result.stderr
@@ -426,7 +426,7 @@ def test_a_claim_of_another_host_is_broken_by_a_person_alone(cli, remote_disk):
 
     result = cli.run(*options, "true")
     assert result.returncode == 75
-    assert f"PID {wrapper.pid} on another, which can't be judged from here" in result.stderr
+    assert f"PID {wrapper.pid} on another, which cannot be checked from here" in result.stderr
     assert cli.run(*options, "--wait-for", "0.2", "true").returncode == 75
     result = cli.run("is-running", *options)
     assert result.returncode == 0
@@ -447,7 +447,7 @@ def test_a_claim_of_another_host_is_broken_by_a_person_alone(cli, remote_disk):
     assert cli.run(*options, "true").returncode == 0
     result = cli.run(*words)
     assert result.returncode == 125
-    assert "no claims" in result.stderr
+    assert "there is no such claim" in result.stderr
 
 
 def test_the_claim_of_a_living_owner_is_not_broken(cli):
@@ -456,7 +456,7 @@ def test_the_claim_of_a_living_owner_is_not_broken(cli):
         token = re.search("held-v1-([0-9a-f]*)", " ".join(claims(soft(cli)))).group(1)
         result = cli.run("reap", "--break-lock", token[:12])
         assert result.returncode == 125
-        assert "which lives" in result.stderr
+        assert "which is alive" in result.stderr
         kill(holding.wrapper.pid)
         holding.wrapper.wait()
         result = cli.run("reap", "--break-lock", token[:12])

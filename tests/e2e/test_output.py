@@ -1,4 +1,4 @@
-"""The command's output: kept, held back, passed on, whatever happens to anybody on the way."""
+"""The command's output: kept, held back, passed on, whatever dies on the way."""
 
 import json
 import os
@@ -19,16 +19,17 @@ BOTH = "echo out; echo err >&2"
 MARK = re.compile(r"^singlerun: (\d+) bytes of the output are left out here$", re.MULTILINE)
 
 
-def relay_of(cli, wrapper):
-    """Give the PID of a wrapper's process that passes the output on."""
-    command = next(run["pid"] for run in cli.json("ps") if run["wrapper_pid"] == wrapper.pid)
+def relay_of(cli, wrapper, command=None):
+    """Return the PID of a wrapper's relay."""
+    if command is None:
+        command = next(run["pid"] for run in cli.json("ps") if run["wrapper_pid"] == wrapper.pid)
     children = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children").read_text().split()
     (relay,) = {int(pid) for pid in children} - {command}
     return relay
 
 
 def relays_left(cli):
-    """Give the PIDs of the processes that were started as this test's singlerun and still live."""
+    """Return the PIDs of live processes that were started as this test's singlerun."""
     mark = f"SINGLERUN_DIR={cli.dir}\0".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -145,7 +146,7 @@ def test_hundreds_of_megabytes_to_a_slow_reader(cli):
     errors = []
     thread = threading.Thread(target=lambda: errors.append(len(wrapper.stderr.read())))
     thread.start()
-    # All of standard error arrives while nobody reads standard output, which is full.
+    # All of standard error arrives while standard output is not read, which is full.
     eventually(lambda: errors or _relay_has_written(cli, 1_000_000), "standard error")
     relay = relay_of(cli, wrapper)
     memory = Path(f"/proc/{relay}/status").read_text()
@@ -189,20 +190,14 @@ def test_a_reader_that_is_gone_is_noticed_before_anything_is_written(cli):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     command = int(wrapper.stdout.readline())
-    relay = _only_relay(wrapper, command)
+    relay = relay_of(cli, wrapper, command)
     wrapper.stdout.close()
     # The relay closes its end of the command's standard output.
     pipe = os.stat(f"/proc/{command}/fd/1").st_ino
-    eventually(lambda: pipe not in _inodes(relay), "the closing")
+    eventually(lambda: pipe not in _inodes(relay), "the end of the pipe")
     wrapper.stdin.write(b"\n")
     wrapper.stdin.close()
     assert wrapper.wait(PATIENCE) == 9
-
-
-def _only_relay(wrapper, command):
-    children = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children").read_text().split()
-    (relay,) = {int(pid) for pid in children} - {command}
-    return relay
 
 
 def _inodes(pid):
@@ -220,20 +215,21 @@ def test_named_pipe_may_change_its_reader(cli, tmp_path):
     os.mkfifo(fifo)
     first = os.open(fifo, os.O_RDWR)
     writing = os.open(fifo, os.O_WRONLY)
+    script = "echo first; read line; echo err >&2; read line; echo second"
     wrapper = cli.start(
-        "-n", "x", "--log", "sh", "-c", "echo $$; read line; echo second",
-        stdin=subprocess.PIPE, stdout=writing,
+        "-n", "x", "--log", "sh", "-c", script,
+        stdin=subprocess.PIPE, stdout=writing, stderr=subprocess.PIPE,
     )  # fmt: skip
-    command = int(os.read(first, 20))
-    relay = Path(f"/proc/{_only_relay(wrapper, command)}/wchan")
+    assert os.read(first, 6) == b"first\n"
     os.close(first)
-    # If the loss of its reader wakes the relay, it sleeps again only when it has dealt with that.
-    eventually(lambda: "poll" in relay.read_text(), "the relay's sleep")
-    with open(fifo, "rb") as second:
+    wrapper.stdin.write(b"\n")
+    wrapper.stdin.flush()
+    assert wrapper.stderr.readline() == b"err\n", "the relay has seen a pipe without a reader"
+    with open(fifo, "rb") as reader:
         os.close(writing)
         wrapper.stdin.write(b"\n")
         wrapper.stdin.close()
-        assert second.read() == b"second\n"
+        assert reader.read() == b"second\n"
     assert wrapper.wait(PATIENCE) == 0
 
 
@@ -310,10 +306,10 @@ def test_a_descriptor_of_ours_does_not_reach_the_command(cli):
     assert len(plain.split()) == len(bare.split()) + 1, "the lock"
 
 
-def test_the_relay_has_let_go_of_all_else(cli):
+def test_the_relay_has_closed_all_else(cli):
     with cli.hold("-n", "x", "--log", "--linger") as holding:
         relay = relay_of(cli, holding.wrapper)
-        eventually(lambda: not _paths(relay) & {str(cli.lock_path("x"))}, "letting go")
+        eventually(lambda: not _paths(relay) & {str(cli.lock_path("x"))}, "the closing")
         held = {path for path in _paths(relay) if path.startswith("/")}
         assert {path for path in held if "/state/" in path} == {
             str(cli.dir / "logs" / "1"), str(cli.dir / "logs" / "1" / ("0" * 18)),
@@ -464,11 +460,11 @@ def test_killed_wrapper_breaks_neither_the_command_nor_its_log(cli):
     assert wrapper.stderr.read() == b"err\n"
     stdout, stderr = logs(cli, "1", "-f")
     assert (stdout.split()[1:], stderr) == (["later"], "err\n")
-    assert cli.run("-n", "x", "true").returncode == 0, "and nobody else"
+    assert cli.run("-n", "x", "true").returncode == 0, "and nothing else"
     assert not relays_left(cli)
 
 
-def test_killed_relay_is_told_of(cli):
+def test_a_killed_relay_is_reported(cli):
     holding = cli.hold("-n", "x", "--log", stderr=subprocess.PIPE)
     with holding:
         os.kill(relay_of(cli, holding.wrapper), signal.SIGKILL)
@@ -476,8 +472,8 @@ def test_killed_relay_is_told_of(cli):
         assert b"the process that passed it on was killed\n" in holding.wrapper.stderr.read()
 
 
-def test_what_was_left_behind_keeps_nobody_waiting(cli):
-    """Pitfall 1, with output: the next run starts, and what comes later is still passed on."""
+def test_what_was_left_behind_is_not_waited_for(cli):
+    """The next run starts, and what comes later is still passed on."""
     script = "(read line <&3; echo later; echo more >&2) & echo $!; exit 0"
     reading, writing = os.pipe()
     wrapper = cli.start(
@@ -500,7 +496,7 @@ def test_what_was_left_behind_keeps_nobody_waiting(cli):
 CHATTER = "import os, sys\nwhile True: os.write(1, b'y' * 12345 + b'\\n')"
 
 
-def test_chatter_of_what_was_left_behind_keeps_nobody_waiting(cli):
+def test_chatter_of_what_was_left_behind_is_not_waited_for(cli):
     wrapper = cli.start(
         "-n", "x", "--log", "sh", "-c", '"$0" -c "$1" & echo $!; sleep 0.2', sys.executable,
         CHATTER, stdout=subprocess.PIPE,
@@ -518,7 +514,7 @@ def test_chatter_of_what_was_left_behind_keeps_nobody_waiting(cli):
 
 
 def test_left_behind_output_comes_also_after_a_slow_end(cli):
-    """It writes on one stream while the other has not arrived yet."""
+    """It writes to one stream while the output of the other has not arrived yet."""
     script = "exec 3<&0; cat <&3 2>&- & head -c 900000 /dev/zero >&2"
     reading, writing = os.pipe()
     wrapper = cli.start(
@@ -541,19 +537,19 @@ def test_left_behind_output_comes_also_after_a_slow_end(cli):
 
 
 def test_no_process_is_left_to_be_waited_for(cli):
-    """In a container nobody may do that for orphans."""
+    """In a container there may be no init that reaps orphans."""
     script = (
         "import ctypes, os, subprocess, sys; assert not ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
         "assert subprocess.run(sys.argv[1:]).returncode == 0\n"
         "try: print(os.waitpid(-1, 0))\n"
-        "except ChildProcessError: print('nobody')"
+        "except ChildProcessError: print('none')"
     )
     words = [sys.executable, "-c", script, cli.binary, "-n", "x", "--log", "echo", "out"]
     result = subprocess.run(words, env=cli.env, capture_output=True, text=True, check=True)
-    assert result.stdout == "out\nnobody\n"
+    assert result.stdout == "out\nnone\n"
 
 
-def test_a_stream_that_was_let_go_of_has_an_end(cli):
+def test_a_stream_that_is_closed_everywhere_has_an_end(cli):
     """What was left behind has only standard error; standard output is read to its end."""
     reading, writing = os.pipe()
     wrapper = cli.start(
@@ -577,7 +573,7 @@ def test_linger_waits_for_what_was_left_behind(cli):
 
 
 def test_timeout_does_not_end_the_relay(cli):
-    """Whose orphans are our children, and to be killed; the relay is our child too."""
+    """With a timeout the orphans of a command are our children, to be killed; so is the relay."""
     script = "trap 'head -c 3000000 /dev/zero; echo bye; exit' TERM; while :; do sleep 0.02; done"
     result = cli.run("-n", "x", "--log", "-t", "0.5", "-k", "20", "sh", "-c", script)
     assert result.returncode == 124
@@ -593,7 +589,7 @@ def test_timeout_kills_what_was_left_behind_and_its_output_is_there(cli):
     assert not relays_left(cli)
 
 
-def test_a_reader_that_is_stuck_does_not_keep_a_job_whose_time_is_over(cli):
+def test_a_reader_that_is_stuck_does_not_keep_a_job_that_timed_out(cli):
     wrapper = cli.start("-n", "x", "--log", "-t", "0.5", "-k", "0.5", "yes", stdout=subprocess.PIPE)
     assert wrapper.wait(PATIENCE) == 124
     assert cli.run("-n", "x", "true").returncode == 0
@@ -614,7 +610,7 @@ def test_signals_end_the_waiting_for_a_reader_that_is_stuck(cli):
     assert len(wrapper.stdout.read()) == 500_000
 
 
-def test_the_end_is_not_told_before_all_has_arrived(cli):
+def test_a_run_does_not_end_before_all_has_arrived(cli):
     wrapper = cli.start(
         "-n", "x", "--log", "head", "-c", "900000", "/dev/zero", stdout=subprocess.PIPE
     )
@@ -771,7 +767,7 @@ def test_follow_shows_output_while_it_comes_and_ends_with_the_run(cli):
     assert wrapper.wait(PATIENCE) == 0
 
 
-def test_follow_ends_when_nobody_reads_it(cli):
+def test_follow_ends_without_a_reader(cli):
     with cli.hold("-n", "x", "--log"):
         following = cli.start("logs", "-f", "x", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert following.stdout.readline()
@@ -809,7 +805,7 @@ def test_follow_of_a_torn_log(cli):
 
 
 @pytest.mark.parametrize("option", ["--log", "--only-failed"])
-def test_exec_leaves_nobody_who_could(cli, option):
+def test_exec_leaves_no_process_that_could(cli, option):
     result = cli.run("--exec", option, "true")
     assert result.returncode == 125
     assert f"{option} asks for" in result.stderr

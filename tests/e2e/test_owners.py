@@ -144,7 +144,7 @@ def test_age_is_no_proof(cli, options):
         assert [run["state"] for run in cli.json("ps")] == ["running", "waiting"]
         holding.wrapper.kill()
         holding.wrapper.wait()
-        assert "lives" in cli.run("reap").stdout, "an orphan is old at once, and counts as well"
+        assert "is alive" in cli.run("reap").stdout, "an orphan is old at once, and counts as well"
         assert waiter.poll() is None
         holding.wrapper.stdin.close()
         assert waiter.wait(PATIENCE) == 0

@@ -210,7 +210,7 @@ def test_timeout_ends_a_job_and_not_the_keeping_of_its_output(cli):
         options = ["-t", seconds, "-k", "1000"]
         number = cli.add("-n", "x", *options, "sh", "-c", "echo said; exec sleep 600")
         job = ended(cli, number, status=124)
-        assert (job["state"], job["detail"]) == ("failed", "its time was over")
+        assert (job["state"], job["detail"]) == ("failed", "timed out")
         if said := cli.run("logs", str(number)).stdout:
             break
     assert said == "said\n"
@@ -338,7 +338,9 @@ def test_without_a_database_adding_fails_loudly(cli):
     for arguments in (["add", "-n", "x", "true"], ["-n", "x", "--queue", "true"]):
         result = cli.run(*arguments)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (125, "", 1)
-        assert result.stderr.startswith(f"singlerun: the run-log {cli.dir}/singlerun.db cannot")
+        assert result.stderr.startswith(
+            f"singlerun: cannot use the run-log {cli.dir}/singlerun.db: "
+        )
     assert cli.workers() == []
 
 
@@ -457,7 +459,7 @@ def test_followers_become_ready_even_if_their_worker_cannot_be_started(cli, tmp_
     assert ended(cli, second)["state"] == "succeeded"
     assert "workers/b" in (cli.dir / "workers.log").read_text()
     fifo.rmdir()
-    assert cli.run("reap").stdout == "b: its queue goes on\n"
+    assert cli.run("reap").stdout == "b: started a worker\n"
     ended(cli, follower)
 
 
@@ -494,7 +496,10 @@ def test_a_bounded_queue_refuses_what_is_too_much(cli, gate):
     for arguments in (["true"], ["--stdin"]):
         result = cli.run("add", "-n", "x", "--limit", "2", *arguments, input="true\n")
         assert (result.returncode, result.stdout) == (75, "")
-        assert result.stderr == "singlerun: the queue of x is full: 2 jobs are pending\n"
+        assert (
+            result.stderr
+            == "singlerun: queue x is full: 2 jobs are pending; to see them: singlerun queue x\n"
+        )
     assert len(cli.queue()) == 3
     cli.add("-n", "x", "--limit", "2", "--unique", "true")
 
@@ -808,7 +813,7 @@ def test_a_worker_killed_with_its_job_is_made_up_for(cli, tmp_path, gate, resume
     ended(cli, rest)
     job = ended(cli, lost, status=125)
     assert (job["state"], job["tries"]) == ("lost", 1)
-    assert re.match(r"run \d+ is lost: its processes are gone without a word", job["detail"])
+    assert re.match(r"run \d+ is lost: died without recording an exit status", job["detail"])
     assert words(path) == ["rest"]
     assert cli.json("ps") == []
 
@@ -866,7 +871,7 @@ def test_reap_sees_to_what_is_tried_again_when_an_orphan_has_ended(cli, gate):
     number = cli.add("-n", "x", "--retries", "1", "--retry-delay", "0", *gate.command)
     gate.pid()
     kill(worker_of(cli, "x"))
-    assert cli.run("reap").stdout.splitlines()[-1] == "x: its queue goes on"
+    assert cli.run("reap").stdout.splitlines()[-1] == "x: started a worker"
     gate.open()
     eventually(lambda: cli.job(number)["tries"] == 2, "the second try")
     gate.open()
@@ -884,12 +889,12 @@ def test_a_pause_shows_in_ps_too(cli):
 def test_a_worker_killed_in_its_sleep_is_made_up_for(cli):
     late = cli.add("-n", "x", "--delay", "1h", "true")
     kill(asleep_in(cli, "x"))
-    assert cli.run("reap", "--dry-run").stdout == "x: its queue would go on\n"
+    assert cli.run("reap", "--dry-run").stdout == "x: would start a worker\n"
     assert cli.workers() == []
-    assert cli.run("reap").stdout == "x: its queue goes on\n"
+    assert cli.run("reap").stdout == "x: started a worker\n"
     kill(asleep_in(cli, "x"))
     cli.sql("UPDATE jobs SET not_before_ns = 1")
-    assert cli.run("reap").stdout == "x: its queue goes on\n"
+    assert cli.run("reap").stdout == "x: started a worker\n"
     assert cli.run("reap").stdout == "", "it does already"
     job = ended(cli, late)
     assert (job["state"], job["tries"]) == ("succeeded", 1)
@@ -946,11 +951,11 @@ def test_cancel(cli, gate):
     assert job["detail"].startswith("cancelled, user ")
     assert cli.job(follower)["detail"] == f"job {pending} did not succeed"
     again = cli.run("cancel", str(pending))
-    message = f"singlerun: job {pending} of x is cancelled, so it can't be cancelled\n"
+    message = f"singlerun: cannot cancel job {pending} of x: its state is cancelled\n"
     assert (again.returncode, again.stderr) == (1, message)
     running = cli.run("cancel", str(runs))
     assert running.returncode == 1
-    assert running.stderr.endswith(f"to end it: singlerun stop {runs}\n")
+    assert running.stderr.endswith(f"to stop it: singlerun stop {runs}\n")
     unknown = cli.run("cancel", "99999")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
     assert cli.run("cancel", "none").returncode == 2
@@ -970,7 +975,7 @@ def test_retry(cli, tmp_path):
     assert (job["state"], job["exit_code"]) == ("succeeded", 0)
     assert [run["job_id"] for run in cli.history("x")] == [number, number]
     again = cli.run("retry", str(number))
-    message = f"singlerun: job {number} of x is succeeded, so it can't be queued again\n"
+    message = f"singlerun: cannot retry job {number} of x: its state is succeeded\n"
     assert (again.returncode, again.stderr) == (1, message)
     cancelled = cli.add("-n", "x", "--delay", "1h", "true")
     assert cli.run("retry", str(cancelled)).returncode == 1
@@ -983,7 +988,7 @@ def test_move_tells_what_does_not_wait(cli):
     number = cli.add("-n", "x", "true")
     ended(cli, number)
     moved = cli.run("move", str(number), "--first")
-    message = f"singlerun: job {number} of x is succeeded, so it can't be moved\n"
+    message = f"singlerun: cannot move job {number} of x: its state is succeeded\n"
     assert (moved.returncode, moved.stderr) == (1, message)
     assert cli.run("move", str(number)).returncode == 2
 
@@ -1142,7 +1147,7 @@ def test_a_worker_may_be_told_to_end_at_once(cli, gate):
     assert worker.wait(PATIENCE) == 0
     assert not is_alive(pid)
     job = cli.job(number)
-    assert (job["state"], job["signal"], job["detail"]) == ("failed", 15, "it was stopped")
+    assert (job["state"], job["signal"], job["detail"]) == ("failed", 15, "stopped")
     assert cli.job(pending)["state"] == "queued"
 
 

@@ -13,7 +13,7 @@ ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
 
 
 def start(cli, script, *options, count=1, shell="sh"):
-    """Start a shell that prints its PIDs, a line each; give the wrapper and those."""
+    """Start a shell that prints its PIDs, a line each; return the wrapper and those."""
     wrapper = cli.start(
         *options, "-n", "x", shell, "-c", script, stdout=subprocess.PIPE, start_new_session=True
     )
@@ -47,7 +47,7 @@ def test_a_command_that_handles_the_signal_keeps_its_status(cli):
 
 
 @pytest.mark.stress
-def test_who_ignores_the_signal_is_killed_after_the_grace(cli):
+def test_what_ignores_the_signal_is_killed_after_the_grace_period(cli):
     """Also a grandchild whose leader has ended at once."""
     script = "sh -c 'trap \"\" TERM; echo $$; exec sleep 60' & echo $$; wait"
     begun = time.monotonic()
@@ -56,7 +56,7 @@ def test_who_ignores_the_signal_is_killed_after_the_grace(cli):
     assert wrapper.wait(PATIENCE) == 128 + signal.SIGTERM
     for pid in pids:
         assert not is_alive(pid)
-    assert time.monotonic() - begun >= 10, "it had its ten seconds"
+    assert time.monotonic() - begun >= 10, "it had its grace period"
 
 
 def test_user_signals_reach_the_command_alone(cli):
@@ -73,7 +73,7 @@ def test_user_signals_reach_the_command_alone(cli):
 
 
 def test_the_callers_group_is_left_alone(cli):
-    """The wrapper stands in a script's group; its end must not be the script's."""
+    """The wrapper is in a script's process group; its end must not be the script's."""
     script = f"{cli.binary} -n x sh -c 'echo $$; exec sleep 60'; echo rest $?"
     caller = subprocess.Popen(
         ["sh", "-c", script], env=cli.env, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -84,7 +84,7 @@ def test_the_callers_group_is_left_alone(cli):
     assert caller.communicate(timeout=PATIENCE)[0] == "rest 143\n"
 
 
-def test_a_stopped_command_stops_nobody_else(cli):
+def test_a_stopped_command_does_not_stop_the_wrapper(cli):
     wrapper, (pid,) = start(cli, "echo $$; exec sleep 60")
     os.kill(pid, signal.SIGSTOP)
     wrapper.terminate()

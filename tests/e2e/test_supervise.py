@@ -1,18 +1,20 @@
 """Supervision: timeouts, retries, restarts, and becoming the command."""
 
+import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, eventually, is_alive, signals_in
+from conftest import PATIENCE, demand_or_skip, eventually, is_alive, need, signals_in
 
 
 def test_timeout_ends_the_command_with_124(cli):
     begun = time.monotonic()
     result = cli.run("-n", "x", "-t", "0.3", "sleep", "60")
     assert result.returncode == 124
-    assert result.stderr == "singlerun: x: ended after 0.3 s, its time was over\n"
+    assert result.stderr == "singlerun: x: timed out after 0.3 s\n"
     assert 0.3 <= time.monotonic() - begun < 60
     run = cli.last("x")
     assert (run["state"], run["signal"]) == ("timed-out", signal.SIGTERM)
@@ -40,7 +42,7 @@ echo $$
 
 
 @pytest.mark.parametrize("leader", ["exec sleep 60", "exit 0"])
-def test_the_whole_tree_dies_who_ignores_and_who_left_too(cli, leader):
+def test_the_whole_tree_dies_with_what_ignores_the_signal_or_left_the_group(cli, leader):
     """A leader that stays, and one that ends at the signal, before its children."""
     stay = leader if leader != "exit 0" else "trap 'exit 0' TERM; while :; do sleep 0.02; done"
     wrapper = cli.start(
@@ -52,12 +54,51 @@ def test_the_whole_tree_dies_who_ignores_and_who_left_too(cli, leader):
     assert [pid for pid in pids if is_alive(pid)] == []
 
 
+FOREIGN_PROC = ["unshare", "--pid", "--fork", "--map-root-user", "--kill-child"]
+"""A PID namespace that still sees the /proc of the one around it."""
+
+
+@pytest.fixture
+def foreign_proc():
+    need("unshare")
+    probe = subprocess.run([*FOREIGN_PROC, "true"], capture_output=True, text=True, check=False)
+    if probe.returncode:
+        demand_or_skip(f"no PID namespace can be made: {probe.stderr}")
+    return FOREIGN_PROC
+
+
+@pytest.mark.parametrize("first", [[], ["sh", "-c", '"$@"; exit $?', "sh"]], ids=["init", "child"])
+@pytest.mark.parametrize("script", ["exec sleep 60", "sleep 60 & wait", "trap '' TERM; sleep 60"])
+def test_timeout_where_proc_belongs_to_another_pid_namespace(cli, foreign_proc, first, script):
+    """Its numbers name other processes: kernel threads, of which none ever ends."""
+    result = subprocess.run(
+        [*foreign_proc, *first, cli.binary, "-n", "x", "-t", "0.3", "-k", "0.3",
+         "sh", "-c", script],
+        env=cli.env, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert result.returncode == 124, result.stderr
+    assert cli.run("-n", "x", "true").returncode == 0
+
+
+def test_a_signal_where_proc_belongs_to_another_pid_namespace(cli, foreign_proc):
+    script = '"$@" & job=$!; trap "kill -TERM $job" USR1; wait $job; wait $job; echo "status $?"'
+    command = ["sh", "-c", "echo ready; exec sleep 60"]
+    with subprocess.Popen(
+        [*foreign_proc, "sh", "-c", script, "sh", cli.binary, "-n", "x", "-k", "0.3", *command],
+        env=cli.env, stdout=subprocess.PIPE, text=True,
+    ) as outer:  # fmt: skip
+        assert outer.stdout.readline() == "ready\n"
+        (shell,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        os.kill(int(shell), signal.SIGUSR1)
+        assert outer.communicate(timeout=PATIENCE)[0] == "status 143\n"
+
+
 def test_a_stopped_command_can_be_ended(cli):
     wrapper = cli.start("-n", "x", "-t", "1", "-k", "0.3", "sh", "-c", "kill -STOP $$; sleep 60")
     assert wrapper.wait(PATIENCE) == 124
 
 
-def test_kill_after_shortens_the_grace(cli):
+def test_kill_after_shortens_the_grace_period(cli):
     script = "trap '' TERM; echo $$; exec sleep 60"
     wrapper = cli.start("-n", "x", "-k", "0.2", "sh", "-c", script, stdout=subprocess.PIPE)
     wrapper.stdout.readline()
@@ -98,7 +139,7 @@ def test_delay_doubles():
     assert RunSpec(words.command, words.values).delay_before_next(1, 999999998) == 86_400
 
 
-def test_lock_is_held_between_the_tries_and_a_signal_ends_the_waiting(cli):
+def test_lock_is_held_between_the_tries_and_a_signal_ends_the_wait(cli):
     wrapper = cli.start("-n", "x", "--retries", "3", "--retry-delay", "60", "false")
     eventually(lambda: [run for run in cli.json("ps") if run["state"] == "waiting"], "the wait")
     assert cli.run("-n", "x", "true").returncode == 75

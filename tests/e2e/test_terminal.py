@@ -82,7 +82,7 @@ def await_resumption(pid):
 
 
 def test_stop_continue_and_interrupt_with_kept_output(cli, terminal):
-    """The process that passes the output on stands in the same group, and must outlive it all."""
+    """The relay is in the same process group, and must outlive it all."""
     script = "trap 'echo bye; exit 3' INT; i=0; while :; do echo $((i += 1)); sleep 0.05; done"
     terminal.type(f'singlerun -n x --log sh -c "{script}"\n'.replace("$", "\\$"))
     terminal.expect("^3$")
@@ -370,7 +370,7 @@ def test_the_live_line_tells_when_it_will_be_free(cli, terminal):
 
 
 def test_a_terminal_that_was_stopped_does_not_stop_a_waiter(cli):
-    """Ctrl-S: who writes to the terminal sleeps until Ctrl-Q, and the lock may be its already."""
+    """After Ctrl-S a write to the terminal sleeps until Ctrl-Q, maybe with the lock taken."""
     master, slave = pty.openpty()
     try:
         with cli.hold("-n", "x") as holding:

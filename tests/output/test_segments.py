@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singlerun.errors import StateDirError
-from singlerun.output import segments
+from singlerun.output import buffer, segments
 from singlerun.paths import StateDir
 
-BOUND = (segments.FIRST + segments.LAST) * segments.SEGMENT
+BOUND = (buffer.FIRST + buffer.LAST) * buffer.SEGMENT
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def state(tmp_path):
 
 
 def joined(reader):
-    """Read all: the bytes of each stream, and where how much is missing."""
+    """Read all: the bytes of each stream, and where how many are missing."""
     streams, gaps, at = {1: bytearray(), 2: bytearray()}, [], 0
     for stream, data, missing in reader.read():
         if missing:
@@ -30,17 +30,17 @@ def joined(reader):
     return streams, gaps
 
 
-def add(kind, *parts):
-    """Add parts to what keeps them in memory, or on the disk."""
+def add(keeper, *parts):
+    """Append parts to a buffer, or to a writer."""
     for stream, data in parts:
-        (kind.held if isinstance(kind, segments.Writer) else kind).append(stream, data)
-        if isinstance(kind, segments.Writer):
-            kind.flush()
-            assert kind.is_flushed()
+        (keeper.buffer if isinstance(keeper, segments.Writer) else keeper).append(stream, data)
+        if isinstance(keeper, segments.Writer):
+            keeper.flush()
+            assert keeper.is_flushed()
 
 
 def numbered(count):
-    """Give bytes of which each eight tell where they stand."""
+    """Return bytes of which each eight say where they are."""
     return b"".join(b"%07d\n" % number for number in range(count // 8))
 
 
@@ -77,24 +77,24 @@ def test_nothing_is_kept_of_another_run(state):
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("chunk", [1000, 8 * segments.SEGMENT + 16])
+@pytest.mark.parametrize("chunk", [1000, 8 * buffer.SEGMENT + 16])
 @pytest.mark.parametrize("where", ["disk", "memory"])
 def test_cut_is_marked_to_the_byte(state, where, chunk):
-    kind = segments.Writer(state, 1) if where == "disk" else segments.Held()
-    data = numbered(30 * segments.SEGMENT)
+    keeper = segments.Writer(state, 1) if where == "disk" else buffer.Buffer()
+    data = numbered(30 * buffer.SEGMENT)
     for start in range(0, len(data), chunk):
-        add(kind, (1, data[start : start + chunk]))
-    streams, [(at, missing)] = joined(segments.reader(state, 1) if where == "disk" else kind)
+        add(keeper, (1, data[start : start + chunk]))
+    streams, [(at, missing)] = joined(segments.reader(state, 1) if where == "disk" else keeper)
     assert streams[1] == data[:at] + data[at + missing :]
-    assert at > 0.9 * segments.SEGMENT, "the beginning is there"
-    assert len(data) - at - missing > 0.9 * (segments.LAST - 1) * segments.SEGMENT, "and the end"
+    assert at > 0.9 * buffer.SEGMENT, "the beginning is there"
+    assert len(data) - at - missing > 0.9 * (buffer.LAST - 1) * buffer.SEGMENT, "and the end"
     if where == "disk":
         assert stored(state, 1) <= BOUND
 
 
 def test_what_just_fits_is_not_cut(state):
     writer = segments.Writer(state, 1)
-    data = numbered(BOUND - 8 * (segments.FIRST + segments.LAST))
+    data = numbered(BOUND - 8 * (buffer.FIRST + buffer.LAST))
     add(writer, (1, data))
     assert joined(segments.reader(state, 1)) == ({1: data, 2: b""}, [])
     add(writer, (1, b"x" * 100))
@@ -102,14 +102,14 @@ def test_what_just_fits_is_not_cut(state):
 
 
 def test_the_bound_counts_what_short_writes_cost(state, monkeypatch):
-    monkeypatch.setattr(segments, "SEGMENT", 1000)
-    writer, held = segments.Writer(state, 1), segments.Held()
+    monkeypatch.setattr(buffer, "SEGMENT", 1000)
+    writer, memory = segments.Writer(state, 1), buffer.Buffer()
     for number in range(5000):
         add(writer, (1 + number % 2, b"x"))
-        add(held, (1 + number % 2, b"x"))
-    assert stored(state, 1) <= (segments.FIRST + segments.LAST) * 1000
-    assert joined(segments.reader(state, 1)) == joined(held)
-    assert sum(missing for _, missing in joined(held)[1]) > 0
+        add(memory, (1 + number % 2, b"x"))
+    assert stored(state, 1) <= (buffer.FIRST + buffer.LAST) * 1000
+    assert joined(segments.reader(state, 1)) == joined(memory)
+    assert sum(missing for _, missing in joined(memory)[1]) > 0
 
 
 A_WRITE = st.tuples(st.sampled_from([1, 2]), st.integers(0, 150), st.booleans())
@@ -127,11 +127,11 @@ def test_what_is_kept_is_the_output_with_one_cut(tmp_path_factory, where, writes
         written += [(stream, byte) for byte in data]
         parts.append((stream, data, flushed))
     state = StateDir(os.fsencode(tmp_path_factory.mktemp("kept") / "state"))
-    usual, segments.SEGMENT = segments.SEGMENT, 64
+    usual, buffer.SEGMENT = buffer.SEGMENT, 64
     try:
-        kind = segments.Writer(state, 1) if where == "disk" else segments.Held()
+        kind = segments.Writer(state, 1) if where == "disk" else buffer.Buffer()
         for stream, data, flushed in parts:
-            (kind.held if where == "disk" else kind).append(stream, data)
+            (kind.buffer if where == "disk" else kind).append(stream, data)
             if flushed and where == "disk":
                 kind.flush()
         if where == "disk":
@@ -145,16 +145,16 @@ def test_what_is_kept_is_the_output_with_one_cut(tmp_path_factory, where, writes
                 cuts.append((len(read), missing))
             read += [(stream, byte) for byte in data]
     finally:
-        segments.SEGMENT = usual
+        buffer.SEGMENT = usual
     least = 10  # bytes that go into one of these segments, each with a header of its own
-    if len(written) <= least * (segments.FIRST + segments.LAST):
+    if len(written) <= least * (buffer.FIRST + buffer.LAST):
         assert cuts == []
     at, missing = cuts[0] if cuts else (len(written), 0)
     assert len(cuts) <= 1
     assert read == written[:at] + written[at + missing :]
     if cuts:
-        assert at >= least * segments.FIRST, "the beginning is there"
-        assert len(read) - at > least * (segments.LAST - 1), "and the end"
+        assert at >= least * buffer.FIRST, "the beginning is there"
+        assert len(read) - at > least * (buffer.LAST - 1), "and the end"
 
 
 @pytest.mark.parametrize("left", range(1, 20))
@@ -181,7 +181,7 @@ def test_garbage_ends_what_can_be_read(state, garbage):
 
 
 def test_reader_follows_over_segments_and_finds_gaps(state, monkeypatch):
-    monkeypatch.setattr(segments, "SEGMENT", 100)
+    monkeypatch.setattr(buffer, "SEGMENT", 100)
     writer = segments.Writer(state, 1)
     reader = segments.reader(state, 1)
     assert list(reader.read()) == []
@@ -199,7 +199,7 @@ def test_reader_follows_over_segments_and_finds_gaps(state, monkeypatch):
         read += bytes(part)
     assert len(read) + missing_in_all == len(data)
     assert 0 < missing_in_all < 10_000
-    assert read.endswith(data[-1000:]), "nothing is given twice"
+    assert read.endswith(data[-1000:]), "nothing is read twice"
 
 
 def test_a_frame_that_is_being_written_is_given_in_pieces(state):
@@ -226,7 +226,7 @@ def test_reader_knows_when_it_is_over(state):
     reader = segments.reader(state, 2)
     assert not reader.is_over()
     other.close()
-    assert reader.is_over(), "nobody is left who could write"
+    assert reader.is_over(), "no process is left that could write"
 
 
 def test_files_and_directories_are_private(state):

@@ -1,4 +1,4 @@
-"""Owners: alive, dead or unknown, on evidence alone."""
+"""Owners of a name: alive, dead or unknown, on evidence alone."""
 
 import os
 import subprocess
@@ -33,13 +33,13 @@ def test_this_process_is_alive():
 
 
 def test_a_process_that_ended_is_dead_before_and_after_it_was_waited_for(sleeper):
-    who = named(sleeper.pid, identity.start_time(sleeper.pid))
-    assert life(who) == ALIVE
+    owner = named(sleeper.pid, identity.start_time(sleeper.pid))
+    assert life(owner) == ALIVE
     sleeper.kill()
     eventually(lambda: identity.stat_fields(sleeper.pid)[0] == b"Z", "its end")
-    assert life(who) == DEAD
+    assert life(owner) == DEAD
     sleeper.wait()
-    assert life(who) == DEAD
+    assert life(owner) == DEAD
 
 
 def test_a_pid_that_was_used_again_is_another_process(sleeper):
@@ -47,8 +47,8 @@ def test_a_pid_that_was_used_again_is_another_process(sleeper):
 
 
 def test_another_boot_of_this_host_is_dead(sleeper):
-    who = named(sleeper.pid, identity.start_time(sleeper.pid), boot_id="other")
-    assert life(who) == DEAD
+    owner = named(sleeper.pid, identity.start_time(sleeper.pid), boot_id="other")
+    assert life(owner) == DEAD
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_another_name_of_this_host_changes_nothing(sleeper):
 
 
 def test_age_is_no_evidence(sleeper, monkeypatch):
-    who = named(sleeper.pid, identity.start_time(sleeper.pid))
+    owner = named(sleeper.pid, identity.start_time(sleeper.pid))
     real = time.time()
     monkeypatch.setattr(time, "time", lambda: real + 5 * 3600)
-    assert life(who) == ALIVE
+    assert life(owner) == ALIVE
 
 
 def test_unreadable_start_time_counts_as_alive(sleeper):

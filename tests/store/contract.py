@@ -6,7 +6,19 @@ import pytest
 
 from singlerun.outcome import Outcome
 from singlerun.process import identity
-from singlerun.store.base import FAILED, LOST, REFUSED, RUNNING, STOPPED, SUCCEEDED, WAITING, Run
+from singlerun.process.identity import Owner
+from singlerun.process.marks import Marks
+from singlerun.store.run import (
+    FAILED,
+    LOST,
+    REFUSED,
+    RUNNING,
+    STOPPED,
+    SUCCEEDED,
+    WAITING,
+    Ending,
+    Run,
+)
 
 
 def a_run(*names, lock_file=None, argv=(b"true",), asked_ns=None):
@@ -21,7 +33,13 @@ def a_run(*names, lock_file=None, argv=(b"true",), asked_ns=None):
 
 
 def fields(run):
-    return {name: getattr(run, name) for name in Run.__slots__}
+    """Return what is known of a run, its owners and its outcome taken apart."""
+
+    def apart(value):
+        slots = getattr(type(value), "__slots__", None)
+        return {name: apart(getattr(value, name)) for name in slots} if slots else value
+
+    return apart(run)
 
 
 class StoreContract:
@@ -57,14 +75,14 @@ class StoreContract:
 
     def test_times_are_nanoseconds_and_in_order(self, store):
         run = self.started(store)
-        store.finish_run(run, Outcome(0, elapsed_ns=5), SUCCEEDED)
+        store.finish_run(run, Ending(Outcome(0, elapsed_ns=5), SUCCEEDED))
         assert run.asked_ns <= run.started_ns <= run.ended_ns
         assert abs(run.started_ns - time.time_ns()) < 60 * 10**9
 
     def test_finish_closes_with_status_and_usage(self, store, again):
         run = self.started(store)
         outcome = Outcome(None, 9, elapsed_ns=1, user_us=2, system_us=3, max_rss_kb=4)
-        store.finish_run(run, outcome, FAILED)
+        store.finish_run(run, Ending(outcome, FAILED))
         found = again().find(run.id)
         assert fields(found) == fields(run)
         assert (found.exit_code, found.signal, found.state) == (None, 9, FAILED)
@@ -73,16 +91,58 @@ class StoreContract:
 
     def test_closing_twice_changes_nothing(self, store):
         run = self.started(store)
-        store.finish_run(run, Outcome(0), SUCCEEDED)
+        store.finish_run(run, Ending(Outcome(0), SUCCEEDED))
         before = fields(store.find(run.id))
         assert store.close_run(a_copy(store, run), LOST, "late") is False
-        store.finish_run(a_copy(store, run), Outcome(1), FAILED)
+        store.finish_run(a_copy(store, run), Ending(Outcome(1), FAILED))
         assert fields(store.find(run.id)) == before
+
+    def test_only_an_open_run_in_the_state_that_was_judged_is_closed(self, store):
+        run = a_run()
+        store.wait_run(run)
+        judged = a_copy(store, run)
+        store.start_run(run, None)
+        assert store.close_run(judged, STOPPED, "died while it waited") is False
+        assert judged.state == WAITING
+        assert store.find(run.id).state == RUNNING
+
+    def test_a_signalled_run_ends_as_stopped_by_the_one_that_signalled(self, store):
+        run = self.started(store)
+        assert store.ask_to_end(a_copy(store, run), "stopped by me", lambda: True) is True
+        store.finish_run(run, Ending(Outcome(0)))
+        assert (run.state, run.detail) == (STOPPED, "stopped by me")
+        assert fields(store.find(run.id)) == fields(run)
+
+    def test_no_note_is_left_without_a_signal(self, store):
+        class KilledError(BaseException):
+            pass
+
+        def killed():
+            raise KilledError
+
+        run = self.started(store)
+        with pytest.raises(KilledError):
+            store.ask_to_end(a_copy(store, run), "stopped by me", killed)
+        assert store.ask_to_end(a_copy(store, run), "not allowed", lambda: False) is True
+        store.finish_run(run, Ending(Outcome(0)))
+        assert (store.find(run.id).state, run.detail) == (SUCCEEDED, None)
+
+    def test_an_ended_run_is_not_signalled(self, store):
+        run = self.started(store)
+        store.finish_run(run, Ending(Outcome(0)))
+        assert store.ask_to_end(a_copy(store, run), "late", lambda: pytest.fail("sent")) is False
+
+    def test_a_note_can_be_taken_back(self, store):
+        run = self.started(store)
+        store.ask_to_end(a_copy(store, run), "stopped by me", lambda: True)
+        store.take_back(a_copy(store, run))
+        store.finish_run(run, Ending(Outcome(1)))
+        assert run.state == FAILED
 
     def test_a_lost_run_that_ends_after_all_is_not_lost(self, store):
         run = self.started(store)
         assert store.close_run(a_copy(store, run), LOST, "gone") is True
-        store.finish_run(run, Outcome(0), SUCCEEDED)
+        store.finish_run(run, Ending(Outcome(0), SUCCEEDED))
         assert store.find(run.id).state == SUCCEEDED
 
     def test_waiting_becomes_running_under_one_id(self, store):
@@ -100,8 +160,7 @@ class StoreContract:
         holder, run = self.started(store), a_run()
         if waited:
             store.wait_run(run)
-        run.conflict_id, run.detail = holder.id, "held"
-        store.refuse_run(run, ending)
+        store.refuse_run(run, ending, "held", conflict_id=holder.id)
         found = store.find(run.id)
         assert (found.state, found.conflict_id, found.detail) == (ending, holder.id, "held")
         assert found.started_ns is None
@@ -133,11 +192,11 @@ class StoreContract:
         assert store.usual_ns(b"x", (b"true",)) is None
         for elapsed, state in ((1, SUCCEEDED), (100, SUCCEEDED), (7, SUCCEEDED), (9999, FAILED)):
             run = self.started(store)
-            store.finish_run(run, Outcome(0, elapsed_ns=elapsed), state)
+            store.finish_run(run, Ending(Outcome(0, elapsed_ns=elapsed), state))
         assert store.usual_ns(b"x", (b"true",)) == 7
         other = self.started(store, b"x", argv=(b"other",))
         assert store.usual_ns(b"x", (b"other",)) == 7, "of any command, if it never ran"
-        store.finish_run(other, Outcome(0, elapsed_ns=50), SUCCEEDED)
+        store.finish_run(other, Ending(Outcome(0, elapsed_ns=50), SUCCEEDED))
         assert store.usual_ns(b"x", (b"other",)) == 50
         assert store.usual_ns(b"x", (b"true",)) == 7
         assert store.usual_ns(b"y", (b"true",)) is None
@@ -145,7 +204,7 @@ class StoreContract:
     def test_starts_newest_first(self, store):
         assert store.starts(b"x", limit=3) == []
         runs = [self.started(store) for _ in range(4)]
-        store.refuse_run(a_run(), REFUSED)
+        store.refuse_run(a_run(), REFUSED, "held")
         self.started(store, b"y")
         assert store.starts(b"x", limit=3) == [run.started_ns for run in runs[:0:-1]]
 
@@ -159,14 +218,13 @@ class StoreContract:
             (None, None),
         ):
             run = a_run(b"inner")
-            store.start_run(run, parent)
+            store.start_run(run, parent and Marks(b"outer", *parent))
             assert store.find(run.id).parent_id == expected
 
     def test_command_is_named(self, store):
         run = self.started(store)
         assert store.find(run.id).command is None
-        run.command_pid, run.command_started = 7, 8
-        store.name_command(run)
+        store.name_command(run, Owner(run.wrapper.place, 7, 8))
         found = store.find(run.id).command
         assert (found.pid, found.started) == (7, 8)
 

@@ -6,12 +6,7 @@ import pytest
 from contract import a_run
 
 from singlerun.outcome import Outcome
-from singlerun.process.identity import Place
-from singlerun.store.base import FAILED as RUN_FAILED
-from singlerun.store.base import LOST as RUN_LOST
-from singlerun.store.base import RUNNING as RUN_RUNNING
-from singlerun.store.base import STOPPED, PausedError
-from singlerun.store.base import SUCCEEDED as RUN_SUCCEEDED
+from singlerun.process.identity import Place, this_process
 from singlerun.store.queue import (
     CANCELLED,
     DELAYED,
@@ -23,8 +18,15 @@ from singlerun.store.queue import (
     Context,
     FullError,
     Job,
+    NoSuchJobError,
+    NotAnnouncedError,
     ReplacedError,
 )
+from singlerun.store.run import FAILED as RUN_FAILED
+from singlerun.store.run import LOST as RUN_LOST
+from singlerun.store.run import RUNNING as RUN_RUNNING
+from singlerun.store.run import STOPPED, Ending, PausedError
+from singlerun.store.run import SUCCEEDED as RUN_SUCCEEDED
 
 HOUR = 3600 * 10**9
 
@@ -47,10 +49,16 @@ class QueueContract:
         return self.add(store, a_job(**more))[0]
 
     def claimed(self, store, name=b"x"):
-        return store.claim(name, a_run(name))
+        return store.claim(name, this_process())
 
-    def end(self, store, job, outcome=None, state=RUN_SUCCEEDED, following=None):
-        return store.finish_and_claim(job, outcome or Outcome(0), state, following)
+    def end(self, store, job, outcome=None, state=RUN_SUCCEEDED):
+        return store.finish(job, Ending(outcome or Outcome(0), state))
+
+    def end_and_claim(self, store, job, outcome=None, state=RUN_SUCCEEDED, announced=None):
+        ending = Ending(outcome or Outcome(0), state)
+        if announced is None:
+            return store.finish_and_claim(job, ending, this_process())[0]
+        return store.finish_and_claim_announced(job, ending, this_process(), announced)[0]
 
     def state(self, store, number):
         return store.find_job(number).state
@@ -117,7 +125,7 @@ class QueueContract:
 
     def test_no_job_follows_one_that_there_is_not(self, store):
         for number in (99, a_run_of(store).id):
-            with pytest.raises(LookupError):
+            with pytest.raises(NoSuchJobError):
                 self.add(store, a_job(), a_job(after_id=number))
         assert store.jobs() == []
 
@@ -135,9 +143,9 @@ class QueueContract:
 
     def test_a_claim_records_the_run(self, store, again):
         number = self.one(store, argv=(b"a", b"b"))
-        run = a_run()
-        job = store.claim(b"x", run)
-        assert (job.state, job.tries, job.run_id, job.run) == (RUNNING, 1, run.id, run)
+        job = self.claimed(store)
+        run = job.run
+        assert (job.state, job.tries, job.run_id) == (RUNNING, 1, run.id)
         found = again().find(run.id)
         assert (found.state, found.job_id, found.argv) == (RUN_RUNNING, number, (b"a", b"b"))
         assert (found.token, found.cwd) == (run.token, b"/")
@@ -156,11 +164,11 @@ class QueueContract:
     def test_one_end_and_the_next_claim_are_one_step(self, store, again):
         first, second = self.add(store, a_job(), a_job())
         job = self.claimed(store)
-        following = self.end(store, job, Outcome(0, elapsed_ns=7), following=a_run())
+        following = self.end_and_claim(store, job, Outcome(0, elapsed_ns=7))
         assert (following.id, following.state) == (second, RUNNING)
         found = again().find_job(first)
         assert (found.state, found.exit_code, found.run.elapsed_ns) == (SUCCEEDED, 0, 7)
-        assert self.end(store, following, Outcome(3), RUN_FAILED, a_run()) is None
+        assert self.end_and_claim(store, following, Outcome(3), RUN_FAILED) is None
         assert (self.state(store, second), store.find_job(second).exit_code) == (FAILED, 3)
         assert store.open_runs() == []
         assert store.jobs() == []
@@ -202,11 +210,11 @@ class QueueContract:
             assert store.look(b"x") == delay
             now += delay * 10**9
 
-    def test_who_was_stopped_is_not_tried_again(self, store):
+    def test_a_stopped_job_is_not_retried(self, store):
         number = self.one(store, retries=5)
         self.end(store, self.claimed(store), Outcome(None, 15), STOPPED)
         found = store.find_job(number)
-        assert (found.state, found.signal, found.detail) == (FAILED, 15, "it was stopped")
+        assert (found.state, found.signal, found.detail) == (FAILED, 15, "stopped")
 
     @pytest.mark.parametrize(("retries", "ends_as"), [(0, LOST), (1, DELAYED)])
     def test_a_run_closed_as_lost_ends_its_job_or_tries_it_again(
@@ -221,7 +229,7 @@ class QueueContract:
         assert (found.state, found.tries) == (ends_as, 1)
         assert f"run {run.id} is lost: gone" in found.detail
 
-    def test_who_thought_it_lost_was_wrong(self, store, again):
+    def test_a_job_taken_for_lost_may_succeed_after_all(self, store, again):
         number = self.one(store)
         job = self.claimed(store)
         other = again()
@@ -237,11 +245,9 @@ class QueueContract:
         third = self.one(store, name=b"z", after_id=second)
         assert [store.find_job(number).is_blocked for number in (second, late, third)] == [True] * 3
         assert store.look(b"y") is None
-        self.end(store, self.claimed(store))
-        assert store.names_of_followers() == [b"y", b"z"]
-        assert store.names_of_followers() == []
+        assert self.end(store, self.claimed(store)) == {b"y", b"z"}
         assert [self.state(store, number) for number in (second, late)] == [QUEUED, DELAYED]
-        self.end(store, self.claimed(store, b"y"), Outcome(1), RUN_FAILED)
+        assert self.end(store, self.claimed(store, b"y"), Outcome(1), RUN_FAILED) == {b"z"}
         assert store.find_job(third).detail == f"job {second} did not succeed"
         assert self.state(store, third) == CANCELLED
         done = self.one(store, name=b"z", after_id=first)
@@ -255,16 +261,16 @@ class QueueContract:
         running, pending = self.add(store, a_job(), a_job())
         self.claimed(store)
         follower = self.one(store, name=b"y", after_id=pending)
-        assert store.cancel(pending, "why") is True
+        assert store.cancel(pending, "why") == {b"y"}
         assert (self.state(store, pending), store.find_job(pending).detail) == (CANCELLED, "why")
         assert self.state(store, follower) == CANCELLED
         for number in (running, pending, 9999):
-            assert store.cancel(number, "again") is False
+            assert store.cancel(number, "again") is None
 
     def test_retry_what_did_not_succeed_alone(self, store):
         number = self.one(store, retries=1)
         assert store.retry(number) is False
-        assert store.cancel(number, "why")
+        assert store.cancel(number, "why") is not None
         assert store.retry(number) is True
         found = store.find_job(number)
         assert (found.state, found.tries, found.detail, found.ended_ns) == (QUEUED, 0, None, None)
@@ -305,8 +311,13 @@ class QueueContract:
         self.add(store, a_job(), a_job())
         job = self.claimed(store)
         store.pause(b"x", None)
-        assert self.end(store, job, following=a_run()) is None
+        assert self.end_and_claim(store, job) is None
         assert [job.state for job in store.jobs(b"x")] == [QUEUED]
+
+    def test_nothing_is_announced_where_nothing_waits(self, store):
+        self.one(store)
+        self.claimed(store)
+        assert store.announce(b"x") is None
 
     def test_names_where_work_is_left(self, store):
         assert store.names_with_jobs() == []
@@ -320,10 +331,10 @@ class QueueContract:
 
     def test_a_direct_run_hears_that_jobs_wait(self, store):
         run = a_run_of(store)
-        assert store.finish_run(run, Outcome(0), RUN_SUCCEEDED) is False
+        assert store.finish_run(run, Ending(Outcome(0))) is False
         run = a_run_of(store)
         self.one(store)
-        assert store.finish_run(run, Outcome(0), RUN_SUCCEEDED) is True
+        assert store.finish_run(run, Ending(Outcome(0))) is True
 
     def test_all_jobs_newest_first(self, store):
         numbers = [self.one(store, name=name) for name in (b"x", b"y", b"x")]
@@ -337,10 +348,9 @@ class QueueContract:
     def test_what_was_announced_is_claimed_like_any_other(self, store, again):
         first, second = self.one(store), self.one(store)
         job = self.claimed(store)
-        store.announce(b"x")
-        following = a_run()
-        job = self.end(store, job, following=following)
-        assert (job.id, job.run, following.id) == (second, following, job.run_id)
+        assert store.announce(b"x") == second
+        job = self.end_and_claim(store, job, announced=second)
+        assert (job.id, job.run.id) == (second, job.run_id)
         self.end(store, job)
         assert [self.state(again(), number) for number in (first, second)] == [SUCCEEDED] * 2
 
@@ -348,12 +358,15 @@ class QueueContract:
         self.one(store)
         second = self.one(store)
         job = self.claimed(store)
-        store.announce(b"x")
+        announced = store.announce(b"x")
         urgent = self.one(store, priority=5)
-        job = self.end(store, job, following=a_run())
+        with pytest.raises(NotAnnouncedError):
+            self.end_and_claim(store, job, announced=announced)
+        assert (self.state(store, job.id), job.run.ended_ns) == (RUNNING, None), "nothing was done"
+        assert len(store.open_runs()) == 1
+        job = self.end_and_claim(store, job)
         assert job.id == urgent
-        assert len(store.open_runs()) == 1, "what was begun for the other was undone"
-        assert self.end(store, job, following=a_run()).id == second
+        assert self.end_and_claim(store, job).id == second
 
     @pytest.mark.parametrize("retries", [0, 1])
     def test_what_was_announced_before_a_boot_may_have_run(self, store, monkeypatch, retries):
@@ -377,7 +390,7 @@ class QueueContract:
         second = self.one(store)
         job = self.claimed(store)
         store.announce(b"x")
-        store.retract()
+        store.retract(second)
         self.end(store, job)
         here = Place("host", "another boot", 1)
         monkeypatch.setattr("singlerun.store.sqlite_queue.here", lambda: here)

@@ -9,12 +9,15 @@ import threading
 import time
 
 import pytest
-from contract import StoreContract, a_run
+from conftest import fill
+from contract import StoreContract, a_copy, a_run, fields
 
 from singlerun.errors import RecordError
+from singlerun.outcome import Outcome
 from singlerun.paths import StateDir
 from singlerun.store import migrations
 from singlerun.store.database import LOG_BYTES
+from singlerun.store.run import LOST, RUNNING, Ending
 from singlerun.store.sqlite import SqliteStore
 
 
@@ -132,7 +135,7 @@ def test_write_ahead_log_stays_small_though_nobody_closes(state):
 
 
 def test_guard_gives_up_on_a_stopped_writer(store, again, monkeypatch):
-    monkeypatch.setattr("singlerun.store.database.PATIENCE", 0.2)
+    monkeypatch.setattr("singlerun.store.guard.PATIENCE", 0.2)
     other = again()
     with other.exclusively(), pytest.raises(RecordError, match=r"kept it busy.*fuser"):
         store.start_run(a_run(), None)
@@ -163,3 +166,155 @@ def test_database_of_an_older_boot_is_not_young(store, state):
         database.execute("UPDATE origin SET boot_id = 'older'")
     database.close()
     assert not store.is_young()
+
+
+# -- what fails changes nothing --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["wait", "start", "name", "finish", "refuse", "close"])
+def test_a_run_whose_change_could_not_be_written_is_as_it_was(small_disk, verb):
+    """A real full disk: the COMMIT fails, or the INSERT before it."""
+    store = SqliteStore(StateDir(os.fsencode(small_disk / "state")))
+    run = a_run(argv=(b"x" * 8192,))
+    if verb in {"name", "finish", "close"}:
+        store.start_run(run, None)
+    verbs = {
+        "wait": lambda: store.wait_run(run),
+        "start": lambda: store.start_run(run, None),
+        "name": lambda: store.name_command(run, run.wrapper),
+        "finish": lambda: store.finish_run(run, Ending(Outcome(0), detail="x" * 8192)),
+        "refuse": lambda: store.refuse_run(run, "refused", "x" * 8192),
+        "close": lambda: store.close_run(run, LOST, "x" * 8192),
+    }
+    store.start_run(a_run(), None)
+    before = fields(run)
+    fill(small_disk)
+    for _ in range(40):  # until the log has used up what it had
+        store_ = verbs[verb]
+        try:
+            store_()
+        except RecordError:
+            break
+        before = fields(run)
+    else:
+        pytest.skip("the log had room")
+    assert fields(run) == before
+    os.unlink(small_disk / "filler")
+    verbs[verb]()
+    assert store.find(run.id) is not None
+    store.close()
+
+
+def test_a_failed_start_is_repeated_under_an_id_of_its_own(small_disk):
+    store = SqliteStore(StateDir(os.fsencode(small_disk / "state")))
+    first, run = a_run(), a_run(argv=(b"x" * 500_000,))
+    store.start_run(first, None)
+    fill(small_disk)
+    with pytest.raises(RecordError, match="make room"):
+        store.start_run(run, None)
+    assert (run.id, run.token, run.started_ns) == (None, None, None)
+    other = a_run()
+    os.unlink(small_disk / "filler")
+    store.start_run(other, None)
+    run.argv = (b"true",)
+    store.start_run(run, None)
+    assert [first.id, other.id, run.id] == sorted({first.id, other.id, run.id})
+    assert [a_copy(store, one).state for one in (first, other, run)] == [RUNNING] * 3
+    store.close()
+
+
+def test_a_run_that_waited_in_a_log_that_was_deleted_is_recorded_anew(store, state):
+    run = a_run()
+    store.wait_run(run)
+    for name in os.listdir(state.path):
+        if name.startswith(b"singlerun.db") and not name.endswith(b".lock"):
+            os.unlink(os.path.join(state.path, name))
+    other = a_run()
+    store.start_run(other, None)
+    store.start_run(run, None)
+    assert run.id != other.id
+    assert a_copy(store, run).token == run.token
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("state", b"running"), ("names", "x"), ("argv", 7),
+        ("wrapper_pid", 2**40), ("asked_ns", 1.5), ("token", "t"), ("boot_id", b"\xff"),
+        ("detail", b"x"), ("elapsed_ns", "x"),
+    ],
+)  # fmt: skip
+def test_a_cell_of_a_wrong_type_sets_the_log_aside(store, state, column, value):
+    run = a_run()
+    store.start_run(run, None)
+    with sqlite3.connect(os.path.join(state.path, b"singlerun.db")) as database:
+        database.execute(f"UPDATE runs SET {column} = ?", (value,))
+    database.close()
+    assert store.open_runs() == []
+    (notice,) = store.notices
+    assert f"damaged {column}" in notice
+    assert "set aside" in notice
+
+
+def test_a_text_that_is_not_utf_8_sets_the_log_aside(store, state):
+    store.start_run(a_run(), None)
+    with sqlite3.connect(os.path.join(state.path, b"singlerun.db")) as database:
+        database.execute("UPDATE runs SET host = CAST(x'ff' AS TEXT)")
+    database.close()
+    assert store.open_runs() == []
+    assert "set aside" in store.notices[0]
+
+
+def test_a_message_about_damage_that_is_not_utf_8_sets_the_log_aside(store, state):
+    store.start_run(a_run(), None)
+    store.close()
+    path = os.path.join(state.path, b"singlerun.db")
+    with open(path, "r+b") as file:
+        data = file.read()
+        at = data.index(b"CREATE TABLE runs")
+        file.seek(at)
+        file.write(b"CREATE \xff\xfeBLE runs")
+    other = a_run()
+    store.start_run(other, None)
+    assert other.id == 1
+    assert "set aside" in store.notices[0]
+
+
+# -- the guard -------------------------------------------------------------------------------------
+
+
+def test_a_crowd_that_makes_progress_is_no_reason_to_give_up(store, again, monkeypatch):
+    monkeypatch.setattr("singlerun.store.guard.PATIENCE", 0.05)
+    other, entered, done = again(), threading.Event(), threading.Event()
+
+    def crowd():
+        """Write often, and be away from the guard for a moment too short to be noticed."""
+        with other.exclusively():
+            entered.set()
+            for _ in range(50):
+                other.start_run(a_run(b"y"), None)
+                time.sleep(0.02)
+            done.set()
+
+    thread = threading.Thread(target=crowd)
+    thread.start()
+    entered.wait()
+    store.start_run(a_run(), None)
+    assert done.is_set()
+    thread.join()
+
+
+def test_a_stop_from_the_terminal_waits_until_the_guard_is_free(store, state):
+    import signal
+
+    seen = []
+    with store.exclusively():
+        seen.append(signal.SIGTSTP in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        with store.exclusively():
+            seen.append(signal.SIGTSTP in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        seen.append(signal.SIGTSTP in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    seen.append(signal.SIGTSTP in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    assert seen == [True, True, True, False]

@@ -1,0 +1,274 @@
+"""The life of a hold: acquired, begun, ended, released. Command, job and Python block all live it.
+
+    acquire    the locks are ours, and nothing of a former owner lives
+    begin      the start is recorded, and the lock files are still the ones at their paths
+    bind       the command has started, or the block has: the locks are its own now
+    end        its end is recorded
+    release    the locks are free
+
+The law: from bind() to end() nothing of ours frees, raises or exits. release() does nothing then;
+an error while the command runs is told, and the command waited for all the same (watch()).
+"""
+
+import os
+import time
+
+from singlerun import lock
+from singlerun.errors import HeldError, StateDirError
+from singlerun.paths import StateDir, state_path
+from singlerun.process import identity
+from singlerun.process.marks import Marks
+from singlerun.store.run import REFUSED, Ending, Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from singlerun.outcome import Outcome
+    from singlerun.ownership.judge import Living
+    from singlerun.process.child import Child
+    from singlerun.recorder import Recorder
+    from singlerun.spec import RunSpec
+    from singlerun.store.base import Store
+    from singlerun.store.sqlite import SqliteStore
+
+
+class LockLostError(Exception):
+    """The lock file was deleted before the start was recorded: another may hold a new one."""
+
+
+class CrowdedError(Exception):
+    """Others have started since there was a free slot: as many live as there are slots."""
+
+
+class RefusedError(Exception):
+    """The run is not started, and that is recorded.
+
+    Attributes:
+        held: what there is to say of it; None where nothing is.
+    """
+
+    def __init__(self, held: HeldError | None) -> None:
+        super().__init__(held)
+        self.held = held
+
+
+class Lifecycle:
+    """What one spec holds, from the first try to the release.
+
+    Attributes:
+        spec: what is to run, and how.
+        state: the state directory; None if it can't be used and the lock doesn't need it.
+        locks: what is held.
+        recorder: keeps the record.
+        parent: the marks of the run inside which this one was asked for.
+        run: the present try; a spec with retries has several.
+    """
+
+    __slots__ = ("_is_bound", "locks", "parent", "recorder", "run", "spec", "state")
+
+    def __init__(self, spec: "RunSpec", recorder: "Recorder", parent: Marks | None) -> None:
+        """Open what the spec needs.
+
+        Raises:
+            SinglerunError: the lock can't be had at all, or a required record can't be kept.
+        """
+        self.spec = spec
+        self.recorder = recorder
+        self.parent = parent
+        self.state = _open_state(spec, recorder)
+        self.locks = _locks_of(spec, self.state)
+        self.run = _new_run(spec)
+        self._is_bound = False
+
+    # -- acquire -----------------------------------------------------------------------------
+
+    def acquire_at_once(self) -> bool:
+        """Take locks that are free, if no former run of them was left open; return whether so."""
+        if len(self.locks.paths) > 1:
+            return False  # would hold some of them for a moment: only where that refuses no other
+        if not self.locks.try_in_turn() or self.locks.created:
+            return False
+        spec = self.spec
+        return not self.recorder.attempt(
+            lambda store: store.open_runs(spec.names, spec.lock_file), []
+        )
+
+    def try_in_turn(self) -> bool:
+        """Take locks that are free and that no other process waits for; return whether so.
+
+        A process that only looks whether a lock is free (is-running, reap) takes it for a moment,
+        and keeps the store to itself meanwhile. So no run is refused because of a look.
+        """
+
+        def try_again(store: "SqliteStore") -> bool:
+            with store.exclusively():
+                return self.locks.try_in_turn()
+
+        taken = self.recorder.attempt(try_again, None)
+        return self.locks.try_in_turn() if taken is None else taken
+
+    def former_owners(self) -> "Living":
+        """Return the runs that own our locks still, and close the records of those that don't.
+
+        The lock alone does not tell: the wrapper may have been killed and the command have closed
+        the descriptor, or the lock file may have been deleted. Nearly always no former run was left
+        open, and this costs one query.
+        """
+        from singlerun.ownership import reaper  # noqa: PLC0415 - a lock that was free needs no look
+
+        spec, attempt, created = self.spec, self.recorder.attempt, self.locks.created
+        former = attempt(lambda store: store.open_runs(spec.names, spec.lock_file), [])
+        living: Living = []
+        if former:
+            shared = spec.shared or bool(spec.slots)
+            living += attempt(
+                lambda store: reaper.settle(
+                    store, former, shared=shared, proven=not created, slots=spec.slots
+                ),
+                [],
+            )
+        if created:
+            # No lock file, a new store: the state directory may have been deleted under a holder.
+            young = attempt(lambda store: store.is_young(), otherwise=True)
+            living += [(None, [pid]) for pid in reaper.deleted_holders(created)] if young else []
+        return living
+
+    # -- begin -------------------------------------------------------------------------------
+
+    def begin(self, *, heed_pause: bool = True) -> None:
+        """Record that the run starts, durably against a crash of ours.
+
+        Raises:
+            PausedError: its name is paused, and ``heed_pause`` is true.
+            CrowdedError, LockLostError: it must not start now; nothing is left of the attempt.
+            RecordError: it can't be recorded, and a record is required.
+        """
+        if self.spec.slots is None:
+            self.recorder.start(self.run, self.parent, heed_pause=heed_pause)
+        else:
+            self._begin_in_slot(heed_pause=heed_pause)
+        if not self.is_current():
+            self.recorder.refuse(self.run, REFUSED, LOCK_LOST)
+            raise LockLostError
+
+    def is_current(self) -> bool:
+        """Return whether the files that we locked are still the ones at their paths.
+
+        To be asked once the start is recorded: a process that takes a lock looks for open runs
+        after it. So of two whose lock files differ, because one was deleted, one sees the other.
+        """
+        return self.locks.is_current()
+
+    def _begin_in_slot(self, *, heed_pause: bool) -> None:
+        # One of those who live may have lost its slot (former_owners). So a run that finds room
+        # beside it must be seen, by the next that looks, from that very moment.
+        def start(store: "Store") -> bool:
+            with store.exclusively():
+                if self.former_owners():
+                    return False
+                self.recorder.start(self.run, self.parent, heed_pause=heed_pause)
+                return True
+
+        if self.recorder.attempt(start, None) is False:
+            raise CrowdedError
+        if self.run.started_ns is None:  # there is no record: the slots alone count
+            self.recorder.start(self.run, self.parent, heed_pause=heed_pause)
+
+    def marks(self) -> Marks:
+        """Return the marks of the run that has begun; an unrecorded one gets a token of its own."""
+        token = time.time_ns() // 1000 if self.run.token is None else self.run.token
+        return Marks(self.run.names[0], self.run.id, token)
+
+    # -- bind, watch, end, release -------------------------------------------------------------
+
+    def bind(self, command: identity.Owner) -> None:
+        """Leave the locks to the command, which has started: only its end frees them now."""
+        self._is_bound = True
+        self.run.apply(self.run.is_named(command))
+        self.recorder.required = False  # too late to refuse
+
+    def watch(self, command: "Child", wait: "Callable[[], Outcome]", output: int = -1) -> "Outcome":
+        """Wait for the command's end, whatever else fails; ``wait`` does it properly.
+
+        ``output`` is the command's output where nothing else might read it.
+        """
+        try:
+            return wait()
+        except Exception as error:  # noqa: BLE001 - the law
+            self.recorder.tell(f"{_said(error)}; waiting for the command all the same")
+            return command.last_resort(output)
+
+    def harmless(self, what: str, call: "Callable[[], object]") -> None:
+        """Make a call whose failure changes nothing: it is told."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - the law
+            self.recorder.tell(f"{what}: {_said(error)}")
+
+    def end(self, ending: Ending) -> bool:
+        """Record the end of the run; return whether jobs wait in the queue of its name."""
+        try:
+            return self.recorder.finish(self.run, ending)
+        finally:
+            self._is_bound = False
+
+    def ended(self) -> None:
+        """Note that the end was recorded by another verb."""
+        self._is_bound = False
+
+    def release(self) -> None:
+        """Free the locks, unless a command owns them."""
+        if not self._is_bound:
+            self.locks.free()
+
+    def ask_again(self) -> None:
+        """Begin another try."""
+        self.run = _new_run(self.spec)
+
+
+LOCK_LOST = "the lock file was deleted in the moment of the start"
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    return f"{type(error).__name__}: {error}"
+
+
+def _open_state(spec: "RunSpec", recorder: "Recorder") -> StateDir | None:
+    try:
+        state = StateDir(state_path(spec.dir))
+    except StateDirError as error:
+        if spec.lock_file is None:
+            raise
+        # A file of the user's is locked without us, only the record needs the directory.
+        recorder.failed(error)
+        return None
+    return state
+
+
+def _locks_of(spec: "RunSpec", state: StateDir | None) -> lock.Hold:
+    shared, slots, kind = spec.shared, spec.slots, spec.lock_type
+    if spec.lock_file is not None:
+        return lock.of_file(spec.lock_file, state, shared=shared, slots=slots, lock_type=kind)
+    assert state is not None
+    return lock.of_names(spec.names, state, shared=shared, slots=slots, lock_type=kind)
+
+
+def _new_run(spec: "RunSpec") -> Run:
+    try:
+        cwd = os.getcwdb()
+    except FileNotFoundError:
+        cwd = None
+    return Run(
+        names=spec.names,
+        argv=tuple(os.fsencode(word) for word in spec.argv),
+        wrapper=identity.this_process(),
+        uid=os.getuid(),
+        asked_ns=time.time_ns(),
+        lock_file=spec.lock_file,
+        cwd=cwd,
+        shared=spec.shared or spec.slots is not None,
+        slots=spec.slots,
+    )

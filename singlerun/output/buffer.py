@@ -1,0 +1,110 @@
+"""The output of a command in memory, bounded; and the frames that it consists of there and on disk.
+
+A frame is a byte for the stream, four for the length, and so many bytes of what the command wrote.
+Frames stand in segments of limited size. The first FIRST and the latest LAST segments stay, those
+between are dropped.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Data = bytes | bytearray | memoryview
+
+SEGMENT = 1024 * 1024
+"""Bytes of a segment at most, frames included."""
+FIRST, LAST = 1, 9
+"""How many segments are kept from the beginning and from the end."""
+
+_HEADER = 5
+
+
+class Frames:
+    """Parses the frames of a segment, also where they come in pieces.
+
+    Attributes:
+        offset: of the next byte, among all that were written.
+        used: how many bytes of the segment were parsed.
+    """
+
+    def __init__(self, start: int) -> None:
+        self.offset = start
+        self.used = 0
+        self._stream = self._left = 0
+
+    def parse(self, data: "Data") -> "Iterator[tuple[int, memoryview, int]]":
+        """Yield the parts in the next piece of a segment: stream, bytes, and their offset."""
+        rest = memoryview(data)
+        while True:
+            if not self._left:
+                if len(rest) < _HEADER or rest[0] not in {1, 2}:
+                    return  # not complete yet; or zeros, as a power loss leaves them
+                self._stream = rest[0]
+                self._left = int.from_bytes(rest[1:_HEADER], "big")
+                self.used += _HEADER
+                rest = rest[_HEADER:]
+            part = rest[: self._left]
+            if not part:
+                return
+            offset = self.offset
+            self.offset += len(part)
+            self.used += len(part)
+            self._left -= len(part)
+            rest = rest[len(part) :]
+            yield self._stream, part, offset
+
+
+class _Segment:
+    """A segment in memory; ``start`` is how many bytes were written before it."""
+
+    __slots__ = ("data", "start", "used")
+
+    def __init__(self, start: int, data: bytearray) -> None:
+        self.start = start
+        self.data = data
+        self.used = 0
+
+
+class Buffer:
+    """Output in memory, within the bound.
+
+    Attributes:
+        total: how many bytes were appended.
+        segments: those that are kept.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.segments: list[_Segment] = []
+
+    def append(self, stream: int, data: "Data") -> None:
+        """Append what was written to a stream, 1 or 2."""
+        rest = memoryview(data)
+        while rest:
+            if not self.segments or self.segments[-1].used + _HEADER >= SEGMENT:
+                self._begin_segment()
+            segment = self.segments[-1]
+            body = segment.used + _HEADER
+            part = rest[: SEGMENT - body]
+            segment.data[segment.used : body] = b"%c%b" % (stream, len(part).to_bytes(4, "big"))
+            segment.used = body + len(part)
+            segment.data[body : segment.used] = part
+            self.total += len(part)
+            rest = rest[len(part) :]
+
+    def read(self) -> "Iterator[tuple[int, memoryview, int]]":
+        """Yield all of it: stream, bytes, and how many are missing before them."""
+        at = 0
+        for segment in self.segments:
+            used = memoryview(segment.data)[: segment.used]
+            for stream, part, offset in Frames(segment.start).parse(used):
+                yield stream, part, offset - at
+                at = offset + len(part)
+
+    def _begin_segment(self) -> None:
+        if len(self.segments) < FIRST + LAST:
+            data = bytearray(SEGMENT)
+        else:
+            # Fresh memory from the system costs more than what is written into it.
+            data = self.segments.pop(FIRST).data
+        self.segments.append(_Segment(self.total, data))

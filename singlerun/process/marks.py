@@ -1,0 +1,58 @@
+"""The marks of a run: environment variables that everything started by it inherits.
+
+SINGLERUN_NAME      the name that it holds
+SINGLERUN_RUN_ID    its number in the run-log; missing if it could not be recorded
+SINGLERUN_TOKEN     its fencing token
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME, RUN_ID, TOKEN = b"SINGLERUN_NAME", b"SINGLERUN_RUN_ID", b"SINGLERUN_TOKEN"
+
+
+class Marks:
+    """What identifies the processes of a run.
+
+    Attributes:
+        name: the name that it holds.
+        run_id: its number in the run-log, None if it could not be recorded.
+        token: its fencing token.
+    """
+
+    __slots__ = ("name", "run_id", "token")
+
+    def __init__(self, name: bytes, run_id: int | None, token: int) -> None:
+        self.name = name
+        self.run_id = run_id
+        self.token = token
+
+    @classmethod
+    def from_environ(cls, env: "Mapping[bytes, bytes]") -> "Marks | None":
+        """Return the marks of the recorded run that an environment belongs to, None without one."""
+        try:
+            run_id, token = int(env[RUN_ID]), int(env[TOKEN])
+        except (KeyError, ValueError):
+            return None
+        if not (0 < run_id < 2**63 and 0 < token < 2**63):
+            return None
+        return cls(env.get(NAME, b""), run_id, token)
+
+    def environ(self) -> dict[bytes, bytes]:
+        """Return the variables that carry the marks."""
+        env = {NAME: self.name, TOKEN: b"%d" % self.token}
+        if self.run_id is not None:
+            env[RUN_ID] = b"%d" % self.run_id
+        return env
+
+    def apply(self, env: "dict[bytes, bytes]") -> None:
+        """Mark an environment; the id of an outer run does not stay in it."""
+        env.pop(RUN_ID, None)
+        env.update(self.environ())
+
+    def processes(self) -> list[int]:
+        """Return the PIDs of the processes that carry the marks."""
+        from singlerun.process import procfs  # noqa: PLC0415 - walks /proc, so only when needed
+
+        return procfs.marked(self.run_id, self.token)

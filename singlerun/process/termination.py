@@ -1,0 +1,210 @@
+"""The end of processes: SIGTERM, a grace period, then SIGKILL until nothing is left.
+
+A signal goes through a pidfd that was opened before the identity of its process was checked, so
+none reaches a process that took over a PID meanwhile.
+"""
+
+import os
+import time
+from errno import EMFILE, ENFILE
+
+from singlerun.process import procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable, Collection, Iterable
+
+    Find = Callable[[], Collection[int]]
+    Send = Callable[[int], object]
+    AwaitEnd = Callable[[float], bool]
+else:
+    import _signal
+
+PATIENCE = 10.0
+"""Seconds after the first SIGKILL for which a process may still be on its way out; one in an
+uninterruptible system call never is."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
+"""Seconds between two SIGKILLs, doubling: a process that could fork meanwhile is still there."""
+LOOK = 1.0
+"""Seconds between two looks for processes that were started since."""
+NAP = 0.01
+"""Seconds to sleep when processes are found that a pidfd calls ended: they must not be spun on."""
+BATCH = 16
+"""Pidfds open at once, so that a large tree can be ended under a low ``ulimit -n``."""
+
+
+class Escalation:
+    """SIGTERM, a grace period, then SIGKILL again and again.
+
+    Attributes:
+        deadline: when (time.monotonic) SIGKILL is due next; None until a process was asked to end.
+    """
+
+    __slots__ = ("_grace", "_pause", "_send", "deadline")
+
+    def __init__(self, send: "Send", grace: float) -> None:
+        """``send`` sends a signal to all processes that there are at that moment."""
+        self._send = send
+        self._grace = grace
+        self._pause = SHORTEST_PAUSE
+        self.deadline: float | None = None
+
+    def ask(self, number: int = _signal.SIGTERM) -> None:
+        """Send a signal that asks to end; the first one begins the grace period."""
+        self._send(number)
+        if self.deadline is None:
+            self.deadline = time.monotonic() + self._grace
+
+    def kill(self) -> None:
+        """Send SIGKILL, and make the next one due."""
+        self._send(_signal.SIGKILL)
+        self.deadline = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def finish(self, await_end: "AwaitEnd", patience: float = PATIENCE) -> bool:
+        """Carry on until nothing is left; return False if that takes too long after SIGKILL.
+
+        ``await_end`` sleeps until all has ended or so many seconds have passed; it returns whether
+        all has ended, and may return early, but must not do so at once each time.
+        """
+        assert self.deadline is not None
+        limit = None
+        while not await_end(max(0, self.deadline - time.monotonic())):
+            now = time.monotonic()
+            if limit is not None and now >= limit:
+                return False
+            if now >= self.deadline:
+                self.kill()
+                limit = limit or time.monotonic() + patience
+        return True
+
+
+def terminate(
+    send: "Send", await_end: "AwaitEnd", grace: float, *, patience: float = PATIENCE
+) -> bool:
+    """End processes and wait for that; return whether all have ended.
+
+    Raises:
+        PermissionError: ``send`` may not signal one of them.
+    """
+    escalation = Escalation(send, grace)
+    escalation.ask()
+    return escalation.finish(await_end, patience)
+
+
+class Targets:
+    """A set of processes that are to end, and may start others until they do.
+
+    ``terminate(targets.send, targets.await_end, grace)`` ends them.
+    """
+
+    __slots__ = ("_find", "_number", "_sent")
+
+    def __init__(self, find: "Find") -> None:
+        """``find`` returns the PIDs of those that are alive now."""
+        self._find = find
+        self._number = 0
+        self._sent: set[int] = set()
+
+    def send(self, number: int) -> None:
+        """Send a signal to all of them.
+
+        Raises:
+            PermissionError: one of them may not be signalled; the others were.
+        """
+        self._number = number
+        self._sent = set()
+        self._send_to(self._find())
+
+    def await_end(self, seconds: float) -> bool:
+        """Sleep until all have ended, at most so many seconds; return whether they have.
+
+        What appears meanwhile is sent the latest signal, too.
+        """
+        return await_none(self._find, seconds, self._send_to)
+
+    def _send_to(self, pids: "Iterable[int]") -> None:
+        new = set(pids) - self._sent
+        self._sent |= new
+        send_each(new, (self._number,), lambda _: self._find())
+
+
+def await_none(
+    find: "Find", seconds: float, meet: "Callable[[Collection[int]], object] | None" = None
+) -> bool:
+    """Sleep until ``find`` returns no process, at most so many seconds; return whether it did.
+
+    ``meet`` is called with what each look finds.
+    """
+    deadline = time.monotonic() + seconds
+    gone: set[int] = set()
+    while left := set(find()):
+        if meet is not None:
+            meet(left)
+        if (remaining := deadline - time.monotonic()) <= 0:
+            return False
+        if left <= gone:
+            time.sleep(min(NAP, remaining))
+        gone = left if procfs.await_end(left, min(LOOK, remaining)) else set()
+    return True
+
+
+def send_each(
+    pids: "Iterable[int]",
+    numbers: "Collection[int]",
+    confirm: "Callable[[Collection[int]], Collection[int]]",
+) -> None:
+    """Send signals to each of these processes that is confirmed to be meant.
+
+    ``confirm`` is called with some of them at a time, whose pidfds are open, and returns those
+    that are the right processes; it may return others, too.
+
+    Raises:
+        PermissionError: one of them may not be signalled; the others were.
+    """
+    refused = None
+    waiting = list(pids)
+    while waiting:
+        pidfds = _open_batch(waiting)
+        try:
+            for pid in pidfds.keys() & set(confirm(pidfds.keys()) if pidfds else ()):
+                try:
+                    for number in numbers:
+                        _signal.pidfd_send_signal(pidfds[pid], number)
+                except ProcessLookupError:
+                    continue
+                except PermissionError as error:
+                    refused = error
+        finally:
+            for pidfd in pidfds.values():
+                os.close(pidfd)
+    if refused is not None:
+        raise refused
+
+
+def _open_batch(waiting: list[int]) -> dict[int, int]:
+    """Take some PIDs off a list; return the pidfds of those that there still are.
+
+    Raises:
+        OSError: not even two descriptors are left, one of which a look at /proc needs.
+    """
+    pidfds: dict[int, int] = {}
+    while waiting and len(pidfds) < BATCH:
+        pid = waiting[-1]
+        try:
+            pidfds[pid] = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            if pidfds:
+                last, pidfd = pidfds.popitem()
+                os.close(pidfd)
+                waiting.append(last)
+            if error.errno not in {EMFILE, ENFILE} or not pidfds:
+                for pidfd in pidfds.values():
+                    os.close(pidfd)
+                raise
+            break
+        waiting.pop()
+    return pidfds

@@ -1,0 +1,233 @@
+"""One job's command: prepared, started, watched, its output kept."""
+
+import os
+import select
+
+from singlerun.errors import SinglerunError, StateDirError
+from singlerun.options import Words
+from singlerun.outcome import Outcome
+from singlerun.output import segments
+from singlerun.output.capture import Relay
+from singlerun.paths import lift, reason
+from singlerun.process.child import Child
+from singlerun.process.identity import Owner, here
+from singlerun.process.search import find_program
+from singlerun.render.line import say
+from singlerun.render.text import shown
+from singlerun.spec import RunSpec
+from singlerun.store.run import FAILED, STOPPED, Ending
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from singlerun.lifecycle import Lifecycle
+    from singlerun.paths import StateDir
+    from singlerun.process.signals import Signals
+    from singlerun.store.queue import Context, Job
+    from singlerun.store.run import Run
+
+    class Announcer(Protocol):
+        """What can name the next job of the queue before it is claimed."""
+
+        def announce(self) -> None: ...
+
+        def retract(self) -> None: ...
+
+
+BRIEF = 0.005
+"""Seconds after which the process of a command is recorded. Until then its marks tell what is left
+of it, should we be killed; and a thousand short jobs need not pay for a thousand commits more."""
+SILENT = 0.05
+"""Seconds for which a command is watched before its output gets a process of its own, unless it
+writes something."""
+
+
+def spec_of(name: bytes, options: dict[str, object], state: "StateDir") -> RunSpec:
+    """Return the policy of a queue's jobs that have these options."""
+    values = Words().values | options | {"name": (name,), "dir": state.path}
+    return RunSpec(["singlerun"], values)
+
+
+class Executor:
+    """Performs the jobs of one queue.
+
+    Attributes:
+        spec, env: the policy and the environment of the latest job.
+        left_lock_behind: whether something that the latest job started still has the lock.
+        was_signalled: whether a signal has asked us to end.
+    """
+
+    def __init__(self, life: "Lifecycle", signals: "Signals", announcer: "Announcer") -> None:
+        assert life.state is not None
+        self._life = life
+        self._state = life.state
+        self._signals = signals
+        self._announcer = announcer
+        self._null = lift(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        self._prepared: Context | None = None
+        self._relays: set[int] = set()
+        self._found: dict[str, str | None] = {}
+        self._was_brief = False
+        self.spec = life.spec
+        self.env: dict[bytes, bytes] = {}
+        self.left_lock_behind = False
+        self.was_signalled = False
+
+    def perform(self, job: "Job") -> Ending:
+        """Run a job's command; return how it ended, which is not recorded yet."""
+        assert job.run is not None
+        assert job.context is not None
+        try:
+            self._prepare(job.context)
+        except OSError as error:
+            return Ending(Outcome(126), FAILED, f"{shown(job.context.cwd)}: {reason(error)}")
+        pipes: list[int] = []
+        try:
+            command, output, heirs = self._start(job, pipes)
+        except (SinglerunError, OSError) as error:
+            for pipe in pipes:
+                os.close(pipe)
+            status = error.exit_status if isinstance(error, SinglerunError) else 125
+            return Ending(Outcome(status), FAILED, shown(str(error)))
+        outcome = self._life.watch(command, lambda: self._await(command, output, job.run), output)
+        self.left_lock_behind = not _has_ended(heirs)
+        os.close(heirs)
+        if command.asked_to_end:
+            self.was_signalled = True
+        stopped = command.asked_to_end and outcome.exit_status != 0
+        return Ending(outcome, STOPPED if stopped else None)
+
+    def leave_directory(self) -> None:
+        """Leave a job's directory, which may be on something that is to be unmounted."""
+        os.chdir("/")
+        self._prepared = None
+
+    def _prepare(self, context: "Context") -> None:
+        """Become what a context asks for: directory, file mode mask, PATH.
+
+        Raises:
+            OSError: its directory can't be entered.
+        """
+        os.chdir(context.cwd)
+        if context is self._prepared:
+            return
+        os.umask(context.umask)
+        self.env = dict(entry.split(b"=", 1) for entry in context.env)
+        # A command is looked for in the PATH of the process that starts it.
+        os.environb[b"PATH"] = self.env.get(b"PATH", b"/usr/bin:/bin")
+        self.spec = spec_of(self._life.spec.names[0], context.options, self._state)
+        self._prepared = context
+        self._found.clear()
+
+    def _start(self, job: "Job", pipes: list[int]) -> tuple[Child, int, int]:
+        """Start a job's command; the lock is its own then.
+
+        Return the command, the pipe with its output, and one that ends with the last process that
+        has the lock. ``pipes`` are those that are to be closed if this raises.
+        """
+        life = self._life
+        marks = life.marks()
+        env = self.env | marks.environ() | {b"SINGLERUN_JOB_ID": b"%d" % (job.id or 0)}
+        for _ in range(2):
+            pipes += map(lift, os.pipe2(os.O_CLOEXEC))
+        output, writing, heirs, inherited = pipes
+        argv = [os.fsdecode(word) for word in job.argv]
+        command = Child(
+            argv,
+            env,
+            [*life.locks.fds, inherited],
+            self._signals,
+            marks=marks,
+            kill_after=self.spec.kill_after,
+            adopt=self.spec.timeout is not None,
+            redirected={0: self._null, 1: writing, 2: writing},
+            strangers=self._relays,
+            path=self._find(argv[0]),
+        )
+        life.bind(Owner(here(), command.pid, command.started))
+        os.close(writing)
+        os.close(inherited)
+        return command, output, heirs
+
+    def _find(self, command: str) -> str | None:
+        """Find a command once for all jobs: ten directories of PATH are ten calls to execve(2)."""
+        path = self._found.get(command)
+        if path is None or not os.access(path, os.X_OK):
+            path = self._found[command] = find_program(command)
+        return path
+
+    def _await(self, command: Child, output: int, run: "Run | None") -> Outcome:
+        """Wait for a command's end, and until its output is kept."""
+        assert run is not None
+        life, marks = self._life, self._life.marks()
+        life.locks.note((marks.run_id, marks.token), (command.pid, command.started))
+        relay = self._watch(command, output, run)
+        outcome = command.wait(self.spec.timeout)
+        if relay is None:
+            relay = self._last_relay(output, run)
+        if relay is not None:
+            ending = outcome.timed_out or command.asked_to_end
+            patience = self.spec.kill_after if ending else None
+            if relay.end(self._signals, failed=True, patience=patience):
+                self.was_signalled = True
+        return outcome
+
+    def _watch(self, command: Child, output: int, run: "Run") -> Relay | None:
+        """Record the process of a command that goes on, and keep its output; None if it ended."""
+        pidfd = os.pidfd_open(command.pid)
+        try:
+            if self._was_brief:  # then this one may be, too
+                self._announcer.announce()
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            came = dict(poll.poll(BRIEF * 1000))
+            self._was_brief = bool(came)
+            if not came:
+                self._announcer.retract()
+                assert run.command is not None
+                self._life.recorder.name(run, run.command)
+                poll.register(output, select.POLLIN)
+                came = dict(poll.poll(SILENT * 1000))
+        finally:
+            os.close(pidfd)
+        if pidfd in came and not came.get(output, 0) & select.POLLIN:
+            return None
+        return self._relay(output, run)
+
+    def _last_relay(self, output: int, run: "Run") -> Relay | None:
+        """Keep what a command wrote in its last moment, and what it left behind may write."""
+        poll = select.poll()
+        poll.register(output, select.POLLIN)
+        came = dict(poll.poll(0)).get(output, 0)
+        if came & select.POLLHUP and not came & select.POLLIN:
+            os.close(output)
+            return None
+        return self._relay(output, run)
+
+    def _relay(self, output: int, run: "Run") -> Relay:
+        writer = None
+        try:
+            writer = segments.Writer(self._state, run.id or 0)
+        except (StateDirError, OSError) as error:
+            say(f"the output of run {run.id} is not kept: {segments.why_not(error)}")
+        # In place, because a command knows the set.
+        self._relays -= {pid for pid in self._relays if _is_over(pid)}
+        os.set_blocking(output, False)
+        relay = Relay(writer, pass_on=False, source=output)
+        if relay.pid is not None:
+            self._relays.add(relay.pid)
+        return relay
+
+
+def _has_ended(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
+
+
+def _is_over(child: int) -> bool:
+    try:
+        return os.waitpid(child, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True

@@ -1,0 +1,73 @@
+"""The kept output of a command, written to the streams that it was written to."""
+
+import os
+import select
+import sys
+
+from singlerun.render.line import say
+from singlerun.render.result import Result
+
+
+class Chunk(Result):
+    """A piece of kept output; without data it only checks that standard output is still read.
+
+    Attributes:
+        stream: 1 or 2.
+        data: what the command wrote.
+        gap: a line that says what is missing before it, or "".
+        at_line_start: whether the piece before it ended with a newline.
+    """
+
+    def __init__(
+        self,
+        stream: int = 1,
+        data: bytes | memoryview = b"",
+        *,
+        gap: str = "",
+        at_line_start: bool = True,
+    ) -> None:
+        super().__init__()
+        self.stream = stream
+        self.data = memoryview(data)
+        self.gap = gap
+        self.at_line_start = at_line_start
+
+    def print(self) -> None:
+        """Write it, byte for byte.
+
+        Raises:
+            BrokenPipeError: the reader of standard output is gone.
+        """
+        if self.gap:
+            # On a line of its own, also where both streams are one.
+            if not self.at_line_start and _streams_are_one():
+                _write(2, memoryview(b"\n"))
+            say(self.gap)
+        if self.data:
+            _write(self.stream, self.data)
+        elif _is_broken():
+            raise BrokenPipeError
+
+
+def _streams_are_one() -> bool:
+    return None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2)
+
+
+def _write(stream: int, data: memoryview) -> None:
+    """Write all of it to stream 1 or 2, unless that was closed when we started."""
+    if (sys.stdout if stream == 1 else sys.stderr) is None:
+        return
+    while data:
+        try:
+            data = data[os.write(stream, data) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(stream, select.POLLOUT)
+            poll.poll()
+
+
+def _is_broken() -> bool:
+    """Return whether standard output is a pipe without a reader."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

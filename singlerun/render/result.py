@@ -1,0 +1,97 @@
+"""What a subcommand returns, and the one function that shows it and returns the exit status.
+
+A subcommand parses, calls, and returns a Result, or yields several while it goes on. Only ``show``
+prints: errors and warnings to standard error, the rest as text or as JSON to standard output.
+"""
+
+import sys
+
+from singlerun.render import table
+from singlerun.render.line import say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SCHEMA = 1
+CLEAR = "\x1b[2J\x1b[1;1H"
+
+
+class Result:
+    """What a subcommand found or did. Subclasses render theirs as a table, lines, and JSON.
+
+    Attributes:
+        errors: lines for standard error.
+        status: the exit status.
+        redraws: whether it takes the place of the one before, as ``--watch`` does.
+    """
+
+    columns: "Sequence[str]" = ()
+    """The header of the table; empty if there is none."""
+    empty = ""
+    """What a terminal shows instead of a table without rows."""
+
+    def __init__(self, *lines: str, errors: "Iterable[str]" = (), status: int = 0) -> None:
+        self._lines = lines
+        self.errors = list(errors)
+        self.status = status
+        self.redraws = False
+
+    def rows(self) -> "list[tuple[str, ...]]":
+        """Return the rows of the table, made safe to show."""
+        return []
+
+    def lines(self) -> "Iterable[str]":
+        """Return the lines to print below the table, made safe to show."""
+        return self._lines
+
+    def document(self) -> dict[str, object]:
+        """Return what ``--json`` prints, without the schema."""
+        return {}
+
+    def print(self) -> None:
+        """Print it for people."""
+        terminal = is_terminal()
+        if self.redraws and terminal:
+            print(CLEAR, end="")
+        if self.columns:
+            rows = self.rows()
+            if rows or self.redraws or not terminal:
+                table.show(self.columns, rows)
+            else:
+                print(self.empty)
+        for line in self.lines():
+            print(line)
+
+
+def show(results: "Result | Iterable[Result]", *, as_json: bool = False) -> int:
+    """Print results as they come; return the first exit status that is not 0."""
+    status = 0
+    for result in [results] if isinstance(results, Result) else results:
+        for error in result.errors:
+            say(error)
+        try:
+            _print(result, as_json=as_json)
+        except BrokenPipeError:  # ps | head
+            return 141
+        except OSError as error:
+            say(f"cannot write the output: {(error.strerror or str(error)).lower()}")
+            return 125
+        status = status or result.status
+    return status
+
+
+def _print(result: Result, *, as_json: bool) -> None:
+    if as_json:
+        import json  # noqa: PLC0415
+
+        print(json.dumps({"schema": SCHEMA, **result.document()}, indent=2))
+    else:
+        result.print()
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal; a closed one is not."""
+    return sys.stdout is not None and sys.stdout.isatty()
