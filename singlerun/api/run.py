@@ -119,7 +119,7 @@ def run(
         UsageError: the options contradict each other.
         SinglerunError: another of them, if the lock can't be had at all.
     """
-    # long: its signature is the table of run options, spelled out for the reader and the type checker.
+    # long: its signature is the table of run options, for readers and type checkers.
     if isinstance(argv, str | bytes):
         raise TypeError('a command is a list of words: ["ls", "-l"]')
     names = [name] if isinstance(name, str | bytes) else list(name)

@@ -36,11 +36,10 @@ def of_names(
     Raises:
         LockFileError, UsageError: it needs a lock file, and is not exclusive.
     """
-    wanted = sorted(set(names))
     remote = _distrusted(state.locks)
     exclusive = not shared and slots is None
     locks: list[FlockFile | SlotLock | LockFile] = []
-    for name in wanted:
+    for name in set(names):
         file = lock_file_name(name)
         kernel = NamedLock(file, state, shared=not exclusive)
         if remote is None and lock_type != LOCKFILE:
@@ -53,7 +52,8 @@ def of_names(
         at = state.soft_path(name)
         locks.append(_lock_file(at, kernel, both=both, mode=0o600, needs_links=not insists))
     # The tickets of a line are kernel locks too.
-    return LockSet(locks, [Line(state.line_path(name)) for name in wanted] if not remote else [])
+    lines = [Line(state.line_path(name)) for name in set(names)] if remote is None else []
+    return LockSet(locks, lines)
 
 
 def of_file(

@@ -60,8 +60,6 @@ class Line:
             for name in names(self.path):
                 if self._is_live(name):
                     yield name
-                else:
-                    self.delete(name)
         except OSError as error:
             raise StateDirError(os.fsdecode(self.path), reason(error), "remove it") from error
 
@@ -71,7 +69,6 @@ class Line:
             for name in reversed(names(self.path)):
                 if self._is_live(name):
                     break
-                self.delete(name)
         except OSError:  # tidiness is no reason to fail
             pass
 
@@ -114,8 +111,9 @@ class Line:
         descriptor = self._open(before[-1])
         if descriptor >= 0:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            os.close(descriptor)
         self.delete(before[-1])  # dead, or deleted by its owner
+        if descriptor >= 0:
+            os.close(descriptor)
         return True
 
     def delete(self, name: bytes) -> None:
@@ -146,16 +144,21 @@ class Line:
             os.close(gate)  # the directory was deleted, and another may have taken its place
 
     def _is_live(self, name: bytes) -> bool:
+        """Return whether a ticket's waiter is alive; delete a dead one.
+
+        With its lock held: a waiter that has just created it cannot lock it then, and starts over.
+        """
         descriptor = self._open(name)
-        if descriptor < 0:
-            return False
         try:
-            # Shared, so that two that look at a dead one don't take each other for its waiter.
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if descriptor >= 0:
+                # Shared, so that two that look at a dead one don't take each other for its waiter.
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            self.delete(name)
         except BlockingIOError:
             return True
         finally:
-            os.close(descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
         return False
 
     def _open(self, name: bytes) -> int:

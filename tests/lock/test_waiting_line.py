@@ -1,0 +1,405 @@
+"""The waiting line between two system calls: stopped joiners, dead tickets, deleted directories."""
+
+import fcntl
+import os
+import shutil
+import signal
+import threading
+
+import pytest
+from actor import actors, names  # noqa: F401 - a fixture
+from conftest import PATIENCE, blocked_on, eventually
+
+from singlerun.errors import StateDirError
+from singlerun.lock.line import Line, Lines, OccupiedError, position
+
+X = names("x")
+TAKEN = "[locks.take(), locks.is_current()]"
+
+
+@pytest.fixture
+def lines(tmp_path):
+    return tmp_path / "state" / "lines"
+
+
+def tickets(line):
+    try:
+        return sorted(os.listdir(line))
+    except FileNotFoundError:
+        return []
+
+
+def lock_path(lines, name="x"):
+    return lines.parent / "locks" / f"{name}.lock"
+
+
+@pytest.fixture
+def held(actors, lines):  # noqa: F811
+    """A holder of x."""
+    holder = actors(X)
+    assert holder.ask("locks.try_in_turn()") == "True"
+    return holder
+
+
+@pytest.fixture
+def dead_ticket(actors, lines, held):  # noqa: F811
+    """The ticket of a waiter that was killed, in the line of x, which is held."""
+    waiter = actors(X)
+    waiter.begin("locks.take()")
+    eventually(lambda: blocked_on(lock_path(lines)), "the wait")
+    waiter.kill()
+    (name,) = tickets(lines / "x")
+    return name
+
+
+# -- stopped processes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "when"), [("/^mkdir", 2), ("openat", 2), ("fcntl", 1), ("flock", 1)]
+)
+def test_a_process_stopped_while_it_joins_holds_up_no_other(actors, lines, tmp_path, call, when):  # noqa: F811
+    joiner, other = actors(X), actors(X)
+    joiner.begin_and_stop_at(TAKEN, call, tmp_path / "trace", when=when)
+    waits = bool(tickets(lines / "x")) and call == "flock"
+    assert other.ask("locks.try_in_turn()") == str(not waits), "a ticket that is locked counts"
+    if not waits:
+        other.ask("locks.free()")
+    assert other.ask("locks.try_take()") == "True"
+    joiner.go_on()
+    eventually(lambda: blocked_on(lock_path(lines)), "its wait for the lock")
+    assert len(tickets(lines / "x")) == 1
+    other.ask("locks.free()")
+    assert joiner.answer() == "[None, True]"
+    assert joiner.ask("locks.out_of_line") == "None"
+    assert tickets(lines / "x") == []
+
+
+def test_a_process_stopped_while_it_looks_holds_up_no_other(actors, lines, tmp_path, dead_ticket):  # noqa: F811
+    looker, other = actors(X), actors(X)
+    looker.begin_and_stop_at("locks.is_awaited()", "flock", tmp_path / "trace")
+    assert other.ask("locks.is_awaited()") == "False", "the looker is no waiter"
+    assert tickets(lines / "x") == []
+    other.begin("locks.take()")
+    eventually(lambda: blocked_on(lock_path(lines)), "the wait")
+    looker.go_on()
+    assert looker.answer() == "False"
+    assert len(tickets(lines / "x")) == 1
+
+
+def test_a_ticket_taken_for_dead_before_it_was_locked_is_made_anew(actors, lines, tmp_path, held):  # noqa: F811
+    joiner, looker = actors(X), actors(X)
+    joiner.begin_and_stop_at("locks.take()", "fcntl", tmp_path / "trace")
+    (first,) = tickets(lines / "x")
+    assert looker.ask("locks.is_awaited()") == "False"
+    assert tickets(lines / "x") == []
+    joiner.go_on()
+    eventually(lambda: blocked_on(lock_path(lines)), "its wait for the lock")
+    assert tickets(lines / "x") != [first]
+    assert looker.ask("locks.is_awaited()") == "True"
+
+
+def test_a_ticket_looked_at_before_it_was_locked_is_made_anew(actors, lines, tmp_path, held):  # noqa: F811
+    joiner, looker = actors(X), actors(X)
+    joiner.begin_and_stop_at("locks.take()", "fcntl", tmp_path / "joiner")
+    (first,) = tickets(lines / "x")
+    looker.begin_and_stop_at("locks.is_awaited()", "flock", tmp_path / "looker")
+    joiner.go_on()
+    eventually(lambda: blocked_on(lock_path(lines)), "its wait for the lock")
+    (second,) = tickets(lines / "x")
+    assert second > first
+    looker.go_on()
+    assert looker.answer() == "False"
+    assert tickets(lines / "x") == [second]
+    held.ask("locks.free()")
+    assert joiner.answer() == "None"
+    assert joiner.ask("locks.out_of_line") == "None"
+
+
+def test_a_ticket_is_deleted_before_its_waiter_can_lock_it(actors, lines, tmp_path, held):  # noqa: F811
+    """The looker has found it unlocked, and is stopped as it has let go of it again."""
+    joiner, looker = actors(X), actors(X)
+    joiner.begin_and_stop_at("locks.take()", "fcntl", tmp_path / "joiner")
+    (first,) = tickets(lines / "x")
+    # The first close(2) is that of the low descriptor, which was moved out of the way.
+    trace, path = tmp_path / "looker", lines / "x" / first
+    looker.begin_and_stop_at("locks.is_awaited()", "close", trace, when=2, path=path)
+    joiner.go_on()
+    eventually(lambda: blocked_on(lock_path(lines)), "its wait for the lock")
+    looker.go_on()
+    looker.answer()
+    (mine,) = [name for name in tickets(lines / "x") if name.endswith(f"-{joiner.pid}")]
+    assert mine != first
+    assert actors(X).ask("locks.is_awaited()") == "True"
+
+
+# -- order -------------------------------------------------------------------------------------
+
+
+def test_the_front_keeps_its_ticket_until_it_has_the_lock(actors, lines, held):  # noqa: F811
+    waiter, other = actors(X), actors(X)
+    waiter.begin("locks.take()")
+    eventually(lambda: blocked_on(lock_path(lines)), "the wait")
+    os.kill(waiter.pid, signal.SIGSTOP)
+    held.ask("locks.free()")
+    assert other.ask("locks.try_in_turn()") == "False"
+    os.kill(waiter.pid, signal.SIGCONT)
+    assert waiter.answer() == "None"
+
+
+def test_waiters_sleep_on_the_nearest_before_them(actors, lines, held):  # noqa: F811
+    waiters = []
+    for number in range(4):
+        waiters.append(actors(X))
+        waiters[-1].begin("locks.take()")
+        eventually(lambda count=number + 1: len(tickets(lines / "x")) == count, "the ticket")
+    found = [lines / "x" / name for name in tickets(lines / "x")]
+    for path in found[:-1]:
+        eventually(lambda path=path: blocked_on(path) == 1, "one on each")
+    assert [position(os.fsencode(lines / "x"), waiter.pid) for waiter in waiters] == [1, 2, 3, 4]
+    waiters[1].kill()
+    eventually(lambda: len(tickets(lines / "x")) == 3, "the end of its ticket")
+    eventually(lambda: blocked_on(found[0]) == 1, "the third behind the first")
+    held.ask("locks.free()")
+    for waiter, behind in [(waiters[0], waiters[2]), (waiters[2], waiters[3])]:
+        assert waiter.answer() == "None"
+        assert not behind.is_done()
+        waiter.ask("locks.free()")
+    assert waiters[3].answer() == "None"
+
+
+def test_two_waiters_for_two_locks_stand_in_one_order_in_both_lines(actors, lines, tmp_path):  # noqa: F811
+    """The first is stopped between its two tickets, while the other joins both lines."""
+    first, second = actors(names("a", "b")), actors(names("b", "a"))
+    first.begin_and_stop_at("locks.take()", "/^mkdir", tmp_path / "trace", path=lines / "b")
+    second.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "b")) == 1, "the other's ticket")
+    first.go_on()
+    assert first.answer() == "None"
+    assert not second.is_done()
+    first.ask("locks.free()")
+    assert second.answer() == "None"
+
+
+def test_a_retry_is_a_retry_in_all_lines(actors, lines, tmp_path):  # noqa: F811
+    """One of its two tickets is taken for dead; with another name in one of the lines it would
+    stand before the other waiter in one of them, and behind it in the other."""
+    holders = [actors(names(name)) for name in "ab"]
+    assert [holder.ask("locks.try_take()") for holder in holders] == ["True", "True"]
+    first, second, looker = actors(names("a", "b")), actors(names("a", "b")), actors(names("b"))
+    first.begin_and_stop_at("locks.take()", "fcntl", tmp_path / "trace", when=2)
+    assert [len(tickets(lines / name)) for name in "ab"] == [1, 1]
+    assert looker.ask("locks.is_awaited()") == "False"
+    second.begin("locks.take()")
+    eventually(lambda: blocked_on(lines / "a" / tickets(lines / "a")[0]) == 1, "the other's wait")
+    first.go_on()
+    eventually(lambda: blocked_on(lock_path(lines, "a")) == 1, "the wait for the lock")
+    assert tickets(lines / "a") == tickets(lines / "b")
+    for holder in holders:
+        holder.ask("locks.free()")
+    for waiter in (second, first):
+        assert waiter.answer() == "None"
+        waiter.ask("locks.free()")
+
+
+def test_locks_are_taken_in_one_order(actors, lines):  # noqa: F811
+    """Whichever order they are named in, no job holds one lock while it sleeps on one before it."""
+    holder = actors(names("a"))
+    assert holder.ask("locks.try_take()") == "True"
+    locks = "lock.LockSet([NamedLock(n, state, shared=False) for n in (b'b.lock', b'a.lock')], [])"
+    waiter, other = actors(locks), actors(names("b"))
+    waiter.begin("locks.take()")
+    eventually(lambda: blocked_on(lock_path(lines, "a")) == 1, "the wait")
+    assert other.ask("locks.try_in_turn()") == "True"
+
+
+def test_all_or_none(actors):  # noqa: F811
+    holder, both, first = actors(names("b")), actors(names("a", "b")), actors(names("a"))
+    assert holder.ask("locks.try_in_turn()") == "True"
+    assert both.ask("locks.try_in_turn()") == "False"
+    assert first.ask("locks.try_in_turn()") == "True"
+
+
+# -- one waiter at most: unless_occupied ---------------------------------------------------------
+
+
+COALESCE = "locks.take(unless_occupied=True)"
+
+
+def test_of_two_that_join_unless_occupied_one_waits(actors, lines, tmp_path, held):  # noqa: F811
+    """The first is stopped after it has looked, and before it has a ticket."""
+    first, second = actors(X), actors(X)
+    first.begin_and_stop_at(COALESCE, "fcntl", tmp_path / "trace", when=2)
+    second.begin(COALESCE)
+    eventually(lambda: blocked_on(lines / "x") == 1, "the wait for the first's decision")
+    first.go_on()
+    assert second.answer().startswith("OccupiedError")
+    assert len(tickets(lines / "x")) == 1
+    held.ask("locks.free()")
+    assert first.answer() == "None"
+
+
+def test_gates_are_shut_in_one_order(actors, lines, tmp_path):  # noqa: F811
+    holders = [actors(names(name)) for name in "ab"]
+    assert [holder.ask("locks.try_take()") for holder in holders] == ["True", "True"]
+    both = "lock.LockSet([NamedLock(n + b'.lock', state, shared=False) for n in {0}],"
+    both += " [lock.Line(state.line_path(n)) for n in {0}])"
+    first, second = actors(both.format("(b'a', b'b')")), actors(both.format("(b'b', b'a')"))
+    first.begin_and_stop_at(COALESCE, "flock", tmp_path / "trace", when=1)
+    second.begin(COALESCE)
+    eventually(lambda: blocked_on(lines / "a") == 1, "the wait for the gate of a")
+    first.go_on()
+    assert second.answer().startswith("OccupiedError")
+    for holder in holders:
+        holder.ask("locks.free()")
+    assert first.answer() == "None"
+
+
+def test_a_gate_that_was_deleted_is_none(actors, lines, held):  # noqa: F811
+    first, second = actors(X), actors(X)
+    (lines / "x").mkdir(parents=True)
+    gate = os.open(lines / "x", os.O_RDONLY)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    first.begin(COALESCE)
+    eventually(lambda: blocked_on(lines / "x") == 1, "the wait for the gate")
+    shutil.rmtree(lines)
+    second.begin(COALESCE)
+    eventually(lambda: tickets(lines / "x"), "the ticket")
+    os.close(gate)
+    assert first.answer().startswith("OccupiedError")
+    assert not second.is_done()
+
+
+def test_an_occupied_line_is_left_as_it_was(tmp_path):
+    line = Line(os.fsencode(tmp_path / "line"))
+    first, second = Lines([line]), Lines([line])
+    first.join()
+    before = tickets(tmp_path / "line")
+    with pytest.raises(OccupiedError):
+        second.join(unless_occupied=True)
+    assert tickets(tmp_path / "line") == before
+    with pytest.raises(OccupiedError):
+        second.join(unless_occupied=True)  # and its gate is open
+    first.leave()
+    second.join(unless_occupied=True)
+    second.leave()
+    assert tickets(tmp_path / "line") == []
+
+
+# -- nothing leaks -------------------------------------------------------------------------------
+
+
+def test_a_ticket_made_after_the_wait_was_given_up_is_deleted(tmp_path):
+    path = tmp_path / "line"
+    path.mkdir()
+    lines = Lines([Line(os.fsencode(path))])
+    gate = os.open(path, os.O_RDONLY)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    joining = threading.Thread(target=lines.join, kwargs={"unless_occupied": True})
+    joining.start()
+    eventually(lambda: blocked_on(path) == 1, "the wait for the gate")
+    lines.abandon()
+    os.close(gate)
+    joining.join(PATIENCE)
+    assert tickets(path) == []
+    lines.leave()
+
+
+def test_a_line_that_cannot_be_joined_is_left(tmp_path):
+    good, bad = tmp_path / "a", tmp_path / "b"
+    bad.touch()
+    lines = Lines([Line(os.fsencode(path)) for path in (good, bad)])
+    open_before = os.listdir("/proc/self/fd")
+    with pytest.raises(StateDirError):
+        lines.join()
+    assert tickets(good) == []
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+def test_the_dead_are_cleared_away_and_the_living_are_not(tmp_path, dead_ticket, lines, actors):  # noqa: F811
+    waiter = actors(X)
+    waiter.begin("locks.take()")
+    eventually(lambda: blocked_on(lock_path(lines)), "the wait")
+    assert dead_ticket not in tickets(lines / "x"), "by the waiter behind it"
+    (lines / "x" / "0000000000000000001-1").touch()
+    (lines / "x" / "9999999999999999998-1").touch()
+    (lines / "x" / "9999999999999999999-1").touch()
+    (lines / "x" / "9999999999999999999-x").touch()
+    (lines / "x" / "notes").touch()
+    line = Line(os.fsencode(lines / "x"))
+    line.trim()
+    (live,) = (name for name in tickets(lines / "x") if name.endswith(f"-{waiter.pid}"))
+    others = ["9999999999999999999-x", "notes"]
+    assert tickets(lines / "x") == ["0000000000000000001-1", live, *others]
+    assert Lines([line]).are_empty() is False
+    assert tickets(lines / "x") == [live, *others]
+    (lines / "x" / "9999999999999999999-1").touch()
+    Lines([line]).sweep()
+    assert tickets(lines / "x") == [live, *others]
+    assert position(line.path, waiter.pid) == 1
+    assert position(line.path, os.getpid()) is None
+
+
+# -- deleted lines -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queue(actors, lines, held):  # noqa: F811
+    """Three waiters for x, which is held, whose line was deleted under them."""
+    waiters = []
+    for number in range(3):
+        waiters.append(actors(X))
+        waiters[-1].begin("locks.take()")
+        eventually(lambda count=number + 1: len(tickets(lines / "x")) == count, "the ticket")
+    eventually(lambda: blocked_on(lines / "x" / tickets(lines / "x")[1]), "the last")
+    shutil.rmtree(lines)
+    return waiters
+
+
+def test_a_later_waiter_passes_none_of_a_deleted_line(actors, lines, held, queue):  # noqa: F811
+    late = actors(X)
+    late.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "x")) == 4, "all four in line")
+    path = os.fsencode(lines / "x")
+    assert [position(path, waiter.pid) for waiter in [*queue, late]] == [1, 2, 3, 4]
+    queue[1].kill()
+    held.ask("locks.free()")
+    for waiter, behind in [(queue[0], queue[2]), (queue[2], late), (late, None)]:
+        assert waiter.answer() == "None"
+        assert behind is None or not behind.is_done()
+        waiter.ask("locks.free()")
+    assert tickets(lines / "x") == []
+
+
+def test_the_dead_of_a_deleted_line_hold_up_no_waiter(actors, lines, held, queue):  # noqa: F811
+    late, other = actors(X), actors(X)
+    late.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "x")) == 4, "all four in line")
+    for waiter in (queue[2], queue[1], queue[0]):
+        waiter.kill()
+    held.ask("locks.free()")
+    assert late.answer() == "None"
+    late.ask("locks.free()")
+    assert other.ask("locks.try_in_turn()") == "True"
+    assert tickets(lines / "x") == []
+
+
+def test_a_link_to_a_descriptor_that_was_used_again_is_dead(tmp_path):
+    """It leads to another file by now, though to one that is locked too."""
+    line = Line(os.fsencode(tmp_path / "line"))
+    (tmp_path / "line").mkdir()
+    with open(tmp_path / "file", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        name = f"{1:019}-{os.getpid()}"
+        os.symlink(f"/proc/self/fd/{file.fileno()}", tmp_path / "line" / name)
+        assert list(line.live()) == []
+    assert tickets(tmp_path / "line") == []
+
+
+def test_too_many_open_files_make_no_waiter_dead(actors, lines, tmp_path, held, queue):  # noqa: F811
+    late, other = actors(X), actors(X)
+    late.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "x")) == 4, "all four in line")
+    other.inject("openat", "error=EMFILE:when=3", tmp_path / "trace")  # list, link, ticket
+    assert "too many open files" in other.ask("locks.is_awaited()")
+    assert len(tickets(lines / "x")) == 4
