@@ -112,6 +112,11 @@ class Cli:
         except sqlite3.OperationalError:  # not yet made, or this is its first moment
             return False
 
+    def sql(self, statement):
+        """Run a statement on the run-log; return its rows."""
+        with closing(sqlite3.connect(self.dir / "singlerun.db")) as log, log:
+            return log.execute(statement).fetchall()
+
     def lock_path(self, name):
         return self.dir / "locks" / f"{name}.lock"
 

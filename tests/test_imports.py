@@ -1,4 +1,4 @@
-"""The price of the plain form: what it imports. Add to the list only what earns its cost."""
+"""What the plain form imports, which is its cost. Add to the list only what is worth it."""
 
 import json
 import subprocess
@@ -55,12 +55,12 @@ def test_plain_form_imports_just_this(cli, tmp_path, options):
     cli.run("true")
     modules = imported(cli, tmp_path, *options, "true")
     ours = {module for module in modules if module.partition(".")[0] == "singlerun"}
-    # The first run of a name makes its lock file and looks twice: that is not the plain case.
+    # The first run of a name creates its lock file and looks twice, which is not the plain case.
     modules = imported(cli, tmp_path, *options, "true")
     ours = {module for module in modules if module.partition(".")[0] == "singlerun"}
-    # Where the temporary files have no block device, as on a tmpfs, more is asked about them.
+    # Where the temporary files have no block device, as on a tmpfs, their file system is examined.
     assert ours - {"singlerun.lock.filesystem"} == OURS
-    # Modules that the interpreter has built in cost nothing, and differ between versions.
+    # Built-in modules cost nothing, and differ between versions of the interpreter.
     others = modules - ours - set(sys.builtin_module_names)
     assert others <= OTHERS | {"time"}
 

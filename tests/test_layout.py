@@ -202,11 +202,12 @@ def functions(path):
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             size = node.end_lineno - node.lineno + 1
-            first = node.body[0]
+            first, *others = node.body
             if ast.get_docstring(node, clean=False) is not None:
                 size -= first.end_lineno - first.lineno + 1
+                first = others[0] if others else first
             begin = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            yield node.name, size, "\n".join(lines[begin - 2 : first.end_lineno])
+            yield node.name, size, "\n".join(lines[begin - 2 : first.lineno])
 
 
 def test_functions_are_short():

@@ -1,4 +1,4 @@
-"""Systems that people built to run one job at a time, and what hurt in them, acted out."""
+"""Systems that were built to run one job at a time, and what went wrong in them, replayed."""
 
 import fcntl
 import mailbox
@@ -24,14 +24,14 @@ SOURCES = ("crm", "shop", "billing", "support")
 
 @pytest.fixture(params=["recorded", "unrecorded"])
 def only_lock(request, cli):
-    """Do a test twice: as usual, and where no run-log can be kept, so the lock alone guards."""
+    """Run a test twice: as usual, and without a usable run-log, so that the lock alone guards."""
     if request.param == "unrecorded":
         (cli.dir / "singlerun.db").mkdir(parents=True)
         cli.dir.chmod(0o700)
 
 
 def at_once(cli, commands, **more):
-    """Start processes that wait for the end of one pipe, and let them loose in one instant."""
+    """Start processes that wait for the end of one pipe, and release them in one instant."""
     gate, opener = os.pipe()
     script = f'read x </proc/self/fd/{gate}; exec "$@"'
     processes = [
@@ -52,7 +52,7 @@ def words(path):
 
 
 def state(pid):
-    """Give the letter that the kernel has for what a process does; empty if it is gone."""
+    """Return the state of a process as the kernel's letter; empty if it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -60,7 +60,7 @@ def state(pid):
 
 
 def holders(path):
-    """Give the PIDs of those who took the flock of a file, by the kernel's list of locks."""
+    """Return the PIDs of the holders of a flock, from the kernel's list of locks."""
     inode = path.stat().st_ino
     lines = Path("/proc/locks").read_text().splitlines()
     return [int(line.split()[4]) for line in lines if f":{inode} " in line and "->" not in line]
@@ -96,7 +96,7 @@ def run_log(cli):
     return closing(sqlite3.connect(cli.dir / "singlerun.db", isolation_level=None, timeout=0))
 
 
-def test_s01_many_who_add_at_once_start_one_worker_and_nothing_is_left(cli, tmp_path):
+def test_s01_many_adders_at_once_start_one_worker_and_nothing_is_left(cli, tmp_path):
     """Adding a record kicked a worker through a mutex; two kicks at once must not start two."""
     witness = tmp_path / "witness"
     busy = tmp_path / "busy"
@@ -116,7 +116,7 @@ def test_s01_many_who_add_at_once_start_one_worker_and_nothing_is_left(cli, tmp_
 
 
 @pytest.mark.stress
-def test_s01_a_kick_in_the_moment_when_the_worker_stops_is_not_lost(cli, tmp_path):
+def test_s01_a_wake_up_at_the_moment_when_the_worker_stops_is_not_lost(cli, tmp_path):
     """Between "the queue is empty" and "the worker stops" a record was added, and stayed there."""
     witness = tmp_path / "witness"
     number = cli.add("-n", "records", "true")
@@ -164,7 +164,7 @@ def test_s02_a_job_killed_before_it_could_reset_its_mutex_is_reaped(cli):
 
 
 def test_s02_a_killed_job_does_not_stop_the_next(cli):
-    """Nobody noticed that the job had been killed; work goes on all the same, and in order."""
+    """The kill went unnoticed, but work goes on all the same, and in order."""
     with cli.hold("-n", "sync") as holding:
         kill_all(holding)
     result = cli.run("-n", "sync", "echo", "carried on")
@@ -174,7 +174,7 @@ def test_s02_a_killed_job_does_not_stop_the_next(cli):
 
 
 def test_s02_a_job_whose_wrapper_was_killed_is_no_zombie(cli):
-    """Only the watcher was killed, the job still works: nobody may take its place, nor reap it."""
+    """Only the watcher was killed, the job still works: it must not be replaced or reaped."""
     with cli.hold("-n", "sync") as holding:
         os.kill(holding.wrapper.pid, signal.SIGKILL)
         holding.wrapper.wait(PATIENCE)
@@ -211,7 +211,7 @@ def test_s03_the_queues_of_many_integrations_do_not_wait_for_each_other(cli, gat
 
 
 def test_s04_an_item_has_a_status_and_is_tried_again(cli, tmp_path):
-    """Items of the queue had statuses, Pending and Retry among them, and somebody set them."""
+    """Items of the queue had statuses, Pending and Retry among them, set by hand."""
     ready = tmp_path / "ready"
     options = ["--retries", "9", "--retry-delay", "0.2"]
     item = cli.add("-n", "items", *options, "sh", "-c", f"test -e {ready} || exit 7")
@@ -231,8 +231,8 @@ def test_s04_an_item_has_a_status_and_is_tried_again(cli, tmp_path):
     assert [run["state"] for run in runs] == ["failed"] * (done["tries"] - 1) + ["succeeded"]
 
 
-def test_s05_who_does_not_get_the_lock_leaves_it_in_the_queue_and_spins_not(cli, tmp_path):
-    """Who failed to get the lock put itself back in the queue, again and again."""
+def test_s05_a_job_that_does_not_get_the_lock_stays_queued_without_spinning(cli, tmp_path):
+    """A job that failed to get the lock put itself back in the queue, again and again."""
     witness = tmp_path / "witness"
     with cli.hold("-n", "job") as holding:
         for word in ("a", "b"):
@@ -262,7 +262,7 @@ def test_s06_an_error_leaves_no_flag_to_clear(cli):
     assert [run["state"] for run in cli.history("totals")] == ["succeeded", "failed"]
 
 
-def test_s07_the_user_is_told_who_is_at_work_and_how_to_wait(cli):
+def test_s07_the_user_is_told_the_holder_and_how_to_wait(cli):
     """A button looked for a job that was queued or at work, and told the user to wait."""
     cli.run("-n", "invoices", "sleep", "0.05")
     with cli.hold("-n", "invoices") as holding:
@@ -330,14 +330,14 @@ mailbox.Maildir(sys.argv[1]).add(letter)
 
 
 def test_s09_the_second_sends_an_email_to_its_initiator(cli, tmp_path):
-    """The second instance sent an email to who had started it, and so does this one."""
+    """The second instance sent an email to its initiator, and so does this one."""
     letters = mailbox.Maildir(tmp_path / "mail")
     deliver = shlex.join(
         [sys.executable, "-c", DELIVER, str(tmp_path / "mail"), "anna@example.org"]
     )
     batch = ["-n", "batch", "--on-conflict", deliver]
     assert cli.run(*batch, "true").returncode == 0
-    assert len(letters) == 0, "nobody was in its way"
+    assert len(letters) == 0, "nothing was in its way"
     with cli.hold("-n", "batch") as holding:
         assert cli.run(*batch, "true").returncode == 75
         assert cli.run(*batch, "--skip", "true").returncode == 0
@@ -347,10 +347,10 @@ def test_s09_the_second_sends_an_email_to_its_initiator(cli, tmp_path):
             assert letter["To"] == "anna@example.org"
             assert f"held by PID {holding.pid} (cat), user " in letter.get_payload()
     assert cli.run(*batch, "true").returncode == 0
-    assert len(letters) == 2, "the run after a refused one starts, and nobody is told"
+    assert len(letters) == 2, "the run after a refused one starts, without a message"
 
 
-def test_s10_nobody_gets_in_between_two_batches_of_one_chain(cli):
+def test_s10_no_run_gets_in_between_two_batches_of_one_chain(cli):
     """The end of one batch starts the next; between the two it looked as if nothing ran."""
     chain = f"""
         step() {{ {BINARY} -n "$1" sh -c "echo at work; read line"; }}
@@ -396,7 +396,7 @@ def test_s11_the_next_batch_is_scheduled_once_and_can_be_called_off(cli, tmp_pat
 def test_s12_a_rogue_batch_does_not_burn_the_quota(cli, tmp_path, policy):
     """A batch started itself again and again, until the executions of a day were used up.
 
-    Twelve of it at once, and it wants to go on: also who waits is counted in its turn.
+    Twelve at once, and it wants to go on: a waiter is counted, too, when its turn comes.
     """
     quota = tmp_path / "quota"
     batch = ["-n", "batch", *policy, "--max-starts", "3/1d", "sh", "-c", f"echo used >> {quota}"]
@@ -414,13 +414,13 @@ def test_s12_a_rogue_batch_does_not_burn_the_quota(cli, tmp_path, policy):
 
 def test_s12_a_job_whose_end_starts_it_again_is_slowed_down(cli, tmp_path):
     """The finish of a batch started the next one, which was itself."""
-    quota, kick = tmp_path / "quota", tmp_path / "kick"
-    kick.write_text(
+    quota, again = tmp_path / "quota", tmp_path / "again"
+    again.write_text(
         f"[ ! -e {quota} ] || [ $(wc -l < {quota}) -lt 5 ] || exit 0  # enough is enough\n"
-        f"exec {BINARY} -n batch --min-interval 1h --on-finish 'sh {kick}'"
+        f"exec {BINARY} -n batch --min-interval 1h --on-finish 'sh {again}'"
         f" sh -c 'echo used >> {quota}'"
     )
-    done = subprocess.run(["sh", kick], env=cli.env, capture_output=True, text=True, check=False)
+    done = subprocess.run(["sh", again], env=cli.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "batch was started too recently" in done.stderr
     assert words(quota) == ["used"]
@@ -553,13 +553,13 @@ def test_s16_the_end_is_recorded_before_the_lock_is_free(cli):
     assert first["ended_at"] <= second["started_at"]
 
 
-def test_s17_what_is_marked_is_worked_off_though_the_kick_was_lost(cli, tmp_path):
+def test_s17_what_is_marked_is_worked_off_though_the_wake_up_was_lost(cli, tmp_path):
     """Events told the processor of records; a lost event must lose nothing, the mark is enough."""
     witness = tmp_path / "witness"
     fifo = cli.dir / "workers" / "processor"
     assert cli.run("-n", "processor", "true").returncode == 0
     fifo.parent.mkdir(mode=0o700)
-    fifo.mkdir()  # whoever adds can't tell anybody of it
+    fifo.mkdir()  # an adder cannot wake a worker
     for kind in ("mail", "invoice", "mail"):
         command = ["sh", "-c", f"echo {kind} >> {witness}"]
         lost = cli.run("add", "-n", "processor", "--label", kind, *command)
@@ -656,7 +656,7 @@ def test_s20_busy_loops_started_together_never_overlap(cli, tmp_path, only_lock)
 
 
 def test_s21_the_one_that_waits_longest_is_next(cli, tmp_path):
-    """Who waited looked again and again; "the oldest first" was promised, and luck decided."""
+    """Waiters polled; "the oldest first" was promised, and luck decided."""
     witness = tmp_path / "witness"
     waiters = []
     with cli.hold("-n", "sentry"):
@@ -671,12 +671,12 @@ def test_s21_the_one_that_waits_longest_is_next(cli, tmp_path):
     assert words(witness) == ["2", "3", "5", "6", "7"]
 
 
-def test_s21_who_has_the_lock_does_not_wait_behind_those_who_want_it(cli):
-    """The first two who wanted a new lock waited for each other."""
+def test_s21_the_holder_does_not_wait_behind_its_waiters(cli):
+    """The first two runs of a new name waited for each other."""
     assert cli.run("-n", "other", "true").returncode == 0
     lock = cli.lock_path("sentry")
     with (cli.dir / "singlerun.db.lock").open() as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # nobody can write down anything now
+        fcntl.flock(guard, fcntl.LOCK_EX)  # no run can record anything now
         first = cli.start("-w", "-n", "sentry", "true")
         eventually(lambda: lock.exists() and holders(lock) == [first.pid], "the first's lock")
         first.send_signal(signal.SIGSTOP)
@@ -759,7 +759,7 @@ def test_s24_no_transaction_is_open_while_the_command_runs(cli):
             database.execute("BEGIN EXCLUSIVE")
             database.execute("ROLLBACK")
             busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            assert busy == 0, "nobody reads either"
+            assert busy == 0, "there is no reader either"
         others = [cli.run("-n", f"other-{number}", "true") for number in range(3)]
         assert [(other.returncode, other.stderr) for other in others] == [(0, "")] * 3
         assert len(cli.history()) == 4
@@ -768,9 +768,9 @@ def test_s24_no_transaction_is_open_while_the_command_runs(cli):
 
 def import_all(cli, tmp_path, prefix):
     """
-    Import all sources side by side; give what is said of the parents that came of it.
+    Import all sources side by side; return the exit status and verdict of the check.
 
-    Each importer is held between its look and its making until nobody else can look.
+    Each importer is held between its look and its insert until no other can look.
     """
     database = tmp_path / "customers.db"
     importer = [sys.executable, CUSTOMERS / "import_customers.py"]

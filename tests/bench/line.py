@@ -39,7 +39,7 @@ def blocked(path):
 
 
 def handover(directory, env, prefix, waiters, standing):
-    """Give the milliseconds from the end of one waiter's command to the start of the next."""
+    """Return the milliseconds from the end of one waiter's command to the start of the next."""
     witness = directory / "witness"
     witness.write_text("")
     holder = subprocess.Popen([*prefix, "cat"], env=env, stdin=subprocess.PIPE)
@@ -71,7 +71,7 @@ def children(pid):
 
 
 def processor_time(processes):
-    """Give the nanoseconds that processes have run so far (proc(5), schedstat), all threads."""
+    """Return the nanoseconds that processes have run so far (proc(5), schedstat), all threads."""
     return sum(
         int(path.read_text().split()[0])
         for process in processes
@@ -80,7 +80,7 @@ def processor_time(processes):
 
 
 def disorder(directory, env, waiters, chance):
-    """Run one round; give inversions, overlaps, tickets left behind, and processor time waiting."""
+    """Run one round; return inversions, overlaps, stale tickets, and processor time of waiting."""
     witness, line = directory / "witness", directory / "state" / "lines" / "x"
     witness.write_text("")
     holder = subprocess.Popen([SINGLERUN, "-n", "x", "cat"], env=env, stdin=subprocess.PIPE)
@@ -106,7 +106,7 @@ def disorder(directory, env, waiters, chance):
         started[number].wait()
     waiting = [process for number, process in enumerate(started) if number not in fates]
     before, after = -1, processor_time(waiting)
-    while before != after:  # whoever stood behind a dead one moves up
+    while before != after:  # waiters behind dead ones move up
         time.sleep(0.05)
         before, after = after, processor_time(waiting)
     time.sleep(WATCHED)

@@ -3,7 +3,7 @@
     python tests/bench/queue.py [ROUNDS]
 
 1. 1,000 jobs of ``true``: how many a second, from the first start to the last end; beside tsp and
-   nq, with the time in which their jobs were added, since they begin with the first one.
+   nq, including the time to add their jobs, since they begin with the first one.
 2. The gap from the recorded end of a job to the first thing that the next command does.
 3. 100,000 jobs through ``add --stdin``, beside a bare ``executemany`` of the same rows.
 """
@@ -45,7 +45,7 @@ class Queue:
 
 
 def drained_by_us(directory):
-    """Give the jobs a second: all are queued, and a worker is started."""
+    """Return the jobs per second: all are queued, then a worker is started."""
     queue = Queue(directory)
     queue.run("pause", "q")
     lines = b'["true"]\n' * DRAINED
@@ -83,7 +83,7 @@ def drained_by_nq(directory):
 
 
 def gaps(directory):
-    """Give the milliseconds between jobs; the start of sh and of date is a part of them."""
+    """Return the milliseconds between jobs, which include the start of sh and of date."""
     queue, witness = Queue(directory), directory / "witness"
     queue.run("pause", "q")
     command = f"date +%s%N >> {witness}\n"

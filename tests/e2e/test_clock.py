@@ -1,8 +1,8 @@
-"""Clocks that jump, as after a suspend or a correction, and clocks that people put on and back.
+"""Clocks that jump, as after a suspend or a correction, and daylight saving time.
 
-The commands run with libfaketime before libc. It reads the difference to the real time from a file
-each time that somebody asks for the time, so a clock can jump in the middle of a wait. The clock
-that only counts on (CLOCK_MONOTONIC) is left alone, as the kernel leaves it when others are set.
+The commands run with libfaketime preloaded. It reads the difference to the real time from a file at
+each query, so a clock can jump in the middle of a wait. The monotonic clock (CLOCK_MONOTONIC) is
+left alone, as the kernel leaves it alone when the time is set.
 """
 
 import signal
@@ -18,7 +18,7 @@ FIVE_HOURS = 5 * 3600
 
 
 class Clock:
-    """The clock of all that is started with an environment."""
+    """The clock of every process that is started with ``cli.env``."""
 
     def __init__(self, cli, directory):
         self._file = directory / "clock"
@@ -35,13 +35,13 @@ class Clock:
         assert abs(int(shown.stdout) - time.time()) < PATIENCE
 
     def jump(self, seconds):
-        """Let the clock be so many seconds before the real one; at once, and for all."""
+        """Set the clock so many seconds ahead of the real one, at once and for all."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.replace(self._file)
 
     def set(self, text):
-        """Let the clock show this time of the UTC."""
+        """Set the clock to this time in UTC."""
         self.jump(int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() - time.time()))
 
 
@@ -54,9 +54,9 @@ def clock(cli, tmp_path):
 
 
 def forget_the_dead():
-    """Remove what libfaketime leaves in shared memory for each process that did not end by itself.
+    """Remove what libfaketime leaves in shared memory for each process that was killed.
 
-    It is called by the PID, and the next process of that PID could not begin.
+    It is named after the PID, and the next process with that PID could not start.
     """
     for path in Path("/dev/shm").glob("*faketime_s*_*"):
         if not Path(f"/proc/{path.name.rpartition('_')[2]}").exists():
@@ -73,9 +73,9 @@ def waits(cli, wrapper):
 @pytest.mark.parametrize("seconds", [FIVE_HOURS, -FIVE_HOURS])
 @pytest.mark.parametrize("options", [[], ["--lock-type", "lockfile"]], ids=["flock", "lockfile"])
 def test_a_jump_of_the_clock_expires_nothing(cli, clock, seconds, options):
-    """Neither the hold of who works, nor the place and the patience of who waits.
+    """Neither the hold of the holder, nor the place and the timeout of a waiter.
 
-    Nobody waits for a lock file here: it is waited for by naps, which libfaketime gets wrong.
+    No run waits for a lock file here: that wait polls, and libfaketime gets its sleeps wrong.
     """
     script = "trap 'echo alive' USR1; echo $$; while ! read line; do :; done"
     with cli.hold("-n", "x", "-t", "1h", *options, script=script) as holding:
@@ -84,7 +84,7 @@ def test_a_jump_of_the_clock_expires_nothing(cli, clock, seconds, options):
         clock.jump(seconds)
         shown = subprocess.run(["date", "+%s"], env=cli.env, capture_output=True, check=True)
         assert abs(int(shown.stdout) - time.time() - seconds) < PATIENCE, "it did jump"
-        for _ in range(2):  # a signal wakes the wrapper: it looks at its deadline, and sleeps on
+        for _ in range(2):  # a signal wakes the wrapper, which checks its deadline and sleeps on
             holding.wrapper.send_signal(signal.SIGUSR1)
             assert holding.wrapper.stdout.readline() == b"alive\n"
         assert cli.run("-n", "x", *options, "true").returncode == 75
@@ -111,7 +111,7 @@ def test_a_lingering_run_takes_as_long_as_it_takes(cli, clock):
 
 
 def test_a_waiter_is_next_though_the_clock_says_that_it_came_before(cli, clock, tmp_path):
-    """The second in line came at an earlier hour than the first: the clock was set back."""
+    """The clock was set back between the arrivals of the first and the second in line."""
     witness = tmp_path / "witness"
     with cli.hold("-n", "x") as holding:
         waiters = []
@@ -134,18 +134,18 @@ def test_tokens_grow_and_the_latest_is_known_though_the_clock_is_set_back(cli, c
     assert [run["token"] for run in cli.history("x")] == tokens[::-1]
 
 
-def test_a_start_in_the_future_keeps_nobody_from_starting(cli, clock):
-    """The clock was wrong when it started, and was set back since."""
+def test_a_start_in_the_future_blocks_no_start(cli, clock):
+    """The clock was wrong at that start, and has been set back since."""
     clock.jump(FIVE_HOURS)
     assert cli.run("-n", "x", "--max-starts", "1/1h", "true").returncode == 0
     clock.jump(0)
     for option in (["--min-interval", "1h"], ["--max-starts", "1/1h"]):
         assert cli.run("-n", "x", *option, "true").returncode == 0
         assert cli.run("-n", "x", *option, "true").returncode == 75, "that was now"
-        subprocess.run(["sqlite3", cli.dir / "singlerun.db", "DELETE FROM runs"], check=True)
+        cli.sql("DELETE FROM runs")
 
 
-# When clocks are put forward, an hour of the night is missing; put back, one comes twice.
+# In spring an hour of the night is missing; in autumn one comes twice.
 NIGHTS = [
     ("2030-03-31T00:59:05", "2030-03-31T01:00:05", 75, "a minute, though the clock skips an hour"),
     ("2030-10-27T00:30:05", "2030-10-27T01:30:15", 0, "an hour, though the clock shows the same"),
@@ -185,7 +185,7 @@ def test_intervals_know_no_time_zone(cli):
 def test_a_timeout_passes_though_the_clock_is_set_back(cli, clock):
     with cli.hold("-n", "x") as holding:
         waiter = cli.start("--wait-for", "3", "-n", "x", "true")
-        # On a busy machine it may have given up by now, and nothing is shown.
+        # On a busy machine it may have timed out by now; then this shows nothing.
         eventually(lambda: blocked_on(cli.lock_path("x")) or waiter.poll(), "the waiting")
         clock.jump(-FIVE_HOURS)
         assert waiter.wait(PATIENCE) == 75

@@ -20,7 +20,7 @@ from conftest import PATIENCE, demand_or_skip, eventually, is_alive, need
 PROJECT = Path(__file__).parents[2]
 SENDMAIL = "/usr/sbin/sendmail"  # cron knows no other way to send mail
 MINUTES = 150.0
-"""Seconds after which cron, which starts its jobs at full minutes, has had its chance twice."""
+"""Seconds in which cron, which starts its jobs at full minutes, has started them twice."""
 
 CRONTAB = """\
 * * * * * {singlerun} -n nightly --skip {home}/job
@@ -28,7 +28,7 @@ CRONTAB = """\
 * * * * * test -e {home}/begun && {singlerun} -n nightly true
 """
 
-# The job is at work until somebody opens the pipe.
+# The job runs until the pipe is written to.
 JOB = """\
 #!/bin/sh
 env -0 > "$HOME/job.env"
@@ -72,7 +72,7 @@ class User:
         subprocess.run(remove, check=True, capture_output=True)
 
     def kill(self):
-        """End all that runs under this user, which nobody had before; tell what there was."""
+        """Kill every process of this user, who is new on this machine; return what there was."""
         found = [path.name for path in Path("/proc").glob("[0-9]*") if self.owns(path)]
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
@@ -86,12 +86,12 @@ class User:
             return False
 
     def install(self):
-        """Install the project for an interpreter that this user may execute."""
+        """Install the project with an interpreter that this user may execute."""
         test = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))"
         for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
             try:
                 tried = self.run(python, "-c", test)
-            except OSError:  # it stands where only root may look
+            except OSError:  # in a directory of root's
                 continue
             if tried.returncode == 0:
                 break
@@ -108,14 +108,14 @@ class User:
             assert done.returncode == 0, done.stderr
 
     def run(self, *command, **more):
-        """Run a command as this user, with nothing of a login, and no environment at all."""
+        """Run a command as this user, without a login and with an empty environment."""
         more = {"env": {}, "cwd": "/", "user": self.uid, "group": self.gid} | more
         return subprocess.run(
             command, check=False, capture_output=True, text=True, extra_groups=[], **more
         )
 
     def login(self, script):
-        """Run a script as this user does after logging in."""
+        """Run a script in a login shell of this user."""
         su = ["su", "-", self.name, "-c", script.replace("singlerun", str(self.singlerun))]
         return subprocess.run(
             su, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
@@ -127,7 +127,7 @@ class User:
         return json.loads(result.stdout)["runs"]
 
     def mail(self):
-        """Give the subject and the text of each message, in an mbox or a Maildir."""
+        """Return the subject and the text of each message, in an mbox or a Maildir."""
         boxes = [(mailbox.mbox, Path("/var/mail", self.name))]
         boxes.append((mailbox.Maildir, self.home / "Maildir"))
         messages = []
@@ -187,7 +187,7 @@ def cron_daemon():
         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env={},
     )  # fmt: skip
     try:
-        # One that finds another at work ends by itself.
+        # If a daemon runs already, this one ends by itself.
         eventually(lambda: daemon.poll() is not None or has_pid_file(daemon.pid), "cron")
         yield
     finally:
@@ -231,7 +231,7 @@ def test_overlapping_runs_of_a_crontab_line_are_skipped_without_mail(user):
         ticks = len((home / "ticks").read_text().split()) if (home / "ticks").exists() else 0
         pid = int(begun.read_text())
 
-        # A login shell sees what cron started, whatever its environment says of homes.
+        # A login shell sees what cron started, whatever its environment says of HOME.
         eventually(lambda: user.runs("ps")[0]["pid"] == pid, "the record of the command")
         (run,) = user.runs("ps")
         assert (run["name"], run["state"], run["user"]) == ("nightly", "running", user.name)
@@ -259,7 +259,7 @@ def test_overlapping_runs_of_a_crontab_line_are_skipped_without_mail(user):
     assert (first["state"], first["exit_code"], first["pid"]) == ("succeeded", 0, pid)
     assert {(run["state"], run["conflict_id"]) for run in others} == {("skipped", first["id"])}
 
-    # Mail comes through; of all that --skip did, only of what the job itself printed.
+    # Mail is delivered, but of the runs with --skip only what the job itself printed.
     controls = user.texts("/control")
     assert len(controls) >= 2
     assert set(controls) == {"control was here\n"}
@@ -268,7 +268,7 @@ def test_overlapping_runs_of_a_crontab_line_are_skipped_without_mail(user):
     assert all(f"singlerun: nightly is held by PID {pid} " in text for text in refusals)
     assert user.texts("/job") == ["nightly done\n"]
 
-    # In the C locale, which is cron's, Python sets LC_CTYPE for itself; the job doesn't see it.
+    # In the C locale, which cron uses, Python sets LC_CTYPE for itself; the job does not see it.
     seen, as_without = environment(home / "job.env"), environment(home / "control.env")
     ours = {key for key in seen if key.startswith(b"SINGLERUN_")}
     assert ours == {b"SINGLERUN_NAME", b"SINGLERUN_RUN_ID", b"SINGLERUN_TOKEN"}

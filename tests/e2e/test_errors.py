@@ -1,4 +1,4 @@
-"""What can go wrong: one sentence, the documented exit status, and the command runs if it can."""
+"""Errors: one sentence, the documented exit status, and the command runs if it can."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def one_line(result, status, *words):
 
 
 def warned(result, *words):
-    """The command ran, and one line tells what is wrong with the record."""
+    """Check that the command ran, and that one line tells what is wrong with the record."""
     assert result.returncode == 0, result.stderr
     assert result.stdout == "ran\n"
     assert result.stderr.count("\n") == 1
@@ -120,7 +120,7 @@ def test_state_directory_that_others_may_write_to(cli):
     one_line(cli.run("true"), 125, "others may write", "chmod go-w")
 
 
-def test_state_directory_below_one_that_anybody_may_write_to(cli, tmp_path):
+def test_state_directory_below_a_world_writable_one(cli, tmp_path):
     tmp_path.joinpath("open").mkdir()
     tmp_path.joinpath("open").chmod(0o777)
     env = cli.env | {"SINGLERUN_DIR": str(tmp_path / "open" / "state")}
@@ -136,9 +136,9 @@ def test_state_directory_of_another_user(cli):
 
 
 def as_another_user(directory, *arguments, env):
-    """Run a copy of the package as a user who has no entry in the password database.
+    """Run a copy of the package as a user without an entry in the password database.
 
-    Not the installed script: its interpreter may stand where that user can't go.
+    Not the installed script: its interpreter may be out of that user's reach.
     """
     if not ROOT:
         demand_or_skip("only root can become another user")
@@ -161,7 +161,7 @@ def as_another_user(directory, *arguments, env):
     )  # fmt: skip
 
 
-def test_user_after_root_is_told_whose_it_is(cli, tmp_path):
+def test_user_after_root_is_told_the_owner(cli, tmp_path):
     cli.run("-n", "x", "true")
     result = as_another_user(tmp_path, "-n", "x", "true", env=cli.env)
     one_line(result, 125, "SINGLERUN_DIR")
@@ -179,7 +179,7 @@ def test_what_is_planted_for_a_lock_is_refused(cli, tmp_path, planted, name):
     cli.run("-n", "y", "true")
     victim = plant(cli.dir / name, planted, tmp_path)
     if planted == "directory" and name == "locks":
-        return  # that is what it is
+        return  # it is one
     one_line(cli.run("-n", "x", "true"), 125, str(cli.dir / name))
     assert victim.read_text() == "victim"
 

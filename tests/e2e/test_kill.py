@@ -154,7 +154,7 @@ def test_an_orphan_that_closed_the_lock_still_blocks(cli):
 
 
 def test_a_survivor_of_the_command_still_blocks(cli):
-    """The command ends; its child lives, but closed everything and left the group."""
+    """The command is dead; its child lives, has closed everything and left the process group."""
     inner = "exec setsid bash -c '" + CLOSES_ALL + "echo $$; exec cat'"
     script = f"exec 9<&0; {{ {inner}; }} <&9 & wait"
     wrapper = cli.start(
@@ -214,7 +214,7 @@ def test_lock_file_replaced_by_another_inode_still_refuses(cli):
 
 @pytest.mark.stress
 def test_hundreds_of_runs_with_deletions_never_show_two(cli, tmp_path):
-    """Eight at it at once, while somebody keeps deleting the lock file."""
+    """Eight loops at once, while the lock file is deleted again and again."""
     witness = tmp_path / "witness"
     script = (
         f'for i in $(seq 25); do {cli.binary} -q -n x sh -c "'
@@ -229,7 +229,7 @@ def test_hundreds_of_runs_with_deletions_never_show_two(cli, tmp_path):
     while any(loop.poll() is None for loop in loops):
         cli.lock_path("x").unlink(missing_ok=True)
         deletions += 1
-        # Whose file is deleted in the moment of the start gives up, so there must be pauses.
+        # A run whose lock file is deleted while it starts gives up, so there must be pauses.
         time.sleep(0.003 if deletions % 20 else 0.1)
     for loop in loops:
         assert loop.communicate()[1] == b""
@@ -258,7 +258,7 @@ def test_killed_waiter_is_passed_over_and_reaped(cli):
 
 @pytest.mark.stress
 def test_reap_never_disturbs_a_run(cli):
-    """Reapers and probes take locks for moments; nobody is refused because of one."""
+    """Reapers and probes take locks for moments; no run is refused because of one."""
     cli.run("-n", "x", "true")
     script = (
         f"while :; do {cli.binary} reap; {cli.binary} is-running x; {cli.binary} is-running x; done"
@@ -330,7 +330,7 @@ def test_state_directory_reached_through_a_link_and_deleted(cli, tmp_path):
 
 
 def test_an_orphan_is_not_forgotten_because_the_disk_is_full(cli, small_disk):
-    """Closing the dead waiter's record fails; that must not hide who lives."""
+    """Closing the dead waiter's record fails; that must not hide the living command."""
     cli.dir = small_disk / "state"
     cli.env["SINGLERUN_DIR"] = str(cli.dir)
     wrapper, pid = hold_without_descriptor(cli, "x")
@@ -398,8 +398,8 @@ def test_one_file_is_one_lock_whichever_link_leads_to_it(cli, tmp_path):
     assert cli.run("--lock-file", str(tmp_path / "link"), "true").returncode == 75
 
 
-def test_a_waiter_whose_time_is_over_does_not_take_the_lock_afterwards(cli):
-    """It hangs in telling so, because nobody reads what it says."""
+def test_a_waiter_that_timed_out_does_not_take_the_lock_afterwards(cli):
+    """It hangs while it reports the timeout, because nothing reads its standard error."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     try:
@@ -420,7 +420,7 @@ def test_a_waiter_whose_time_is_over_does_not_take_the_lock_afterwards(cli):
 
 
 @pytest.mark.stress
-def test_who_is_refused_two_names_never_keeps_anybody_from_one(cli):
+def test_a_run_refused_two_names_never_blocks_a_run_of_one(cli):
     with cli.hold("-n", "b"):
         script = f"while :; do {cli.binary} -q -n a -n b true; done"
         loops = [

@@ -1,4 +1,4 @@
-"""Who holds a name is judged by proof alone: not by age, by a PID, or from out of sight."""
+"""The holder of a name is judged by proof alone: not by age, by a PID, or from out of sight."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 @pytest.fixture
 def container():
-    """Give the words that run a command in a PID namespace of its own."""
+    """Return the words that run a command in a PID namespace of its own."""
     need("unshare")
     tried = subprocess.run([*CONTAINER, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
@@ -23,7 +23,7 @@ def container():
 
 
 def change(cli, what):
-    subprocess.run(["sqlite3", cli.dir / "singlerun.db", f"UPDATE runs SET {what}"], check=True)
+    cli.sql(f"UPDATE runs SET {what}")
 
 
 def kill_all(holding):
@@ -34,7 +34,7 @@ def kill_all(holding):
 
 
 def assert_left_alone(cli, *more):
-    """Nobody gets the name, and nobody takes its run for one that was left behind."""
+    """Check that the name stays held, and that its run is not taken for a stale one."""
     assert cli.run("-n", "x", *more, "true").returncode == 75
     assert cli.run("is-running", "x").returncode == 0
     reaped = cli.run("reap", "--kill-orphans")
@@ -49,7 +49,7 @@ def assert_left_alone(cli, *more):
     ids=["started", "boot"],
 )  # fmt: skip
 def test_a_pid_that_another_process_has_now_is_a_zombie(cli, otherwise):
-    """The PID is alive, but it is that of a process that started at another time, or boot."""
+    """The PID is alive, but belongs to a process that started at another time, or boot."""
     with cli.hold("-n", "x") as holding:
         kill_all(holding)
     with subprocess.Popen(["sleep", "60"]) as stranger:
@@ -69,7 +69,7 @@ def test_a_pid_that_another_process_has_now_is_a_zombie(cli, otherwise):
 
 
 def test_a_holder_in_a_container_is_not_judged_by_its_pid(cli, container):
-    """Its PIDs are 1 and 2, or so: here those are other processes, or none."""
+    """Its PIDs are about 1 and 2; out here those are other processes, or none."""
     with subprocess.Popen(
         [*container, BINARY, "-n", "x", "sh", "-c", "echo $$; exec cat"],
         env=cli.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -78,9 +78,9 @@ def test_a_holder_in_a_container_is_not_judged_by_its_pid(cli, container):
         (run,) = eventually(lambda: [run for run in cli.json("ps") if run["pid"]], "the record")
         assert run["wrapper_pid"] < 10
         assert_left_alone(cli)
-        change(cli, "wrapper_pid = 4194303, command_pid = 4194303")  # here there is no such PID
+        change(cli, "wrapper_pid = 4194303, command_pid = 4194303")  # out here there is no such PID
         assert_left_alone(cli)
-        outer.kill()  # and with it all that is in the container
+        outer.kill()  # and with it everything in the container
         outer.wait(PATIENCE)
         assert cli.run("-w", "-n", "x", "true").returncode == 0, "its lock ended with it"
     assert cli.history("x")[-1]["state"] == "lost"
@@ -116,7 +116,7 @@ def test_from_inside_a_container_those_outside_are_not_judged(cli, container):
         assert is_alive(holding.pid)
         waiter = subprocess.Popen([*container, BINARY, "-w", "-n", "x", "true"], env=cli.env)
         eventually(lambda: [r for r in cli.json("ps") if r["state"] == "waiting"], "the waiting")
-        assert cli.run("reap").stdout == "", "nor is who waits inside"
+        assert cli.run("reap").stdout == "", "nor is the waiter inside"
         assert holding.release() == 0
         assert waiter.wait(PATIENCE) == 0
     states = [run["state"] for run in cli.history("x")]
@@ -124,15 +124,15 @@ def test_from_inside_a_container_those_outside_are_not_judged(cli, container):
 
 
 def test_a_holder_on_another_host_is_not_judged_by_its_pid(cli):
-    """The directory may be shared; the PID that it names is nobody's here."""
+    """The directory may be shared; the recorded PID means nothing here."""
     with cli.hold("-n", "x"):
         change(cli, "host = 'elsewhere', boot_id = 'other', wrapper_pid = 4194303, command_pid = 1")
         assert_left_alone(cli)
 
 
 @pytest.mark.parametrize("options", [[], ["--lock-type", "lockfile"]], ids=["flock", "lockfile"])
-def test_nobody_is_judged_by_age(cli, options):
-    """A run that began in 1970, with files that nobody has touched since."""
+def test_age_is_no_proof(cli, options):
+    """A run that began in 1970, with files untouched since."""
     with cli.hold("-n", "x", *options) as holding:
         waiter = cli.start("-w", "-n", "x", *options, "true")
         eventually(lambda: [r for r in cli.json("ps") if r["state"] == "waiting"], "the waiting")
@@ -151,7 +151,7 @@ def test_nobody_is_judged_by_age(cli, options):
 
 
 def test_a_process_that_may_not_be_signalled_is_alive(tmp_path):
-    """As another user, where /proc hides the processes of others: kill(2) says EPERM of them."""
+    """For a user to whom /proc hides the processes of others, kill(2) fails with EPERM."""
     need("setpriv", "unshare")
     python = shutil.which("python3", path="/usr/bin")
     if python is None or os.geteuid() != 0:

@@ -1,12 +1,10 @@
 """Policies: coalesce, min-interval, max-starts, jitter, and runs inside runs."""
 
-import subprocess
-
 import pytest
 from conftest import BINARY, PATIENCE, blocked_on, eventually
 
 
-def test_coalesce_waits_unless_somebody_waits(cli, tmp_path):
+def test_coalesce_waits_unless_another_run_waits(cli, tmp_path):
     witness = tmp_path / "witness"
     with cli.hold("-n", "x") as holding:
         first = cli.start("--coalesce", "-n", "x", "sh", "-c", f"echo first >> {witness}")
@@ -37,8 +35,7 @@ def test_interval_counts_from_the_start_and_refusals_do_not_count(cli):
     cli.run("-n", "x", "true")
     for _ in range(2):
         assert cli.run("-n", "x", "--min-interval", "1h", "true").returncode == 75
-    an_hour_ago = "UPDATE runs SET started_ns = started_ns - 3600e9 WHERE started_ns"
-    subprocess.run(["sqlite3", cli.dir / "singlerun.db", an_hour_ago], check=True)
+    cli.sql("UPDATE runs SET started_ns = started_ns - 3600e9 WHERE started_ns")  # an hour ago
     assert cli.run("-n", "x", "--min-interval", "1h", "true").returncode == 0
 
 

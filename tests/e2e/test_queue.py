@@ -1,14 +1,13 @@
-"""Queues: jobs that are accepted, worked off one by one, and survive whoever works them off."""
+"""Queues: jobs are accepted, worked off one by one, and survive their workers."""
 
 import json
 import os
 import re
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pexpect
@@ -34,12 +33,6 @@ def ended(cli, number, status=0):
     return cli.job(number)
 
 
-def state_of(cli, number):
-    """Give a job's state, to look at often."""
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        return database.execute("SELECT state FROM jobs WHERE id = ?", [number]).fetchone()[0]
-
-
 def worker_of(cli, name):
     (pid,) = eventually(lambda: cli.workers(name), "the worker")
     return pid
@@ -53,20 +46,20 @@ def kill(*pids):
 
 
 def sleeps_until_woken(pid):
-    """Tell whether a worker has nothing to do now."""
+    """Return whether a worker sleeps until it is woken."""
     calls = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/wchan")]
     return any("poll" in call for call in calls)
 
 
 def asleep_in(cli, name):
-    """Wait until the worker of a name has nothing to do now; give its PID."""
+    """Wait until the worker of a name has nothing to do; return its PID."""
     pid = worker_of(cli, name)
     eventually(lambda: sleeps_until_woken(pid), "the worker's sleep")
     return pid
 
 
 def working(cli, *options):
-    """Start a worker that stays, and wait until it does."""
+    """Start a worker that stays; return it once it waits for jobs."""
     worker = cli.start("worker", "-n", "x", "--stay", *options)
     eventually(lambda: sleeps_until_woken(worker.pid), "the worker's sleep")
     return worker
@@ -117,7 +110,7 @@ TELL = (
 
 
 def told(cli, tmp_path, *options, **more):
-    """Run a job that tells what it finds."""
+    """Run a job that reports its surroundings; return the report."""
     path = tmp_path / "told"
     ended(cli, cli.add("-n", "x", *options, sys.executable, "-c", TELL, str(path), **more))
     return json.loads(path.read_text())
@@ -202,7 +195,7 @@ def test_a_command_that_cannot_be_started_fails_the_job_alone(cli, tmp_path, sta
     assert str(tmp_path) in job["detail"]
 
 
-def test_a_command_is_looked_for_in_the_path_of_who_added_it(cli, tmp_path):
+def test_a_command_is_searched_in_the_path_of_its_adder(cli, tmp_path):
     (tmp_path / "mine").write_text("#!/bin/sh\necho found\n")
     (tmp_path / "mine").chmod(0o755)
     env = cli.env | {"PATH": f"{tmp_path}:{cli.env['PATH']}"}
@@ -213,7 +206,7 @@ def test_a_command_is_looked_for_in_the_path_of_who_added_it(cli, tmp_path):
 
 def test_timeout_ends_a_job_and_not_the_keeping_of_its_output(cli):
     """The grace period is longer than the test: the job alone gets it, and needs none."""
-    for seconds in ("0.5", "5", "50"):  # a busy machine may need longer for the first word
+    for seconds in ("0.5", "5", "50"):  # a busy machine may take longer to print
         options = ["-t", seconds, "-k", "1000"]
         number = cli.add("-n", "x", *options, "sh", "-c", "echo said; exec sleep 600")
         job = ended(cli, number, status=124)
@@ -305,8 +298,7 @@ def test_progress_is_shown_on_a_terminal_from_ten_thousand_on(cli, count):
     terminal.close()
     assert terminal.exitstatus == 0
     assert (b"reading jobs" in shown) == (count > 10_000)
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        assert database.execute("SELECT count(*) FROM jobs").fetchone() == (count,)
+    assert cli.sql("SELECT count(*) FROM jobs") == [(count,)]
 
 
 def test_a_full_disk_in_the_middle_accepts_none_and_says_so(cli, small_disk):
@@ -400,14 +392,12 @@ def test_a_delayed_job_starts_later_and_others_do_not_wait_for_it(cli):
     soon = cli.add("-n", "x", "--delay", "0.5", "true")
     job = ended(cli, soon)
     assert job["started_at"] >= job["added_at"]
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        query = "SELECT started_ns - added_ns FROM jobs WHERE id = ?"
-        (waited,) = database.execute(query, [soon]).fetchone()
+    ((waited,),) = cli.sql(f"SELECT started_ns - added_ns FROM jobs WHERE id = {soon}")
     assert waited >= 0.4 * 10**9, "since it was asked for, a moment before it was accepted"
     assert [one["id"] for one in cli.queue()] == [late]
 
 
-def test_a_job_that_becomes_due_earlier_wakes_the_drainer(cli):
+def test_a_job_that_becomes_due_earlier_wakes_the_worker(cli):
     late = cli.add("-n", "x", "--delay", "1h", "true")
     pid = asleep_in(cli, "x")
     early = cli.add("-n", "x", "--delay", "0.2", "true")
@@ -455,8 +445,8 @@ def test_what_follows_a_failure_is_cancelled_but_not_before_the_last_try(cli, ga
     assert cli.run("add", "-n", "d", "--after", "999999", "true").returncode == 125
 
 
-def test_followers_are_set_free_also_if_their_drainer_cannot_be_started(cli, tmp_path, gate):
-    """The next job of the queue is claimed already when that comes out: it must be run."""
+def test_followers_become_ready_even_if_their_worker_cannot_be_started(cli, tmp_path, gate):
+    """By then the next job of the queue has been claimed, so it must run."""
     first = cli.add("-n", "a", *gate.command)
     follower = cli.add("-n", "b", "--after", str(first), *witness(tmp_path / "witness", "b"))
     second = cli.add("-n", "a", *witness(tmp_path / "witness", "a"))
@@ -520,8 +510,7 @@ def test_retries_wait_twice_as_long_each_time(cli, tmp_path):
     options = ["--retries", "5", "--retry-delay", "0.1"]
     job = ended(cli, cli.add("-n", "x", *options, "sh", "-c", script))
     assert (job["state"], job["tries"], len(words(path))) == ("succeeded", 4, 4)
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        times = database.execute("SELECT started_ns, ended_ns FROM runs ORDER BY id").fetchall()
+    times = cli.sql("SELECT started_ns, ended_ns FROM runs ORDER BY id")
     for i, least in enumerate((0.1, 0.2, 0.4)):
         assert times[i + 1][0] - times[i][1] >= least * 1e9
     job = ended(cli, cli.add("-n", "x", "--retries", "1", "--retry-delay", "0", "false"), status=1)
@@ -557,7 +546,7 @@ def test_direct_runs_and_jobs_share_one_lock(cli, gate):
     ended(cli, number)
 
 
-def test_nobody_barges_in_and_both_kinds_take_turns(cli, tmp_path):
+def test_direct_runs_and_jobs_take_turns(cli, tmp_path):
     path = tmp_path / "witness"
     gates = [Gate(tmp_path / f"gate-{i}") for i in range(2)]
     for gate in gates:
@@ -650,7 +639,7 @@ def test_a_job_may_use_singlerun_itself(cli, tmp_path):
 # -- what is left behind ------------------------------------------------------------------------
 
 
-def test_a_daemon_left_behind_keeps_nobody_waiting(cli, tmp_path):
+def test_a_daemon_left_behind_blocks_nothing(cli, tmp_path):
     cli.run("pause", "x")
     chatty = cli.add("-n", "x", "sh", "-c", "sleep 60 & echo $!")
     quiet = cli.add("-n", "x", "sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!")
@@ -663,8 +652,8 @@ def test_a_daemon_left_behind_keeps_nobody_waiting(cli, tmp_path):
     kill(*daemons)
 
 
-def test_a_daemon_of_a_former_job_holds_nothing_when_the_drainer_is_killed(cli, gate):
-    """One lock serves many jobs, and whatever they left behind has inherited it."""
+def test_a_daemon_of_a_former_job_holds_nothing_when_the_worker_is_killed(cli, gate):
+    """One lock serves many jobs, and every process that they leave behind has inherited it."""
     cli.run("pause", "x")
     leaver = cli.add("-n", "x", "sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!")
     cli.add("-n", "x", *gate.command)
@@ -680,7 +669,7 @@ def test_a_daemon_of_a_former_job_holds_nothing_when_the_drainer_is_killed(cli, 
 # -- the worker --------------------------------------------------------------------------------
 
 
-def test_the_drainer_is_detached_from_all_that_started_it(cli, tmp_path, gate):
+def test_the_worker_is_detached_from_all_that_started_it(cli, tmp_path, gate):
     inherited = os.open(tmp_path / "inherited", os.O_WRONLY | os.O_CREAT)
     where = tmp_path / "where"
     where.mkdir()
@@ -708,7 +697,7 @@ def test_the_drainer_is_detached_from_all_that_started_it(cli, tmp_path, gate):
 
 
 @pytest.mark.parametrize("doing", ["job", "delay", "line"])
-def test_the_drainer_costs_nothing_while_it_waits(cli, gate, doing):
+def test_the_worker_costs_nothing_while_it_waits(cli, gate, doing):
     if doing == "line":
         cli.lock_path("x").parent.mkdir(parents=True)
         cli.dir.chmod(0o700)
@@ -726,8 +715,8 @@ def test_the_drainer_costs_nothing_while_it_waits(cli, gate, doing):
     eventually(lambda: is_idle(worker_of(cli, "x")), "an idle wait")
 
 
-def test_the_drainer_keeps_no_directory_busy(cli, tmp_path):
-    """A job's directory may be on a disk that somebody wants to unmount."""
+def test_the_worker_keeps_no_directory_busy(cli, tmp_path):
+    """The file system of a job's directory can be unmounted afterwards."""
     where = tmp_path / "where"
     where.mkdir()
     cli.run("pause", "x")
@@ -738,7 +727,7 @@ def test_the_drainer_keeps_no_directory_busy(cli, tmp_path):
     assert os.readlink(f"/proc/{asleep_in(cli, 'x')}/cwd") == "/"
 
 
-def test_the_drainer_survives_the_session_in_which_it_was_started(cli, gate):
+def test_the_worker_survives_the_session_in_which_it_was_started(cli, gate):
     script = f"trap '' HUP; {BINARY} add -n x {' '.join(map(repr, gate.command))}; kill -HUP 0"
     subprocess.run(["setsid", "-w", "sh", "-c", script], env=cli.env, check=False,
                    stdout=subprocess.DEVNULL)  # fmt: skip
@@ -748,7 +737,7 @@ def test_the_drainer_survives_the_session_in_which_it_was_started(cli, gate):
     ended(cli, job["id"])
 
 
-def test_the_drainer_survives_the_terminal_in_which_it_was_started(cli, tmp_path, gate):
+def test_the_worker_survives_the_terminal_in_which_it_was_started(cli, tmp_path, gate):
     need("tmux")
     tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
     script = f"{BINARY} add -n x {' '.join(map(repr, gate.command))}; exec sleep 60"
@@ -767,7 +756,7 @@ def test_the_drainer_survives_the_terminal_in_which_it_was_started(cli, tmp_path
     assert ended(cli, found["id"])["tries"] == 1
 
 
-def test_one_drainer_serves_all_who_add(cli, gate):
+def test_one_worker_serves_all_adders(cli, gate):
     cli.add("-n", "x", *gate.command)
     gate.pid()
     pid = worker_of(cli, "x")
@@ -781,7 +770,7 @@ def test_one_drainer_serves_all_who_add(cli, gate):
     assert (cli.dir / "workers.log").read_text() == ""
 
 
-def test_a_deleted_fifo_may_make_two_drainers_but_never_two_jobs(cli, tmp_path, gate):
+def test_a_deleted_fifo_may_make_two_workers_but_never_two_jobs(cli, tmp_path, gate):
     first = cli.add("-n", "x", *gate.command)
     pid = gate.pid()
     (cli.dir / "workers" / "x").unlink()
@@ -800,7 +789,7 @@ def test_a_deleted_fifo_may_make_two_drainers_but_never_two_jobs(cli, tmp_path, 
 
 
 def kill_both(cli, gate):
-    """Kill the worker, then its job: the other way round it would record the end."""
+    """Kill the worker, then its job; in the other order the worker would record the end."""
     pid = gate.pid()
     kill(worker_of(cli, "x"))
     kill(pid)
@@ -814,7 +803,7 @@ RESUMERS = {
 
 
 @pytest.mark.parametrize("resumer", RESUMERS)
-def test_a_drainer_killed_with_its_job_is_made_up_for(cli, tmp_path, gate, resumer):
+def test_a_worker_killed_with_its_job_is_made_up_for(cli, tmp_path, gate, resumer):
     path = tmp_path / "witness"
     lost = cli.add("-n", "x", *gate.command)
     rest = cli.add("-n", "x", *witness(path, "rest"))
@@ -854,7 +843,7 @@ def test_a_lost_job_is_tried_again_also_if_what_is_added_next_is_delayed(cli, ga
 
 
 @pytest.mark.parametrize("output", ["quiet", "chatty"])
-def test_a_job_whose_drainer_was_killed_still_keeps_others_out(cli, tmp_path, gate, output):
+def test_a_job_whose_worker_was_killed_still_keeps_others_out(cli, tmp_path, gate, output):
     path = tmp_path / "witness"
     quiet = 'exec >/dev/null 2>&1; exec "$@"' if output == "quiet" else 'exec "$@"'
     number = cli.add("-n", "x", "sh", "-c", quiet, "sh", *gate.command)
@@ -878,7 +867,7 @@ def test_a_job_whose_drainer_was_killed_still_keeps_others_out(cli, tmp_path, ga
 
 
 def test_reap_sees_to_what_is_tried_again_when_an_orphan_has_ended(cli, gate):
-    """Nothing else is queued, so nobody would be there when the orphan ends."""
+    """Nothing else is queued, so without reap there would be no worker when the orphan ends."""
     number = cli.add("-n", "x", "--retries", "1", "--retry-delay", "0", *gate.command)
     gate.pid()
     kill(worker_of(cli, "x"))
@@ -897,32 +886,31 @@ def test_a_pause_shows_in_ps_too(cli):
     assert [job["state"] for job in document["jobs"]] == ["paused"]
 
 
-def test_a_drainer_killed_in_its_sleep_is_made_up_for(cli):
+def test_a_worker_killed_in_its_sleep_is_made_up_for(cli):
     late = cli.add("-n", "x", "--delay", "1h", "true")
     kill(asleep_in(cli, "x"))
     assert cli.run("reap", "--dry-run").stdout == "x: would start a worker\n"
     assert cli.workers() == []
     assert cli.run("reap").stdout == "x: started a worker\n"
     kill(asleep_in(cli, "x"))
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database, database:
-        database.execute("UPDATE jobs SET not_before_ns = 1")
+    cli.sql("UPDATE jobs SET not_before_ns = 1")
     assert cli.run("reap").stdout == "x: started a worker\n"
     assert cli.run("reap").stdout == "", "it does already"
     job = ended(cli, late)
     assert (job["state"], job["tries"]) == ("succeeded", 1)
 
 
-def test_a_drainer_killed_in_line_is_made_up_for(cli):
+def test_a_worker_killed_in_line_is_made_up_for(cli):
     with cli.hold("-n", "x") as holding:
         number = cli.add("-n", "x", "true")
         eventually(lambda: blocked_on(cli.lock_path("x")), "the worker's wait")
         kill(worker_of(cli, "x"))
-        holding.release()  # who has held the name looks whether there are jobs
+        holding.release()  # at its end a direct run looks for jobs
     assert ended(cli, number)["tries"] == 1
 
 
-def test_an_adder_killed_between_its_commit_and_its_kick_is_made_up_for(cli):
-    """The FIFO can't be used in that moment: what was accepted stays so."""
+def test_an_adder_killed_between_its_commit_and_its_wake_up_is_made_up_for(cli):
+    """The FIFO cannot be used at that moment; accepted jobs stay accepted."""
     cli.add("-n", "x", "--delay", "1h", "true")
     kill(worker_of(cli, "x"))
     fifo = cli.dir / "workers" / "x"
@@ -938,7 +926,7 @@ def test_an_adder_killed_between_its_commit_and_its_kick_is_made_up_for(cli):
     assert ended(cli, number)["tries"] == 1
 
 
-def test_waiting_for_a_job_whose_end_nobody_saw_ends(cli, gate):
+def test_waiting_for_a_lost_job_ends(cli, gate):
     number = cli.add("-n", "x", *gate.command)
     waiter = cli.start("wait", str(number), stderr=subprocess.PIPE)
     pid = gate.pid()
@@ -1012,7 +1000,7 @@ def test_where_nothing_has_been_queued_yet(cli, verb):
     assert result.returncode == (125 if verb == "wait" else 1)
     assert (result.stdout, result.stderr.count("\n")) == ("", 1)
     assert cli.queue() == []
-    assert not cli.dir.exists(), "who only looks makes nothing"
+    assert not cli.dir.exists(), "looking creates nothing"
 
 
 def test_a_paused_name_starts_nothing_until_it_is_resumed(cli, gate):
@@ -1050,9 +1038,8 @@ def test_a_pause_ends_by_itself_and_says_when(cli):
     asleep_in(cli, "x")
     assert cli.run("pause", "x", "--for", "0.7").returncode == 0, "which wakes it"
     ended(cli, number)
-    with closing(sqlite3.connect(cli.dir / "singlerun.db")) as database:
-        query = "SELECT started_ns - until_ns FROM jobs JOIN pauses USING (name)"
-        assert database.execute(query).fetchone()[0] >= 0
+    ((late,),) = cli.sql("SELECT started_ns - until_ns FROM jobs JOIN pauses USING (name)")
+    assert late >= 0
     assert cli.run("-n", "x", "true").returncode == 0
 
 
@@ -1114,7 +1101,7 @@ def test_logs_follow_a_job_to_its_end(cli, gate):
 
 def test_a_worker_works_in_the_foreground_and_ends_with_the_queue(cli, tmp_path, gate):
     path = tmp_path / "witness"
-    # While there is a worker, though it does nothing, adding starts none; and then it is gone.
+    # Adding starts no worker while there is one, even a stopped one; then that is killed.
     former = working(cli)
     former.send_signal(signal.SIGSTOP)
     numbers = [cli.add("-n", "x", *gate.command), cli.add("-n", "x", *witness(path, "a"))]
@@ -1164,7 +1151,7 @@ def test_a_worker_may_be_told_to_end_at_once(cli, gate):
     assert cli.job(pending)["state"] == "queued"
 
 
-def test_a_worker_that_stays_waits_for_who_works_the_queue_off(cli, gate):
+def test_a_worker_that_stays_waits_for_the_present_worker(cli, gate):
     cli.add("-n", "x", *gate.command)
     gate.pid()
     pid = worker_of(cli, "x")

@@ -1,6 +1,6 @@
 """The queue while its workers and commands are killed: nothing lost, nothing twice, in order.
 
-What happened is told by the commands themselves, in a file, and by sqlite3. The numbers are small
+The commands themselves report what happened, and so does sqlite3. The numbers are small
 here; ``SINGLERUN_STRESS=5000 pytest tests/e2e/test_queue_crash.py`` asks for as many jobs.
 """
 
@@ -19,13 +19,13 @@ JOBS = int(os.environ.get("SINGLERUN_STRESS", "400"))
 ADDERS = 20
 KILLS = max(16, JOBS // 25)
 
-# Each command looks for another with a lock of its own, and says when it begins and when it ends.
+# Each command detects another one with a lock of its own, and notes its start and its end.
 COMMAND = """exec 9>>{0}.lock; flock -n 9 || echo overlap >> {0}
 echo "begin $SINGLERUN_JOB_ID" >> {0}; echo "end $SINGLERUN_JOB_ID" >> {0}"""
 
 
 def running(cli):
-    """Give the PIDs of the workers of a state directory, and of the commands that they run."""
+    """Return the PIDs of the workers of a state directory, and of the commands that they run."""
     workers, commands = [], []
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         try:
@@ -98,7 +98,7 @@ def test_every_job_runs_once_or_is_lost_with_its_evidence(cli, tmp_path, retries
     deadline = time.monotonic() + PATIENCE * 10
     while not is_over(cli) or len(killed) < KILLS // 4:
         assert time.monotonic() < deadline
-        if len(killed) < KILLS // 4 and is_over(cli):  # this machine is slow to kill
+        if len(killed) < KILLS // 4 and is_over(cli):  # the jobs ended before the kills
             add()
     stop.set()
     killer.join()

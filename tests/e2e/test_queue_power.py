@@ -21,7 +21,7 @@ SIZE = 64 * 1024 * 1024
 
 @pytest.fixture
 def disk(cli, tmp_path):
-    """Mount a file system where the state directory is; give what pulls the plug."""
+    """Mount a file system at the state directory; return a function that pulls the plug."""
     need("mkfs.ext4", "mount")
     if os.geteuid() != 0:
         demand_or_skip("only root can mount a file system")
@@ -52,7 +52,7 @@ def disk(cli, tmp_path):
 
 
 def after_a_boot(cli, tmp_path, *arguments):
-    """Run singlerun where the machine seems to have been booted since; workers of it, too."""
+    """Run singlerun, and its workers, as if the machine had been rebooted since."""
     boot_id = tmp_path / "boot_id"
     boot_id.write_text("11111111-2222-3333-4444-555555555555\n")
     script = f'mount --bind {boot_id} /proc/sys/kernel/random/boot_id && exec "$@"'
@@ -114,7 +114,7 @@ def test_what_was_acknowledged_survives_and_nothing_starts_twice(cli, tmp_path, 
 
 
 def test_what_only_waits_survives_too(cli, disk):
-    """Nothing but the adding itself has synced anything."""
+    """Nothing but ``add`` itself has synced anything."""
     numbers = [int(cli.run("add", "-n", "q", "--delay", "1h", "true").stdout) for _ in range(5)]
     for pid in chain(*running(cli)):
         os.kill(pid, signal.SIGKILL)

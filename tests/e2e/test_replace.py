@@ -1,4 +1,4 @@
-"""``--replace`` and ``stop``: who holds a name is ended by its recorded identity."""
+"""``--replace`` and ``stop``: the holder of a name is ended by its recorded identity."""
 
 import os
 import signal
@@ -56,8 +56,8 @@ while :; do sleep 0.05; done
 
 
 @pytest.mark.parametrize("stopped", [None, "command", "wrapper"])
-def test_who_ignores_term_or_is_stopped_is_killed_after_our_grace(cli, stopped):
-    """The replacer's grace counts, not the longer one of the run that it replaces."""
+def test_a_holder_that_ignores_term_or_is_stopped_is_killed_after_the_grace_period(cli, stopped):
+    """The replacer's grace period counts, not the longer one of the run that it replaces."""
     with cli.hold("-n", "x", "-k", "1000", script=STUBBORN) as former:
         if stopped:
             os.kill(former.pid if stopped == "command" else former.wrapper.pid, signal.SIGSTOP)
@@ -151,7 +151,7 @@ def test_all_readers_are_replaced_by_a_writer_and_none_by_a_reader(cli):
 
 
 def test_replacers_stand_in_line(cli, tmp_path):
-    """Each ends the one before it, none gets in before one that came first."""
+    """Each ends the one before it, in order of arrival."""
     witness = tmp_path / "witness"
     script = "echo {0} >> {1}; echo; exec cat"
     with cli.hold("-n", "x"):
@@ -229,8 +229,8 @@ def test_a_run_that_has_recorded_its_end_is_left_to_its_hooks(cli, tmp_path, com
 
 
 @pytest.mark.parametrize("command", [("stop", "x"), ("-n", "x", "--replace", "true")])
-def test_who_can_not_be_ended_is_not_recorded_as_stopped(cli, command):
-    """In another PID namespace it can't be judged from here; it ends well, and by itself."""
+def test_a_holder_that_cannot_be_ended_is_not_recorded_as_stopped(cli, command):
+    """In another PID namespace it cannot be judged from here; it ends by itself, successfully."""
     need("unshare")
     if os.geteuid() != 0:
         demand_or_skip("only root can make a PID namespace")
@@ -301,7 +301,7 @@ def test_stop_ends_an_orphan(cli):
 
 
 def test_stop_never_signals_a_pid_that_belongs_to_another_now(cli):
-    """The record names a process that lives, but with another start time: that isn't the holder."""
+    """The record names a living process, but with another start time: that is not the holder."""
     with cli.hold("-n", "x") as holding:
         then = start_time(holding.pid)
         holding.wrapper.kill()
@@ -314,8 +314,7 @@ def test_stop_never_signals_a_pid_that_belongs_to_another_now(cli):
             break
         stranger.kill()
         stranger.wait()
-    change = f"UPDATE runs SET wrapper_pid = {stranger.pid}, command_pid = {stranger.pid}"
-    subprocess.run(["sqlite3", cli.dir / "singlerun.db", change], check=True)
+    cli.sql(f"UPDATE runs SET wrapper_pid = {stranger.pid}, command_pid = {stranger.pid}")
     assert cli.run("stop", "x").returncode == 1
     assert cli.run("stop", "1").returncode == 0, "there is nothing left to end"
     assert cli.run("-n", "x", "--replace", "true").returncode == 0

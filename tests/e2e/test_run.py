@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import BINARY, PATIENCE, blocked_on, eventually, is_alive, is_idle, signals_in
+from conftest import BINARY, PATIENCE, blocked_on, eventually, is_alive, is_idle, need, signals_in
 
 READY = "echo $$; exec cat"
 
@@ -279,7 +279,8 @@ def test_fifty_at_once_start_one(cli, tmp_path):
 
 
 def test_end_is_recorded_before_the_lock_is_free(cli):
-    """Whoever gets the lock finds no open run; the kernel says when that is, not a clock."""
+    """The next holder finds no open run; the kernel says when that is, not a clock."""
+    need("flock", "sqlite3")
     for _ in range(20):
         waiter = subprocess.Popen(
             ["flock", cli.lock_path("x"), "sqlite3", cli.dir / "singlerun.db",
@@ -292,6 +293,7 @@ def test_end_is_recorded_before_the_lock_is_free(cli):
 
 
 def test_start_is_recorded_before_the_command_starts(cli):
+    need("sqlite3")
     query = "SELECT state, id FROM runs WHERE ended_ns IS NULL"
     result = cli.run(
         "sh", "-c", f"sqlite3 {cli.dir}/singlerun.db '{query}'; echo $SINGLERUN_RUN_ID"
@@ -382,6 +384,7 @@ def test_run_with_a_lock_file_can_be_given_a_name(cli, tmp_path):
 
 
 def test_dashes_and_run_make_a_command_of_a_subcommand(cli):
+    need("ps")
     for words in (["--"], ["run"], ["run", "--"], ["-n", "x", "--"]):
         result = cli.run(*words, "ps", "-o", "comm=")
         assert "ps" in result.stdout.split(), words

@@ -88,7 +88,6 @@ def test_a_stopped_command_does_not_stop_the_wrapper(cli):
     wrapper, (pid,) = start(cli, "echo $$; exec sleep 60")
     os.kill(pid, signal.SIGSTOP)
     wrapper.terminate()
-    os.kill(pid, signal.SIGCONT)
     assert wrapper.wait(PATIENCE) == 143
 
 

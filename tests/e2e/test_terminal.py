@@ -89,7 +89,7 @@ def test_stop_continue_and_interrupt_with_kept_output(cli, terminal):
     terminal.key("C-z")
     terminal.expect("Stopped")
     terminal.type("clear; fg\n")
-    terminal.expect(r"^\d+\n\d+$")
+    terminal.expect(r"^singlerun -n x (?s:.*)^\d+\n\d+$")  # fg says what it continues
     terminal.key("C-c")
     terminal.expect("bye$")
     terminal.expect(r"^ready>$")
@@ -358,9 +358,7 @@ def test_a_waiter_shows_a_live_line_and_leaves_no_trace(cli, terminal):
 
 def test_the_live_line_tells_when_it_will_be_free(cli, terminal):
     cli.run("-n", "x", "cat")
-    database = cli.dir / "singlerun.db"
-    change = "UPDATE runs SET elapsed_ns = 3600000000000, argv = CAST('sh' AS BLOB)"
-    subprocess.run(["sqlite3", database, change], check=True)
+    cli.sql("UPDATE runs SET elapsed_ns = 3600000000000, argv = CAST('sh' AS BLOB)")
     with cli.hold("-n", "x"):
         terminal.type("singlerun -w -n x true\n")
         terminal.expect(r"^waiting for x \(#1 in line\), free in about 59m ")

@@ -72,11 +72,8 @@ def test_all_slots_freed_at_once_give_a_waiter_one(actors, tmp_path, full):  # n
 
 
 def test_who_has_no_slot_keeps_no_exclusive_lock_waiting(actors, tmp_path):  # noqa: F811
-    holder, late, alone = (
-        actors(names("x", slots=1)),
-        actors(names("x", slots=1)),
-        actors(names("x")),
-    )
+    one_of_one = names("x", slots=1)
+    holder, late, alone = actors(one_of_one), actors(one_of_one), actors(names("x"))
     assert holder.ask("locks.try_in_turn()") == "True"
     assert late.ask("locks.try_in_turn()") == "False"
     assert alone.ask("locks.try_in_turn()") == "False"
@@ -112,7 +109,6 @@ def test_a_main_file_that_was_deleted_is_not_current(actors, tmp_path):  # noqa:
 
 
 def test_a_slot_that_cannot_be_locked_is_an_error(actors, tmp_path, full):  # noqa: F811
-    _, waiter = full
     late = actors(THREE)
     late.inject("flock", "error=EIO", tmp_path / "trace", path=slot(tmp_path, 2))
     assert "Input/output error" in late.ask("locks._locks[0].take()")
