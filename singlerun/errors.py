@@ -26,23 +26,13 @@ class HeldError(SinglerunError):
     exit_status = 75
 
     def __init__(
-        self,
-        message: str,
-        *,
-        names: tuple[str, ...] = (),
-        pids: tuple[int, ...] = (),
-        run_id: int | None = None,
-        user: str | None = None,
-        since: float | None = None,
+        self, message: str, *, names: tuple[str, ...] = (), pids: tuple[int, ...] = (),
+        run_id: int | None = None, user: str | None = None, since: float | None = None,
         waited: float | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(message)
-        self.names = names
-        self.pids = pids
-        self.run_id = run_id
-        self.user = user
-        self.since = since
-        self.waited = waited
+        self.names, self.pids, self.run_id = names, pids, run_id
+        self.user, self.since, self.waited = user, since, waited
 
     @property
     def pid(self) -> int | None:

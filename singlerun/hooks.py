@@ -12,6 +12,7 @@ nothing of it: a hook that fails is a warning, one that does not end is killed.
 import os
 import time
 
+from singlerun.paths import reason
 from singlerun.render.line import say
 from singlerun.render.text import command, names
 from singlerun.store.run import REFUSED, SKIPPED
@@ -36,12 +37,9 @@ GRACE = 2.0
 
 
 def call(
-    job: "RunSpec",
-    this: "Run",
-    status: int,
-    signals: "Signals",
+    job: "RunSpec", this: "Run", status: int, signals: "Signals",
     given: "Mapping[bytes, bytes] | None" = None,
-) -> bool:
+) -> bool:  # fmt: skip
     """Run the hooks for what became of a run; return whether a signal interrupted one.
 
     ``status`` is our exit status, ``given`` the environment if that is not ours.
@@ -54,8 +52,7 @@ def call(
         events = ["failure" if status else "success", "finish"]
     interrupted = False
     for event in events:
-        script = job.hooks.get(event)
-        if script is not None:
+        if (script := job.hooks.get(event)) is not None:
             env = _environment(job, this, event, status, given)
             interrupted |= _run(script, event, env, signals, names(job.names))
     return interrupted
@@ -71,19 +68,12 @@ def _environment(
         given = environment()
     env = {key: value for key, value in given.items() if not key.startswith(b"SINGLERUN_")}
     values = {
-        "EVENT": event,
-        "NAME": this.names[0],
-        "STATE": this.state,
-        "COMMAND": command(this.argv),
-        "RUN_ID": this.id,
-        "EXIT_STATUS": status,
-        "SIGNAL": this.signal,
+        "EVENT": event, "NAME": this.names[0], "STATE": this.state, "COMMAND": command(this.argv),
+        "RUN_ID": this.id, "EXIT_STATUS": status, "SIGNAL": this.signal,
         "ELAPSED": None if this.elapsed_ns is None else f"{this.elapsed_ns / 1e9:.3f}",
-        "DETAIL": this.detail,
-        "HOLDER_ID": this.conflict_id,
-        "DIR": job.dir or given.get(b"SINGLERUN_DIR"),
-        "JOB_ID": this.job_id,
-    }
+        "DETAIL": this.detail, "HOLDER_ID": this.conflict_id,
+        "DIR": job.dir or given.get(b"SINGLERUN_DIR"), "JOB_ID": this.job_id,
+    }  # fmt: skip
     for key, value in values.items():
         if value is not None:
             encoded = value if isinstance(value, bytes) else os.fsencode(str(value))
@@ -102,7 +92,7 @@ def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", n
             setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ],
         )  # fmt: skip
     except OSError as error:
-        say(f"{what} cannot be started: {(error.strerror or str(error)).lower()}")
+        say(f"{what} cannot be started: {reason(error)}")
         return False
     begun = time.monotonic()
     if not _await(pid, LONGEST, signals):

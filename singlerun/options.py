@@ -30,19 +30,13 @@ class Option:
     __slots__ = ("dest", "flags", "help", "many", "metavar", "read")
 
     def __init__(
-        self,
-        *flags: str,
-        help: str,  # noqa: A002 - Click's word
-        metavar: str | None = None,
-        read: "Callable[[str], object]" = str,
-        many: bool = False,
-    ) -> None:
+        self, *flags: str, help: str, metavar: str | None = None,  # noqa: A002 - Click's word
+        read: "Callable[[str], object]" = str, many: bool = False,
+    ) -> None:  # fmt: skip
         self.flags = flags
         self.dest = flags[-1].lstrip("-").replace("-", "_")
-        self.metavar = metavar
-        self.read = read
-        self.many = many
-        self.help = help
+        self.metavar, self.help = metavar, help
+        self.read, self.many = read, many
 
     @property
     def default(self) -> object:
@@ -86,22 +80,23 @@ def read_claim(text: str) -> str:
 
 def read_status(text: str) -> int:
     """Read an exit status, 0 to 255."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= 255):
-        raise UsageError(f"bad exit status {text!r}: write a number from 0 to 255")
-    return int(text)
+    return _number(text, "exit status", "a number from 0 to 255", range(256))
 
 
 def read_count(text: str) -> int:
     """Read a number."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise UsageError(f"bad number {text!r}: write a whole number such as 3")
-    return int(text)
+    return _number(text, "number", "a whole number such as 3", range(10**9))
 
 
 def read_slots(text: str) -> int:
     """Read the number of slots."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and int(text)):
-        raise UsageError(f"bad number of slots {text!r}: write 1 to 999")
+    return _number(text, "number of slots", "1 to 999", range(1, 1000))
+
+
+def _number(text: str, what: str, example: str, allowed: range) -> int:
+    is_short = text.isascii() and text.isdecimal() and len(text) <= len(str(allowed[-1]))
+    if not is_short or int(text) not in allowed:
+        raise UsageError(f"bad {what} {text!r}: write {example}")
     return int(text)
 
 
@@ -132,68 +127,40 @@ def read_lock_type(text: str) -> str:
 
 
 RUN_OPTIONS = (
-    Option(
-        "-n", "--name", metavar="NAME", read=read_name, many=True,
-        help="Name of the lock; repeat to hold all or none. Default: derived from COMMAND.",
-    ),
-    Option(
-        "--lock-file", metavar="PATH", read=read_lock_file,
-        help="Lock this file, as flock(1) does.",
-    ),
-    Option(
-        "--lock-type", metavar="TYPE", read=read_lock_type,
-        help="Kind of lock: flock, lockfile, or auto (by file system).",
-    ),
+    Option("-n", "--name", metavar="NAME", read=read_name, many=True,
+           help="Name of the lock; repeat to hold all or none. Default: derived from COMMAND."),
+    Option("--lock-file", metavar="PATH", read=read_lock_file,
+           help="Lock this file, as flock(1) does."),
+    Option("--lock-type", metavar="TYPE", read=read_lock_type,
+           help="Kind of lock: flock, lockfile, or auto (by file system)."),
     Option("-s", "--shared", help="Take a shared (reader) lock."),
-    Option(
-        "-j", "--slots", metavar="N", read=read_slots,
-        help="Allow N instances at once instead of one.",
-    ),
+    Option("-j", "--slots", metavar="N", read=read_slots,
+           help="Allow N instances at once instead of one."),
     Option("-w", "--wait", help="Wait if the lock is held."),
-    Option(
-        "--wait-for", metavar="DURATION", read=duration.parse,
-        help="Wait at most this long if the lock is held, then exit 75.",
-    ),
+    Option("--wait-for", metavar="DURATION", read=duration.parse,
+           help="Wait at most this long if the lock is held, then exit 75."),
     Option("--skip", help="Exit 0 without a message if the lock is held."),
-    Option(
-        "-E", "--conflict-exit-code", metavar="N", read=read_status,
-        help="Exit with N instead of 75 if the lock is held.",
-    ),
+    Option("-E", "--conflict-exit-code", metavar="N", read=read_status,
+           help="Exit with N instead of 75 if the lock is held."),
     Option("--replace", help="Stop the holder and take its place."),
     Option("--queue", help="Add COMMAND to the queue of this name and return at once."),
     Option("--coalesce", help="Wait, but exit 0 if another run is waiting already."),
-    Option(
-        "--min-interval", metavar="DURATION", read=duration.parse,
-        help="Refuse if the last start is more recent than this.",
-    ),
-    Option(
-        "--max-starts", metavar="N/DURATION", read=read_rate,
-        help="Refuse if there were already N starts within this time.",
-    ),
-    Option(
-        "-t", "--timeout", metavar="DURATION", read=duration.parse,
-        help="Stop the command after this long: SIGTERM, later SIGKILL; exit 124.",
-    ),
-    Option(
-        "-k", "--kill-after", metavar="DURATION", read=duration.parse,
-        help="Grace period between SIGTERM and SIGKILL; default: 10s.",
-    ),
-    Option(
-        "--retries", metavar="N", read=read_count,
-        help="Run again after a failure, at most N times.",
-    ),
-    Option(
-        "--retry-delay", metavar="DURATION", read=duration.parse,
-        help="Delay before running again, doubling with each retry; default: 1s.",
-    ),
-    Option(
-        "--restart", metavar="WHEN", read=read_restart,
-        help="Run again when it ends: on-failure, on-success or always.",
-    ),
-    Option(
-        "--jitter", metavar="DURATION", read=duration.parse,
-        help="Sleep up to this long first; constant for a host and name.",
-    ),
+    Option("--min-interval", metavar="DURATION", read=duration.parse,
+           help="Refuse if the last start is more recent than this."),
+    Option("--max-starts", metavar="N/DURATION", read=read_rate,
+           help="Refuse if there were already N starts within this time."),
+    Option("-t", "--timeout", metavar="DURATION", read=duration.parse,
+           help="Stop the command after this long: SIGTERM, later SIGKILL; exit 124."),
+    Option("-k", "--kill-after", metavar="DURATION", read=duration.parse,
+           help="Grace period between SIGTERM and SIGKILL; default: 10s."),
+    Option("--retries", metavar="N", read=read_count,
+           help="Run again after a failure, at most N times."),
+    Option("--retry-delay", metavar="DURATION", read=duration.parse,
+           help="Delay before running again, doubling with each retry; default: 1s."),
+    Option("--restart", metavar="WHEN", read=read_restart,
+           help="Run again when it ends: on-failure, on-success or always."),
+    Option("--jitter", metavar="DURATION", read=duration.parse,
+           help="Sleep up to this long first; constant for a host and name."),
     Option("--exec", help="Become the command once the lock is held."),
     Option("--linger", help="Hold the lock until the last child that inherited it is gone."),
     Option("--on-success", metavar="CMD", help="Run this shell command after a success."),

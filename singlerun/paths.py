@@ -14,7 +14,7 @@ DIR/                 0700
 import fcntl
 import os
 import stat
-from errno import EROFS
+from errno import EDQUOT, ENOSPC, EROFS
 
 from singlerun.errors import StateDirError
 
@@ -25,6 +25,7 @@ LOWEST_DESCRIPTOR = 10
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:@+=,~")
 _LONGEST_NAME = 200
+_ELSEWHERE = "name another directory with --dir or SINGLERUN_DIR"
 
 
 def lift(descriptor: int) -> int:
@@ -51,11 +52,9 @@ def default_dir() -> bytes:
     try:
         home = pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:
-        raise StateDirError(
-            "~/.local/state/singlerun",
-            f"user {os.geteuid()} has no home in the password database",
-            "name a directory with --dir or SINGLERUN_DIR",
-        ) from None
+        why = f"user {os.geteuid()} has no home in the password database"
+        remedy = "name a directory with --dir or SINGLERUN_DIR"
+        raise StateDirError("~/.local/state/singlerun", why, remedy) from None
     return os.path.join(os.fsencode(home), HOME_DIR)
 
 
@@ -158,9 +157,8 @@ class StateDir:
         entry = os.fstat(descriptor)
         if not stat.S_ISFIFO(entry.st_mode) or entry.st_uid != os.geteuid():
             os.close(descriptor)
-            raise StateDirError(
-                os.fsdecode(path), f"it is not a FIFO of user {os.geteuid()}", "remove it"
-            )
+            why = f"it is not a FIFO of user {os.geteuid()}"
+            raise StateDirError(os.fsdecode(path), why, "remove it")
         return descriptor
 
     def open_file(self, name: bytes) -> int:
@@ -190,10 +188,7 @@ def _open_directory(path: bytes, *, create: bool) -> int:
     shown = os.fsdecode(path)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     if create and not os.path.lexists(path):
-        try:
-            _make_directories(path)
-        except OSError as error:
-            raise StateDirError(shown, reason(error), _remedy(error)) from error
+        make_private_directory(path)
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
@@ -201,24 +196,18 @@ def _open_directory(path: bytes, *, create: bool) -> int:
             raise
         raise StateDirError(shown, "it was deleted while it was being made", "try again") from None
     except NotADirectoryError:  # O_DIRECTORY | O_NOFOLLOW says so of a symbolic link too
+        why, remedy = "it is not a directory", "name another with --dir or SINGLERUN_DIR"
         if os.path.islink(path):
-            target = os.fsdecode(os.path.realpath(path))
-            raise StateDirError(
-                shown, f"it is a symbolic link to {target}", "name the real directory"
-            ) from None
-        raise StateDirError(
-            shown, "it is not a directory", "name another with --dir or SINGLERUN_DIR"
-        ) from None
+            why = f"it is a symbolic link to {os.fsdecode(os.path.realpath(path))}"
+            remedy = "name the real directory"
+        raise StateDirError(shown, why, remedy) from None
     except OSError as error:
         raise StateDirError(shown, reason(error), _remedy(error)) from error
     descriptor = lift(descriptor)
     entry = os.fstat(descriptor)
     if entry.st_uid != os.geteuid():
-        raise StateDirError(
-            shown,
-            f"it belongs to user {entry.st_uid}, not to {os.geteuid()}",
-            "run as that user, or name another directory with --dir or SINGLERUN_DIR",
-        )
+        why = f"it belongs to user {entry.st_uid}, not to {os.geteuid()}"
+        raise StateDirError(shown, why, f"run as that user, or {_ELSEWHERE}")
     if entry.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise StateDirError(shown, "others may write to it", f"chmod go-w {shown}")
     return descriptor
@@ -231,9 +220,8 @@ def _make_directories(path: bytes) -> None:
     entry = os.stat(parent)
     if entry.st_mode & stat.S_IWOTH and not entry.st_mode & stat.S_ISVTX:
         shown = os.fsdecode(parent)
-        raise StateDirError(
-            os.fsdecode(path), f"any user may write to {shown}", f"chmod +t {shown}"
-        )
+        why = f"any user may write to {shown}"
+        raise StateDirError(os.fsdecode(path), why, f"chmod +t {shown}")
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:  # another process was faster
@@ -258,9 +246,6 @@ def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, b
 
     O_NOFOLLOW refuses a symbolic link, O_NONBLOCK does not hang on a FIFO, and fstat(2) on what
     was opened shows the rest, so nothing can change between check and use.
-
-    Raises:
-        StateDirError: it cannot be opened, or is not a regular file of ours with one link.
     """
     shown = os.fsdecode(shown_dir)
     path = os.fsdecode(os.path.join(shown_dir, name))
@@ -314,8 +299,6 @@ def reason(error: OSError) -> str:
 
 
 def _remedy(error: OSError) -> str:
-    import errno  # noqa: PLC0415 - only when something failed
-
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "make room, or name another directory with --dir or SINGLERUN_DIR"
-    return "make it writable, or name another directory with --dir or SINGLERUN_DIR"
+    if error.errno in {ENOSPC, EDQUOT}:
+        return f"make room, or {_ELSEWHERE}"
+    return f"make it writable, or {_ELSEWHERE}"

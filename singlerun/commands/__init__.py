@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from singlerun import __version__, options
-from singlerun.commands.common import dir_option
+from singlerun.commands.common import DIR
 from singlerun.errors import UsageError
 from singlerun.render.result import Result, show
 
@@ -39,18 +39,11 @@ class _Group(click.Group):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         run = self.get_command(ctx, "run")
         assert run is not None
-        # "--dir" is among the options of run already.
-        params = [
-            *run.params,
-            *(param for param in self.get_params(ctx) if param.name != "directory"),
-        ]
-        rows = [
-            row
-            for param in params
-            if isinstance(param, click.Option) and (row := param.get_help_record(ctx))
-        ]
+        more = [param for param in self.get_params(ctx) if param is not DIR]  # run has it already
+        shown = [each for each in (*run.params, *more) if isinstance(each, click.Option)]
+        records = [option.get_help_record(ctx) for option in shown]
         with formatter.section("Options"):
-            formatter.write_dl(rows)
+            formatter.write_dl([record for record in records if record is not None])
         self.format_commands(ctx, formatter)
 
 
@@ -61,16 +54,16 @@ class _Group(click.Group):
     subcommand_metavar="[--] COMMAND [ARG]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@dir_option
 @click.version_option(__version__, prog_name="singlerun", message="%(prog)s %(version)s")
-@click.pass_context
-def group(ctx: click.Context, directory: bytes | None) -> None:
+def group() -> None:
     """Run COMMAND unless another instance of it is running.
 
     The first word that is not an option is the command, unless it is a subcommand; to run a program
     with the name of a subcommand, write -- before it. Options after COMMAND are passed to it.
     """
-    ctx.obj = directory
+
+
+group.params.append(DIR)
 
 
 def main(arguments: list[str]) -> int:

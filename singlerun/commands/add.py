@@ -24,82 +24,45 @@ from singlerun.timings import RETRY_DELAY
 HIGHEST = 1_000_000
 
 
-@click.command(
-    cls=common.Command,
-    short_help="Put jobs into a queue.",
-    epilog="Example: singlerun add -n import ./import.sh monday.csv",
-    context_settings={"allow_interspersed_args": False},
+@common.subcommand(
+    "Put jobs into a queue.",
+    example="singlerun add -n import ./import.sh monday.csv",
+    interspersed=False,
 )
-@click.option(
-    "-n", "--name", type=common.NAME, metavar="NAME",
-    help="The queue, and the lock to hold. Default: derived from COMMAND.",
-)  # fmt: skip
-@click.option(
-    "--priority", type=click.IntRange(-HIGHEST, HIGHEST), default=0, metavar="N",
-    help="Higher starts earlier; default: 0.",
-)  # fmt: skip
-@click.option(
-    "--delay", type=common.DURATION, metavar="DURATION",
-    help="Do not start before DURATION has passed.",
-)  # fmt: skip
-@click.option(
-    "--after", "after_id", type=common.COUNT, metavar="ID",
-    help="Start after this job has succeeded; cancel if it does not.",
-)  # fmt: skip
+@click.option("-n", "--name", type=common.NAME, metavar="NAME",
+              help="The queue, and the lock to hold. Default: derived from COMMAND.")  # fmt: skip
+@click.option("--priority", type=click.IntRange(-HIGHEST, HIGHEST), default=0, metavar="N",
+              help="Higher starts earlier; default: 0.")  # fmt: skip
+@click.option("--delay", type=common.DURATION, metavar="DURATION",
+              help="Do not start before DURATION has passed.")  # fmt: skip
+@click.option("--after", "after_id", type=common.COUNT, metavar="ID",
+              help="Start after this job has succeeded; cancel if it does not.")  # fmt: skip
 @click.option("--unique", is_flag=True, help="Cancel the pending jobs of this name first.")
 @click.option("--label", metavar="TEXT", help="Text to show with the job.")
-@click.option(
-    "--retries", type=common.COUNT, default=0, metavar="N",
-    help="Run again after a failure or loss, at most N times.",
-)  # fmt: skip
-@click.option(
-    "--retry-delay", type=common.DURATION, default=RETRY_DELAY, metavar="DURATION",
-    help="Delay before a retry, doubling each time; default: 1s.",
-)  # fmt: skip
-@click.option(
-    "--limit", type=common.COUNT, metavar="N", help="Refuse if more than N would be pending."
-)
-@click.option(
-    "-t", "--timeout", type=common.DURATION, metavar="DURATION",
-    help="Stop the job after DURATION: SIGTERM, later SIGKILL.",
-)  # fmt: skip
-@click.option(
-    "-k", "--kill-after", type=common.DURATION, metavar="DURATION",
-    help="Grace period between SIGTERM and SIGKILL; default: 10s.",
-)  # fmt: skip
-@click.option(
-    "--env", "variables", multiple=True, metavar="NAME[=VALUE]",
-    help="Keep this environment variable too.",
-)  # fmt: skip
+@click.option("--retries", type=common.COUNT, default=0, metavar="N",
+              help="Run again after a failure or loss, at most N times.")  # fmt: skip
+@click.option("--retry-delay", type=common.DURATION, default=RETRY_DELAY, metavar="DURATION",
+              help="Delay before a retry, doubling each time; default: 1s.")  # fmt: skip
+@click.option("--limit", type=common.COUNT, metavar="N",
+              help="Refuse if more than N would be pending.")  # fmt: skip
+@click.option("-t", "--timeout", type=common.DURATION, metavar="DURATION",
+              help="Stop the job after DURATION: SIGTERM, later SIGKILL.")  # fmt: skip
+@click.option("-k", "--kill-after", type=common.DURATION, metavar="DURATION",
+              help="Grace period between SIGTERM and SIGKILL; default: 10s.")  # fmt: skip
+@click.option("--env", "variables", multiple=True, metavar="NAME[=VALUE]",
+              help="Keep this environment variable too.")  # fmt: skip
 @click.option("--all-env", is_flag=True, help="Keep the whole environment.")
-@click.option(
-    "--stdin", is_flag=True,
-    help="Read jobs, one shell command a line; all are accepted or none.",
-)  # fmt: skip
+@click.option("--stdin", is_flag=True,
+              help="Read jobs, one shell command a line; all are accepted or none.")  # fmt: skip
 @click.option("-0", "--null", is_flag=True, help="With --stdin: jobs end with NUL, not newline.")
 @click.option("--json", "json_lines", is_flag=True, help="With --stdin: each line is JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the ids.")
-@common.dir_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [COMMAND [ARG]...]")
-@click.pass_context
 def command(
-    ctx: click.Context,
-    /,
-    *,
-    unique: bool,
-    limit: int | None,
-    timeout: float | None,
-    kill_after: float | None,
-    variables: tuple[str, ...],
-    all_env: bool,
-    stdin: bool,
-    null: bool,
-    json_lines: bool,
-    quiet: bool,
-    directory: bytes | None,
-    words: tuple[str, ...],
-    **values: Any,
-) -> Iterator[Result]:
+    ctx: click.Context, /, *, unique: bool, limit: int | None, timeout: float | None,
+    kill_after: float | None, variables: tuple[str, ...], all_env: bool, stdin: bool, null: bool,
+    json_lines: bool, quiet: bool, words: tuple[str, ...], **values: Any,
+) -> Iterator[Result]:  # fmt: skip
     """Put COMMAND into the queue of a name, and print the job's id.
 
     A worker in the background runs the jobs of a name one at a time, by priority, then in the order
@@ -120,7 +83,7 @@ def command(
     given = {"timeout": timeout, "kill_after": kill_after}
     options: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     context = add.context_here(variables, options, all_env=all_env)
-    state = common.make_state(ctx, directory)
+    state = common.make_state(ctx)
     ids = add.enqueue(state, jobs, context, unique=unique, limit=limit)
     try:
         # Printed before anything else can fail: the jobs are accepted.
@@ -179,22 +142,17 @@ def _from_json(text: bytes, number: int, values: dict[str, object]) -> Job:
         entry = given if isinstance(given, dict) else {"command": given}
         words = entry.pop("command")
         words = ["sh", "-c", words] if isinstance(words, str) else list(words)
+        if not words or not all(isinstance(word, str) and "\0" not in word for word in words):
+            raise TypeError("its command is neither a string nor a list of strings")  # noqa: TRY301
         own = dict(values)
         for key, value in entry.items():
             own |= _value(key, value)
-        return Job(argv=_words(words), **own)  # type: ignore[arg-type]
+        return Job(argv=tuple(map(os.fsencode, words)), **own)  # type: ignore[arg-type]
     except (ValueError, TypeError, KeyError, RecursionError, UsageError) as error:
         why = "it has no command" if isinstance(error, KeyError) else error.args[0]
         if isinstance(error, UnicodeError):
             why = "it is not UTF-8"
         raise UsageError(f"line {number} cannot be read as a job: {why}") from None
-
-
-def _words(words: list[object]) -> tuple[bytes, ...]:
-    texts = [word for word in words if isinstance(word, str) and "\0" not in word]
-    if not texts or len(texts) < len(words):
-        raise TypeError("its command is neither a string nor a list of strings")
-    return tuple(map(os.fsencode, texts))
 
 
 def _value(key: str, value: object) -> dict[str, object]:

@@ -1,8 +1,9 @@
-"""What the subcommands share: their parameters, the record they look at, and their failures."""
+"""What the subcommands share: their form, parameters, failures, and the record they look at."""
 
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from typing import Any
 
 import click
@@ -21,31 +22,57 @@ from singlerun.store.run import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
 
-Results = Result | Iterable[Result]
 REDRAW = 1.0
 """Seconds between two looks with --watch."""
 
 
 class Command(click.Command):
-    """A subcommand: it returns results, and its own failures are one line and exit status 125."""
+    """A subcommand with ``--dir``: it returns a result, or yields several.
+
+    Its own failures are one line and exit status 125.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        settings = options.setdefault("context_settings", {})
-        settings["help_option_names"] = ["-h", "--help"]
+        options["context_settings"]["help_option_names"] = ["-h", "--help"]
         super().__init__(*arguments, **options)
+        self.params.append(DIR)
 
     def invoke(self, ctx: click.Context) -> int:
         """Call it, show its results, and return the exit status."""
+        as_json = ctx.params.pop("as_json", False)
+        watch = ctx.params.pop("watch", False)
+        if watch and as_json:
+            raise click.UsageError("--watch and --json cannot be combined", ctx)
         try:
-            return show(super().invoke(ctx), as_json=ctx.params.get("as_json", False))
+            look = partial(super().invoke, ctx)
+            return show(_again_and_again(look) if watch else look(), as_json=as_json)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
-        except UsageError as error:
-            message, status = f"{error.args[0]}; see: {ctx.command_path} --help", error.exit_status
         except SinglerunError as error:
-            message, status = str(error), error.exit_status
-        return show(Result(errors=[message], status=status))
+            is_usage = isinstance(error, UsageError)
+            message = f"{error.args[0]}; see: {ctx.command_path} --help" if is_usage else str(error)
+            return show(Result(errors=[message], status=error.exit_status))
+
+
+def subcommand(
+    short_help: str, *, example: str, interspersed: bool = True
+) -> Callable[[Callable[..., Result | Iterable[Result]]], Command]:
+    """Return the decorator of a subcommand, which gets Click's context first."""
+    return lambda function: click.command(
+        cls=Command,
+        short_help=short_help,
+        epilog=f"Example: {example}",
+        context_settings={"allow_interspersed_args": interspersed},
+    )(click.pass_context(function))
+
+
+def _again_and_again(look: Callable[[], Result]) -> Iterator[Result]:
+    while True:
+        result = look()
+        result.redraws = True
+        yield result
+        time.sleep(REDRAW)
 
 
 # -- parameters -------------------------------------------------------------------------------
@@ -73,67 +100,62 @@ COUNT = Read("N", read_count)
 DURATION = Read("DURATION", duration.parse)
 LOCK_FILE = Read("PATH", read_lock_file)
 CLAIM = Read("CLAIM", read_claim)
-DIRECTORY = Read("DIR", read_path)
 
-dir_option = click.option(
-    "--dir", "directory", type=DIRECTORY, metavar="DIR", help="State directory."
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 watch_option = click.option("--watch", is_flag=True, help="Repeat every second until Ctrl-C.")
 
 
-def watched(look: Callable[[], Result], *, watch: bool, as_json: bool) -> Results:
-    """Return what is seen, or with ``watch`` yield it again and again."""
-    if watch and as_json:
-        raise click.UsageError("--watch and --json cannot be combined")
-    return _again_and_again(look) if watch else look()
+def _keep_directory(ctx: click.Context, _param: click.Parameter, value: bytes | None) -> None:
+    ctx.obj = value or ctx.obj
 
 
-def _again_and_again(look: Callable[[], Result]) -> Iterator[Result]:
-    while True:
-        result = look()
-        result.redraws = True
-        yield result
-        time.sleep(REDRAW)
+DIR = click.Option(
+    ["--dir", "directory"], type=Read("DIR", read_path), metavar="DIR", help="State directory.",
+    expose_value=False, callback=_keep_directory,
+)  # fmt: skip
+"""Becomes the context's object."""
 
 
 # -- the record -------------------------------------------------------------------------------
 
 
-def open_state(ctx: click.Context, directory: bytes | None) -> StateDir | None:
-    """Open the state directory; return None if nothing has run there yet.
+@cache  # --watch opens them once
+def _state(path: bytes) -> StateDir:
+    return StateDir(path, create=False)
+
+
+@cache
+def _store(state: StateDir) -> SqliteQueue:
+    return SqliteQueue(state)
+
+
+def open_record(ctx: click.Context) -> tuple[StateDir | None, SqliteQueue | None]:
+    """Open the state directory, and the run-log and queues in it; None stands for what is missing.
 
     Raises:
-        StateDirError: it is not trusted or cannot be read.
+        StateDirError: the directory is not trusted or cannot be read.
     """
     try:
-        return StateDir(state_path(directory or ctx.obj), create=False)
+        state = _state(state_path(ctx.obj))
     except FileNotFoundError:
-        return None
+        return None, None
+    return state, _store(state) if os.path.lexists(os.path.join(state.path, FILE)) else None
 
 
-def make_state(ctx: click.Context, directory: bytes | None) -> StateDir:
+def make_state(ctx: click.Context) -> StateDir:
     """Open the state directory, making it if need be.
 
     Raises:
         StateDirError: it is not trusted or cannot be made.
     """
-    return StateDir(state_path(directory or ctx.obj))
-
-
-def open_store(state: StateDir | None) -> SqliteQueue | None:
-    """Open the run-log and the queues; return None if there are none."""
-    if state is None or not os.path.lexists(os.path.join(state.path, FILE)):
-        return None
-    return SqliteQueue(state)
+    return StateDir(state_path(ctx.obj))
 
 
 def notices(store: SqliteStore | None) -> list[str]:
     """Return the warnings of a store that were not returned before."""
     if store is None:
         return []
-    found = list(store.notices)
-    store.notices.clear()
+    found, store.notices[:] = store.notices[:], []
     return found
 
 
@@ -147,12 +169,9 @@ def is_number(target: bytes) -> bool:
 
 def find_run(store: SqliteQueue, target: bytes) -> Run | None:
     """Return the run with this id, or the latest of the job with it; None for a name."""
-    if not is_number(target):
-        return None
-    run = store.find(int(target))
-    if run is None and (job := store.find_job(int(target))) is not None:
-        run = job.run
-    return run
+    run = store.find(int(target)) if is_number(target) else None
+    job = None if run else find_job(store, target)
+    return job.run if job else run
 
 
 def running(store: SqliteStore, state: StateDir, name: bytes) -> list[Run]:
@@ -164,32 +183,26 @@ def running(store: SqliteStore, state: StateDir, name: bytes) -> list[Run]:
     ]
 
 
-def judged(store: SqliteStore | None, runs: list[Run]) -> list[tuple[Run, str, list[int]]]:
-    """Return runs with the state to show for each, and the PIDs that prove it."""
-    if store is None:
-        return []
-    return [(seen.run, seen.state, seen.pids) for seen in judge.look_at(store, runs)]
-
-
 # -- jobs -------------------------------------------------------------------------------------
 
 
-def pending_job(store: SqliteQueue | None, target: bytes) -> Job | None:
-    """Return the job with this id, unless it has ended."""
-    if store is None or not is_number(target):
-        return None
-    job = store.find_job(int(target))
-    return job if job is not None and job.ended_ns is None else None
+def find_job(store: SqliteQueue | None, target: bytes) -> Job | None:
+    """Return the job with this id."""
+    return store.find_job(int(target)) if store and is_number(target) else None
+
+
+def is_pending(store: SqliteQueue | None, target: bytes) -> bool:
+    """Return whether there is a job with this id that has not ended."""
+    job = find_job(store, target)
+    return job is not None and job.ended_ns is None
 
 
 def mark_paused(queue: SqliteQueue, jobs: list[Job]) -> None:
     """Set the state of jobs that are pending under a paused name."""
     pauses = {name: queue.pause_of((name,)) for name in {job.name for job in jobs}}
     for job in jobs:
-        pause = pauses[job.name]
-        if pause is not None and job.state in PENDING:
-            job.state = PAUSED
-            job.paused_until_ns = pause.until_ns
+        if (pause := pauses[job.name]) is not None and job.state in PENDING:
+            job.state, job.paused_until_ns = PAUSED, pause.until_ns
 
 
 def refused(queue: SqliteQueue | None, number: int, what: str) -> Result:
@@ -206,10 +219,3 @@ def ensure_worker_if_pending(state: StateDir, queue: SqliteQueue, name: bytes) -
     """Make sure that a queue has a worker if there is a job in it."""
     if name in queue.names_with_jobs():
         wakeup.ensure(state, name)
-
-
-def ensure_workers(state: StateDir | None, names: Iterable[bytes]) -> None:
-    """Make sure that the queues of these names have a worker."""
-    if state is not None:
-        for name in sorted(names):
-            wakeup.ensure(state, name)

@@ -3,32 +3,20 @@
 import click
 
 from singlerun.commands import common
+from singlerun.ownership import judge
 from singlerun.render.runs import History
 
 
-@click.command(
-    cls=common.Command,
-    short_help="Show what ran and how it ended.",
-    epilog="Example: singlerun history sync --limit 5",
-)
+@common.subcommand("Show what ran and how it ended.", example="singlerun history sync --limit 5")
 @click.argument("name", required=False, type=common.NAME, metavar="[NAME]")
-@click.option(
-    "--limit", default=20, type=click.IntRange(1), metavar="N",
-    help="Show the latest N; default: 20.",
-)  # fmt: skip
+@click.option("--limit", default=20, type=click.IntRange(1), metavar="N",
+              help="Show the latest N; default: 20.")  # fmt: skip
 @common.json_option
-@common.dir_option
-@click.pass_context
-def command(
-    ctx: click.Context,
-    name: bytes | None,
-    limit: int,
-    *,
-    as_json: bool,  # noqa: ARG001 - common.Command reads it
-    directory: bytes | None,
-) -> History:
+def command(ctx: click.Context, name: bytes | None, limit: int) -> History:
     """Show the latest runs, newest first, refused, skipped and lost ones included."""
-    store = common.open_store(common.open_state(ctx, directory))
-    found = [] if store is None else store.runs(name, limit=limit)
+    _, store = common.open_record(ctx)
+    if store is None:
+        return History([])
+    found = store.runs(name, limit=limit)
     notices = common.notices(store)
-    return History(common.judged(store, found), errors=notices)
+    return History(judge.look_at(store, found), errors=notices)

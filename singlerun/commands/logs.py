@@ -20,37 +20,29 @@ MANY = 100
 """Runs of a name that are looked at first; then ten times as many, and so on."""
 
 
-@click.command(
-    cls=common.Command,
-    short_help="Print the kept output of a run.",
-    epilog="Example: singlerun logs -f sync",
-)
+@common.subcommand("Print the kept output of a run.", example="singlerun logs -f sync")
 @click.argument("name", type=common.NAME, metavar="NAME|ID")
 @click.option("-f", "--follow", is_flag=True, help="Print more as it comes until the command ends.")
-@common.dir_option
-@click.pass_context
-def command(
-    ctx: click.Context, name: bytes, *, follow: bool, directory: bytes | None
-) -> Iterator[Result]:
+def command(ctx: click.Context, name: bytes, *, follow: bool) -> Iterator[Result]:
     """Print the kept output of the run or job ID, or of the latest run of NAME that has any.
 
     Output is kept with --log, and of jobs in a queue. Standard error goes to standard error. Exits
     with 1 if nothing is kept.
     """
-    state = common.open_state(ctx, directory)
     while True:
-        reader, errors = (None, []) if state is None else _find(name, state)
+        state, store = common.open_record(ctx)
+        reader, errors = _find(name, state, store)
         yield Result(errors=errors)
         if reader is not None:
             yield from _chunks(reader, follow=follow)
             return
-        is_pending = common.pending_job(common.open_store(state), name) is not None
+        is_pending = common.is_pending(store, name)
         if not (follow and is_pending):
             break
         time.sleep(POLL)
-    hint = "it has not ended yet; to wait for it: singlerun logs -f"
-    if not is_pending:
-        hint = "to keep it: singlerun --log COMMAND"
+    hint = "to keep it: singlerun --log COMMAND"
+    if is_pending:
+        hint = "it has not ended yet; to wait for it: singlerun logs -f"
     yield Result(errors=[f"no output of {shown(name)} is kept; {hint}"], status=1)
 
 
@@ -69,16 +61,18 @@ def _chunks(reader: segments.Reader, *, follow: bool) -> Iterator[Chunk]:
         time.sleep(POLL)
 
 
-def _find(name: bytes, state: StateDir) -> tuple[segments.Reader | None, list[str]]:
+def _find(
+    name: bytes, state: StateDir | None, store: SqliteQueue | None
+) -> tuple[segments.Reader | None, list[str]]:
     """Return the kept output, if there is any, and warnings."""
-    store = common.open_store(state)
+    if state is None or store is None:
+        return None, []
     try:
-        reader = None if store is None else _of_run(name, state, store)
+        return _of_run(name, state, store), common.notices(store)
     except RecordError as error:
         # Kept output can be read without the record if the id is known.
         reader = segments.reader(state, int(name)) if common.is_number(name) else None
         return reader, [str(error), *common.notices(store)]
-    return reader, common.notices(store)
 
 
 def _of_run(name: bytes, state: StateDir, store: SqliteQueue) -> segments.Reader | None:

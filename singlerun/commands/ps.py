@@ -1,12 +1,9 @@
 """``singlerun ps``: what is running, waiting, queued, an orphan or a zombie."""
 
-from functools import partial
-
 import click
 
 from singlerun.commands import common
-from singlerun.ownership import holder
-from singlerun.paths import StateDir
+from singlerun.ownership import holder, judge
 from singlerun.render.runs import OpenRuns
 from singlerun.store.queue import PENDING, Job
 from singlerun.store.run import WAITING, Run
@@ -15,55 +12,28 @@ from singlerun.store.sqlite_queue import SqliteQueue
 LATEST = 20
 
 
-@click.command(
-    cls=common.Command,
-    short_help="Show what is running and waiting.",
-    epilog="Example: singlerun ps sync --json",
-)
+@common.subcommand("Show what is running and waiting.", example="singlerun ps sync --json")
 @click.argument("names", nargs=-1, type=common.NAME, metavar="[NAME]...")
-@click.option(
-    "-a", "--all", "ended", is_flag=True, help=f"Show the latest {LATEST} ended runs too."
-)
+@click.option("-a", "--all", "ended", is_flag=True,
+              help=f"Show the latest {LATEST} ended runs too.")  # fmt: skip
 @click.option("--tree", is_flag=True, help="Show nested runs below their parents.")
 @common.watch_option
 @common.json_option
-@common.dir_option
-@click.pass_context
-def command(
-    ctx: click.Context,
-    names: tuple[bytes, ...],
-    *,
-    ended: bool,
-    tree: bool,
-    watch: bool,
-    as_json: bool,
-    directory: bytes | None,
-) -> common.Results:
+def command(ctx: click.Context, names: tuple[bytes, ...], *, ended: bool, tree: bool) -> OpenRuns:
     """Show what is running and waiting, and what was left behind; fits 80 columns on a terminal.
 
     A zombie is a run whose singlerun and command are both dead; the command of an orphan is alive.
     """
-    state = common.open_state(ctx, directory)
-    look = partial(_look, state, common.open_store(state), names, ended=ended, tree=tree)
-    return common.watched(look, watch=watch, as_json=as_json)
-
-
-def _look(
-    state: StateDir | None,
-    store: SqliteQueue | None,
-    names: tuple[bytes, ...],
-    *,
-    ended: bool,
-    tree: bool,
-) -> OpenRuns:
+    state, store = common.open_record(ctx)
     if state is None or store is None:
         return OpenRuns([], {})
     found = [run for run in _runs(store, ended=ended) if not names or set(run.names) & set(names)]
     notices = common.notices(store)
-    judged = common.judged(store, found)
+    judged = judge.look_at(store, found)
     if not ended:  # without those that have ended since they were listed
-        judged = [seen for seen in judged if seen[0].ended_ns is None]
-    places = {run.id: holder.place_of(run, state) for run, shown, _ in judged if shown == WAITING}
+        judged = [seen for seen in judged if seen.run.ended_ns is None]
+    waiting = [seen.run for seen in judged if seen.state == WAITING]
+    places = {run.id: holder.place_of(run, state) for run in waiting}
     return OpenRuns(judged, places, _pending(store, names), tree=tree, errors=notices)
 
 
@@ -78,9 +48,7 @@ def _runs(store: SqliteQueue, *, ended: bool) -> list[Run]:
 
 def _pending(store: SqliteQueue, names: tuple[bytes, ...]) -> list[Job]:
     """Return the next jobs to start."""
-    found = store.jobs(limit=LATEST) if not names else []
-    for name in names:
-        found += store.jobs(name, limit=LATEST)
+    found = [job for name in names or [None] for job in store.jobs(name, limit=LATEST)]
     pending = [job for job in found if job.state in PENDING][:LATEST]
     common.mark_paused(store, pending)
     return pending

@@ -16,41 +16,23 @@ from singlerun.store.sqlite_queue import SqliteQueue
 from singlerun.timings import KILL_AFTER
 
 
-@click.command(
-    cls=common.Command,
-    short_help="Close what dead owners left open.",
-    epilog="Example: @reboot singlerun reap",
-)
+@common.subcommand("Close what dead owners left open.", example="@reboot singlerun reap")
 @click.argument("names", nargs=-1, type=common.NAME, metavar="[NAME]...")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
-@click.option(
-    "--kill-orphans", is_flag=True,
-    help=f"Kill orphans: SIGTERM, {KILL_AFTER:.0f} seconds later SIGKILL.",
-)  # fmt: skip
+@click.option("--kill-orphans", is_flag=True,
+              help=f"Kill orphans: SIGTERM, {KILL_AFTER:.0f} seconds later SIGKILL.")  # fmt: skip
 @click.option(
     "--break-lock", type=common.CLAIM, metavar="CLAIM",
     help="Break this claim on a lock file; make sure that its owner is dead.",
 )  # fmt: skip
-@click.option(
-    "--lock-file", type=common.LOCK_FILE, metavar="PATH",
-    help="Include the claims on this lock file.",
-)  # fmt: skip
+@click.option("--lock-file", type=common.LOCK_FILE, metavar="PATH",
+              help="Include the claims on this lock file.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print only what could not be closed.")
 @common.json_option
-@common.dir_option
-@click.pass_context
 def command(
-    ctx: click.Context,
-    names: tuple[bytes, ...],
-    *,
-    dry_run: bool,
-    kill_orphans: bool,
-    break_lock: str | None,
-    lock_file: bytes | None,
-    quiet: bool,
-    as_json: bool,  # noqa: ARG001 - common.Command reads it
-    directory: bytes | None,
-) -> Reaped | BrokenClaim:
+    ctx: click.Context, names: tuple[bytes, ...], *, dry_run: bool, kill_orphans: bool,
+    break_lock: str | None, lock_file: bytes | None, quiet: bool,
+) -> Reaped | BrokenClaim:  # fmt: skip
     """Close the records of runs whose processes are gone, and start workers for queues that have
     none; print a line for each.
 
@@ -58,8 +40,7 @@ def command(
     claim on a lock file whose owner cannot be checked from here, such as one on another host. Exits
     with 0 even if there is nothing to do, so it is fit for a crontab.
     """
-    state = common.open_state(ctx, directory)
-    store = common.open_store(state)
+    state, store = common.open_record(ctx)
     paths = [] if lock_file is None else [lock_file]
     if state is not None:
         paths += [state.soft_path(name) for name in names] or claims.of_directory(state.locks)
@@ -68,13 +49,13 @@ def command(
     found, resumed = [], []
     if state is not None and store is not None:
         found = list(reaper.reap(store, state, names, dry_run=dry_run, kill_orphans=kill_orphans))
-        resumed = ensure_workers(state, store, names, dry_run=dry_run)
+        resumed = _ensure_workers(state, store, names, dry_run=dry_run)
     swept = list(claims.sweep(paths, dry_run=dry_run))
     notices = common.notices(store)
     return Reaped(found, resumed, swept, dry_run=dry_run, quiet=quiet, errors=notices)
 
 
-def ensure_workers(
+def _ensure_workers(
     state: StateDir, store: SqliteQueue, names: tuple[bytes, ...], *, dry_run: bool
 ) -> list[bytes]:
     """Make sure that all queues with jobs have a worker; return the names of those that had none.
@@ -85,21 +66,13 @@ def ensure_workers(
         name
         for name in store.names_with_jobs()
         if (not names or name in names)
-        and (store.look(name) is not None or _has_orphan(store, name))
+        and (store.look(name) is not None or any(r.job_id for r in store.open_runs((name,))))
         and wakeup.ensure(state, name, dry_run=dry_run)
     ]
 
 
-def _has_orphan(store: SqliteQueue, name: bytes) -> bool:
-    return any(run.job_id is not None for run in store.open_runs((name,)))
-
-
 def _break(paths: list[bytes], digits: str, *, dry_run: bool) -> BrokenClaim:
-    """Break one claim.
-
-    Raises:
-        ClaimError: there is no such claim, or its owner is alive.
-    """
+    """Break one claim, of which these are the first digits."""
     found = claims.find(paths, digits)
     if len(found) != 1:
         what = "several claims begin with it" if found else "there is no such claim"

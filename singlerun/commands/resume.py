@@ -7,18 +7,11 @@ from singlerun.render.result import Result
 from singlerun.render.text import shown
 
 
-@click.command(
-    cls=common.Command,
-    short_help="End a pause.",
-    epilog="Example: singlerun resume sync",
-)
+@common.subcommand("End a pause.", example="singlerun resume sync")
 @click.argument("name", type=common.NAME)
-@common.dir_option
-@click.pass_context
-def command(ctx: click.Context, name: bytes, *, directory: bytes | None) -> Result:
+def command(ctx: click.Context, name: bytes) -> Result:
     """Let runs and jobs start under NAME again. Exits with 1 if it was not paused."""
-    state = common.open_state(ctx, directory)
-    queue = common.open_store(state)
+    state, queue = common.open_record(ctx)
     was_paused = queue is not None and queue.resume(name)
     if state is not None and queue is not None:
         common.ensure_worker_if_pending(state, queue, name)

@@ -14,12 +14,9 @@ def _click_option(option: Option) -> click.Option:
     if option.metavar is None:
         return click.Option([*option.flags, option.dest], is_flag=True, help=option.help)
     return click.Option(
-        [*option.flags, option.dest],
-        type=Read(option.metavar, option.read),
-        metavar=option.metavar,
-        multiple=option.many,
-        help=option.help,
-    )
+        [*option.flags, option.dest], type=Read(option.metavar, option.read),
+        metavar=option.metavar, multiple=option.many, help=option.help,
+    )  # fmt: skip
 
 
 def _run(ctx: click.Context, /, words: tuple[str, ...], **values: Any) -> int:
@@ -31,12 +28,11 @@ command = click.Command(
     "run",
     params=[
         *(_click_option(option) for option in RUN_OPTIONS),
-        click.Argument(
-            ["words"], nargs=-1, type=click.UNPROCESSED, metavar="[--] COMMAND [ARG]..."
-        ),
+        click.Argument(["words"], nargs=-1, type=click.UNPROCESSED,
+                       metavar="[--] COMMAND [ARG]..."),
     ],
     callback=click.pass_context(_run),
     help="Run COMMAND unless another instance of it is running.",
     epilog="Example: singlerun run -n sync rsync -a src/ dst/",
     context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]},
-)
+)  # fmt: skip

@@ -22,39 +22,27 @@ LATEST = 100
 """How far back to look for a run that was started, rather than refused."""
 
 
-@click.command(
-    cls=common.Command,
-    short_help="Wait for the end of a run.",
-    epilog="Example: singlerun wait sync && echo done",
-)
+@common.subcommand("Wait for the end of a run.", example="singlerun wait sync && echo done")
 @click.argument("target", type=common.TARGET, metavar="NAME|ID")
-@click.option(
-    "-t", "--timeout", type=common.DURATION, metavar="DURATION",
-    help="Wait at most this long, then exit 124.",
-)  # fmt: skip
-@common.dir_option
-@click.pass_context
-def command(
-    ctx: click.Context, target: bytes, *, timeout: float | None, directory: bytes | None
-) -> Iterator[Result]:
+@click.option("-t", "--timeout", type=common.DURATION, metavar="DURATION",
+              help="Wait at most this long, then exit 124.")  # fmt: skip
+def command(ctx: click.Context, target: bytes, *, timeout: float | None) -> Iterator[Result]:
     """Wait until the run or job ID, or the holder of NAME, has ended; exit with its exit status.
 
     If nothing holds NAME, exit with the status of its latest run; if several runs share it, with
     that of the first that failed. Exits with 125 if the end was not recorded, or NAME has no runs.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    state = common.open_state(ctx, directory)
-    store = common.open_store(state)
+    state, store = common.open_record(ctx)
     found: list[Run] = []
     if state is not None and store is not None:
-        if common.is_number(target) and (job := store.find_job(int(target))) is not None:
+        if (job := common.find_job(store, target)) is not None:
             yield _ended_job(await_job(store, state, job, deadline))
             return
         run = common.find_run(store, target)
-        found = [run] if run is not None else _runs_of(store, state, target)
-        name = target if run is None else None
+        found = [run] if run else _runs_of(store, state, target)
         for one in found:
-            ended = await_run(store, state, one, deadline, name)
+            ended = await_run(store, state, one, deadline, None if run else target)
             result = _ended_run(ended)
             result.errors[:0] = common.notices(store)
             yield result
@@ -106,14 +94,12 @@ def await_run(
 
     It has no end if the deadline came first, and its state is LOST if its processes are dead.
     """
-    while True:
-        ended = stop.await_end(store, run, deadline)
-        if ended is None:
-            return run
+    while (ended := stop.await_end(store, run, deadline)) is not None:
         again = None if name is None else _next_try(store, state, ended, name)
         if again is None:
             return ended
         run = again
+    return run
 
 
 def _next_try(store: SqliteQueue, state: StateDir, ended: Run, name: bytes) -> Run | None:

@@ -11,25 +11,19 @@ from singlerun.render.result import Result
 from singlerun.render.text import shown
 
 
-@click.command(
-    cls=common.Command,
-    short_help="Work off a queue in the foreground.",
-    epilog="Example: singlerun worker -n import --stay",
+@common.subcommand(
+    "Work off a queue in the foreground.", example="singlerun worker -n import --stay"
 )
 @click.option("-n", "--name", required=True, type=common.NAME, metavar="NAME", help="The queue.")
 @click.option("--stay", is_flag=True, help="Wait for a worker that runs already, and for new jobs.")
 @click.option("--now", is_flag=True, help="On a signal, end the current job too.")
-@common.dir_option
-@click.pass_context
-def command(
-    ctx: click.Context, *, name: bytes, stay: bool, now: bool, directory: bytes | None
-) -> Result:
+def command(ctx: click.Context, *, name: bytes, stay: bool, now: bool) -> Result:
     """Run the jobs in the queue of NAME one after another until it is empty.
 
     Without it, singlerun add starts a worker in the background. SIGTERM and the like end it after
     the current job. Exits with 75 if the queue has a worker already.
     """
-    state = common.make_state(ctx, directory)
+    state = common.make_state(ctx)
     fifo = state.open_fifo(name)
     if stay:
         fcntl.flock(fifo, fcntl.LOCK_EX)

@@ -15,8 +15,6 @@ from singlerun.render.line import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from singlerun.outcome import Outcome
     from singlerun.paths import StateDir
     from singlerun.process.child import Child
@@ -31,8 +29,7 @@ PIPE = 1024 * 1024
 class Capture:
     """The relays of one job, one for each run of its command.
 
-    Attributes:
-        pids: of those that are our children still.
+    ``pids`` are those that are our children still.
     """
 
     def __init__(self, job: "RunSpec", state: "StateDir | None") -> None:
@@ -68,8 +65,7 @@ class Capture:
             patience = max(left, self._job.kill_after)
         elif command.asked_to_end:
             patience = self._job.kill_after
-        failed = outcome.exit_status != 0
-        if relay.end(signals, failed=failed, patience=patience):
+        if relay.end(signals, failed=outcome.exit_status != 0, patience=patience):
             command.asked_to_end = True
 
     def _writer(self, run: "Run") -> segments.Writer | None:
@@ -92,28 +88,21 @@ class Relay:
     """
 
     def __init__(
-        self,
-        writer: segments.Writer | None,
-        *,
-        hold_back: bool = False,
-        pass_on: bool = True,
+        self, writer: segments.Writer | None, *, hold_back: bool = False, pass_on: bool = True,
         source: int | None = None,
-    ) -> None:
-        """Fork it.
+    ) -> None:  # fmt: skip
+        """Fork it; OSError means too many processes, or open files.
 
         With ``hold_back`` nothing is passed on until the command has failed; without ``pass_on``
         nothing ever is. ``source`` is a pipe that the command has already.
-
-        Raises:
-            OSError: there are too many processes, or open files.
         """
         self.pid: int | None = None
         self.streams: dict[int, int] = {}
-        sources: dict[int, int] = {}
-        if source is not None:
-            sources[1] = source
-        for stream in () if sources else _streams(pass_on=pass_on):
-            if stream == 2 and pass_on and 1 in sources and os.path.sameopenfile(1, 2):
+        sources = {} if source is None else {1: source}
+        # SQLite puts /dev/null where streams were closed; the command gets them closed (spawn).
+        ours = {} if sources else {1: sys.__stdout__, 2: sys.__stderr__}
+        for stream in (number for number, file in ours.items() if file is not None):
+            if stream == 2 and 1 in sources and os.path.sameopenfile(1, 2):
                 self.streams[2] = self.streams[1]
                 break
             sources[stream], self.streams[stream] = _pipe()
@@ -187,15 +176,6 @@ class Relay:
             return True
 
 
-def _streams(*, pass_on: bool) -> "Iterable[int]":
-    """Return the streams that the command will have."""
-    if not pass_on:
-        return (1, 2)
-    # SQLite puts /dev/null where streams were closed; the command gets them closed (spawn.spawn).
-    ours = {1: sys.__stdout__, 2: sys.__stderr__}
-    return [number for number, stream in ours.items() if stream is not None]
-
-
 def _pipe() -> tuple[int, int]:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     return lift(reading), lift(writing)
@@ -206,7 +186,3 @@ def _reaped(pid: int, options: int = os.WNOHANG) -> bool:
         return os.waitpid(pid, options)[0] != 0
     except ChildProcessError:  # reaped already, among adopted children
         return True
-
-
-Outputs = Capture
-Pump = Relay

@@ -52,13 +52,9 @@ GOES_ON, ENDS = b"g", b"e"
 
 
 def become(
-    sources: dict[int, int],
-    writer: segments.Writer | None,
-    wrapper: tuple[int, int],
-    *,
-    hold_back: bool,
-    pass_on: bool,
-) -> "NoReturn":
+    sources: dict[int, int], writer: segments.Writer | None, wrapper: tuple[int, int], *,
+    hold_back: bool, pass_on: bool,
+) -> "NoReturn":  # fmt: skip
     """Be the relay, in a process that was forked for it.
 
     ``sources`` are the command's pipes by their stream; ``wrapper`` are the ends of two more, one
@@ -70,9 +66,7 @@ def become(
         if list(sinks) == [1]:
             sinks[1].also = 2  # standard error, or what SQLite has put there
         close_all_but({1, 2, *sources.values(), *wrapper, *(writer.fds if writer else ())})
-        channels = [
-            Channel(stream, source, sinks.get(stream)) for stream, source in sources.items()
-        ]
+        channels = [Channel(stream, pipe, sinks.get(stream)) for stream, pipe in sources.items()]
         _Relay(channels, writer, wrapper, hold_back=hold_back).run()
     except BaseException as error:  # noqa: BLE001 - no traceback, and never back into the wrapper
         say(f"the output is incomplete: {type(error).__name__}: {error}")
@@ -84,13 +78,9 @@ class _Relay:
     """The work of a relay, from its first byte to its end."""
 
     def __init__(
-        self,
-        channels: list[Channel],
-        writer: segments.Writer | None,
-        wrapper: tuple[int, int],
-        *,
+        self, channels: list[Channel], writer: segments.Writer | None, wrapper: tuple[int, int], *,
         hold_back: bool,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._channels = channels
         self._writer = writer
         self._held = None
@@ -165,7 +155,7 @@ class _Relay:
         self._flush_at = now + max(FLUSH, (now - begun) * FLUSH_SHARE)
 
     def _stop_keeping(self, error: OSError) -> None:
-        say(f"the output is not kept any further: {segments.why_not(error)}")
+        say(f"the output is not kept any further: {reason(error)}")
         if self._writer is not None:
             self._writer.close()
             self._writer = None

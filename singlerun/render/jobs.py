@@ -29,17 +29,10 @@ class Jobs(Result):
 
     def rows(self) -> list[tuple[str, ...]]:
         return [
-            (
-                str(job.id),
-                shown(job.name),
-                state(job),
-                shown(job.label or "-"),
-                str(job.tries),
-                _starts(job),
-                command(job.argv),
-            )
+            (str(job.id), shown(job.name), state(job), shown(job.label or "-"), str(job.tries),
+             _starts(job), command(job.argv))
             for job in self._jobs
-        ]
+        ]  # fmt: skip
 
     def document(self) -> dict[str, object]:
         from singlerun.render import json  # noqa: PLC0415

@@ -1,6 +1,7 @@
 """Runs and jobs as JSON: the same keys for every subcommand, which tests pin."""
 
 import os
+import time
 from datetime import UTC, datetime
 
 from singlerun.render.refusal import user_name
@@ -8,91 +9,71 @@ from singlerun.store.run import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
+    from singlerun.ownership.judge import Verdict
+    from singlerun.ownership.reaper import Reaped
     from singlerun.store.queue import Job
     from singlerun.store.run import Run
 
 
 def runs(
-    found: "Iterable[tuple[Run, str]]", places: "Mapping[int | None, int | None] | None" = None
+    found: "Sequence[Verdict] | Sequence[Reaped]",
+    places: "Mapping[int | None, int | None] | None" = None,
 ) -> list[dict[str, object]]:
     """Return runs with the state to show for each, and their places in the waiting line by id."""
     places = places or {}
-    return [_run_keys(run, state) | {"place": places.get(run.id)} for run, state in found]
+    return [_run_keys(one.run, one.state) | {"place": places.get(one.run.id)} for one in found]
 
 
 def job_keys(job: "Job") -> dict[str, object]:
     """Return the keys of a job."""
     run = job.run
-    elapsed = None
-    if run is not None and run.started_ns is not None:
-        elapsed = run.elapsed_ns
-        if elapsed is None and run.ended_ns is None:
-            elapsed = int(datetime.now(UTC).timestamp() * 1e9) - run.started_ns
     return {
-        "id": job.id,
-        "name": os.fsdecode(job.name),
-        "state": job.state,
-        "place": job.place,
-        "label": job.label,
-        "command": [os.fsdecode(word) for word in job.argv],
+        "id": job.id, "name": os.fsdecode(job.name), "state": job.state, "place": job.place,
+        "label": job.label, "command": list(map(os.fsdecode, job.argv)),
         "priority": job.priority,
-        "pid": None if run is None else run.command_pid,
-        "wrapper_pid": None if run is None else run.wrapper_pid,
-        "user": user_name(job.uid),
-        "host": None if run is None else run.host,
-        "cwd": None if job.context is None else os.fsdecode(job.context.cwd),
-        "tries": job.tries,
-        "retries": job.retries,
-        "after_id": job.after_id,
-        "run_id": job.run_id,
-        "parent_id": job.parent_id,
+        "pid": run and run.command_pid, "wrapper_pid": run and run.wrapper_pid,
+        "user": user_name(job.uid), "host": run and run.host,
+        "cwd": job.context and os.fsdecode(job.context.cwd),
+        "tries": job.tries, "retries": job.retries,
+        "after_id": job.after_id, "run_id": job.run_id, "parent_id": job.parent_id,
         "added_at": _time(job.added_ns),
         "starts_at": _time(job.paused_until_ns or job.not_before_ns),
-        "started_at": _time(job.started_ns),
-        "ended_at": _time(job.ended_ns),
-        "elapsed_s": None if elapsed is None else elapsed / 1e9,
-        "exit_code": job.exit_code,
-        "signal": job.signal,
-        "detail": job.detail,
-    }
+        "started_at": _time(job.started_ns), "ended_at": _time(job.ended_ns),
+        "elapsed_s": run and _elapsed(run, None if run.ended_ns else time.time_ns()),
+        "exit_code": job.exit_code, "signal": job.signal, "detail": job.detail,
+    }  # fmt: skip
 
 
 def _run_keys(run: "Run", state: str) -> dict[str, object]:
-    elapsed_ns = run.elapsed_ns
-    if elapsed_ns is None and run.started_ns is not None and state != LOST:
-        end = run.ended_ns or int(datetime.now(UTC).timestamp() * 1e9)
-        elapsed_ns = max(0, end - run.started_ns)
     return {
-        "id": run.id,
-        "name": os.fsdecode(run.names[0]),
-        "names": [os.fsdecode(name) for name in run.names],
-        "state": state,
-        "command": [os.fsdecode(word) for word in run.argv],
-        "pid": run.command_pid,
-        "wrapper_pid": run.wrapper_pid,
-        "user": user_name(run.uid),
-        "host": run.host,
-        "cwd": None if run.cwd is None else os.fsdecode(run.cwd),
-        "lock_file": None if run.lock_file is None else os.fsdecode(run.lock_file),
-        "shared": run.shared,
-        "slots": run.slots,
-        "token": run.token,
+        "id": run.id, "name": os.fsdecode(run.names[0]),
+        "names": list(map(os.fsdecode, run.names)),
+        "state": state, "command": list(map(os.fsdecode, run.argv)),
+        "pid": run.command_pid, "wrapper_pid": run.wrapper_pid,
+        "user": user_name(run.uid), "host": run.host,
+        "cwd": run.cwd and os.fsdecode(run.cwd),
+        "lock_file": run.lock_file and os.fsdecode(run.lock_file),
+        "shared": run.shared, "slots": run.slots, "token": run.token,
         "asked_at": _time(run.asked_ns),
-        "started_at": _time(run.started_ns),
-        "ended_at": _time(run.ended_ns),
-        "elapsed_s": None if elapsed_ns is None else elapsed_ns / 1e9,
-        "exit_code": run.exit_code,
-        "signal": run.signal,
+        "started_at": _time(run.started_ns), "ended_at": _time(run.ended_ns),
+        "elapsed_s": _elapsed(run, None if state == LOST else run.ended_ns or time.time_ns()),
+        "exit_code": run.exit_code, "signal": run.signal,
         "user_cpu_s": None if run.user_us is None else run.user_us / 1e6,
         "system_cpu_s": None if run.system_us is None else run.system_us / 1e6,
         "max_rss_kb": run.max_rss_kb,
-        "parent_id": run.parent_id,
-        "conflict_id": run.conflict_id,
-        "job_id": run.job_id,
+        "parent_id": run.parent_id, "conflict_id": run.conflict_id, "job_id": run.job_id,
         "detail": run.detail,
-    }
+    }  # fmt: skip
+
+
+def _elapsed(run: "Run", end_ns: int | None) -> float | None:
+    """Return the seconds that a run took: until ``end_ns`` if the record does not say."""
+    elapsed_ns = run.elapsed_ns
+    if elapsed_ns is None and run.started_ns is not None and end_ns is not None:
+        elapsed_ns = max(0, end_ns - run.started_ns)
+    return None if elapsed_ns is None else elapsed_ns / 1e9
 
 
 def _time(nanoseconds: int | None) -> str | None:

@@ -19,13 +19,9 @@ class Chunk(Result):
     """
 
     def __init__(
-        self,
-        stream: int = 1,
-        data: bytes | memoryview = b"",
-        *,
-        gap: str = "",
+        self, stream: int = 1, data: bytes | memoryview = b"", *, gap: str = "",
         at_line_start: bool = True,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.stream = stream
         self.data = memoryview(data)
@@ -39,18 +35,14 @@ class Chunk(Result):
             BrokenPipeError: the reader of standard output is gone.
         """
         if self.gap:
-            # On a line of its own, also where both streams are one.
-            if not self.at_line_start and _streams_are_one():
+            are_one = None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2)
+            if are_one and not self.at_line_start:
                 _write(2, memoryview(b"\n"))
             say(self.gap)
         if self.data:
             _write(self.stream, self.data)
         elif _is_broken():
             raise BrokenPipeError
-
-
-def _streams_are_one() -> bool:
-    return None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2)
 
 
 def _write(stream: int, data: memoryview) -> None:

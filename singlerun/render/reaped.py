@@ -25,21 +25,12 @@ class Reaped(Result):
     """
 
     def __init__(
-        self,
-        runs: "list[ReapedRun]",
-        resumed: list[bytes],
-        claims: "list[Swept]",
-        *,
-        dry_run: bool,
-        quiet: bool,
-        errors: "Iterable[str]",
-    ) -> None:
+        self, runs: "list[ReapedRun]", resumed: list[bytes], claims: "list[Swept]", *,
+        dry_run: bool, quiet: bool, errors: "Iterable[str]",
+    ) -> None:  # fmt: skip
         super().__init__(errors=errors)
-        self._runs = runs
-        self._resumed = resumed
-        self._claims = claims
-        self._dry_run = dry_run
-        self._quiet = quiet
+        self._runs, self._resumed, self._claims = runs, resumed, claims
+        self._dry_run, self._quiet = dry_run, quiet
 
     def lines(self) -> "Iterable[str]":
         for one in self._runs:
@@ -57,7 +48,7 @@ class Reaped(Result):
         from singlerun.render import json  # noqa: PLC0415
 
         return {
-            "runs": json.runs((one.run, one.state) for one in self._runs),
+            "runs": json.runs(self._runs),
             "claims": [_claim_keys(one.claim, one.state) for one in self._claims],
         }
 
@@ -84,8 +75,7 @@ class BrokenClaim(Result):
     """One claim that was broken on demand; ``state`` is what was known of its owner."""
 
     def __init__(self, claim: "Claim", state: str, *, dry_run: bool) -> None:
-        what = _broken(claim, dry_run=dry_run)
-        super().__init__(f"{what} on {shown(claim.host)}")
+        super().__init__(f"{_broken(claim, dry_run=dry_run)} on {shown(claim.host)}")
         self._claim = claim
         self._state = state if dry_run else BROKEN
 
@@ -100,9 +90,6 @@ def _broken(claim: "Claim", *, dry_run: bool) -> str:
 
 def _claim_keys(claim: "Claim", state: str) -> dict[str, object]:
     return {
-        "path": os.fsdecode(claim.path),
-        "claim": claim.token,
-        "state": state,
-        "pid": claim.pid,
-        "host": claim.host,
-    }
+        "path": os.fsdecode(claim.path), "claim": claim.token, "state": state,
+        "pid": claim.pid, "host": claim.host,
+    }  # fmt: skip

@@ -72,10 +72,8 @@ def unseen(claim: "Claim") -> str:
         command += f" --lock-file {shlex.quote(os.fsdecode(claim.path))}"
     host = claim.host.partition(MARK)[0]
     place = f"on {shown(host)}" + (", in a container" if host != claim.host else "")
-    return (
-        f"PID {claim.pid} {place}, which cannot be checked from here"
-        f" (if it is dead: {shown(command)})"
-    )
+    if_dead = f"(if it is dead: {shown(command)})"
+    return f"PID {claim.pid} {place}, which cannot be checked from here {if_dead}"
 
 
 def paused(pause: "Pause") -> str:
@@ -106,14 +104,9 @@ def irreplaceable(held: tuple[bytes, ...], by: str, *, stranger: bool) -> str:
 
 
 def refusal(
-    held: tuple[bytes, ...],
-    by: str,
-    *,
-    waited: float | None,
-    orphan: bool,
-    slots: int | None = None,
-    how: str = "--wait",
-) -> str:
+    held: tuple[bytes, ...], by: str, *, waited: float | None, orphan: bool,
+    slots: int | None = None, how: str = "--wait",
+) -> str:  # fmt: skip
     """Return the message that a lock is held, by whom, and what to do; ``how`` is how to wait."""
     what = cut(names(held), 100)
     if slots is not None and slots > 1:

@@ -6,6 +6,7 @@ prints: errors and warnings to standard error, the rest as text or as JSON to st
 
 import sys
 
+from singlerun.paths import reason
 from singlerun.render import table
 from singlerun.render.line import say
 
@@ -75,7 +76,7 @@ def show(results: "Result | Iterable[Result]", *, as_json: bool = False) -> int:
         except BrokenPipeError:  # ps | head
             return 141
         except OSError as error:
-            say(f"cannot write the output: {(error.strerror or str(error)).lower()}")
+            say(f"cannot write the output: {reason(error)}")
             return 125
         status = status or result.status
     return status

@@ -13,10 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from singlerun.ownership.judge import Verdict
     from singlerun.store.queue import Job
     from singlerun.store.run import Run
-
-    Judged = tuple[Run, str, list[int]]
 
 
 class OpenRuns(Result):
@@ -29,53 +28,32 @@ class OpenRuns(Result):
     empty = "Nothing is running."
 
     def __init__(
-        self,
-        runs: "list[Judged]",
-        places: "Mapping[int | None, int | None]",
-        jobs: "Sequence[Job]" = (),
-        *,
-        tree: bool = False,
-        errors: "Iterable[str]" = (),
-    ) -> None:
+        self, runs: "list[Verdict]", places: "Mapping[int | None, int | None]",
+        jobs: "Sequence[Job]" = (), *, tree: bool = False, errors: "Iterable[str]" = (),
+    ) -> None:  # fmt: skip
         super().__init__(errors=errors)
-        self._runs = runs
-        self._places = places
+        self._runs, self._places = runs, places
         self._jobs = jobs
         self._tree = tree
 
     def rows(self) -> list[tuple[str, ...]]:
-        depths = _depths(self._runs) if self._tree else {}
-        runs = _in_tree_order(self._runs) if self._tree else self._runs
-        rows: list[tuple[str, ...]] = [
-            (
-                str(run.id),
-                "  " * depths.get(run.id, 0) + names(run.names),
-                f"{state} #{self._places[run.id]}" if self._places.get(run.id) else state,
-                str(pids[0]) if pids else "-",
-                shown(user_name(run.uid)),
-                _elapsed(run),
-                command(run.argv),
-            )
-            for run, state, pids in runs
-        ]
-        return rows + [
-            (
-                str(job.id),
-                shown(job.name),
-                state_of_job(job),
-                "-",
-                shown(user_name(job.uid)),
-                brief((time.time_ns() - job.added_ns) / 1e9),
-                command(job.argv),
-            )
-            for job in self._jobs
-        ]
+        found = _as_tree(self._runs) if self._tree else [(seen, 0) for seen in self._runs]
+        return [*(self._row(*each) for each in found), *map(_job_row, self._jobs)]
+
+    def _row(self, seen: "Verdict", depth: int) -> tuple[str, ...]:
+        run, place = seen.run, self._places.get(seen.run.id)
+        return (
+            str(run.id), "  " * depth + names(run.names),
+            f"{seen.state} #{place}" if place else seen.state,
+            str(seen.pids[0]) if seen.pids else "-", shown(user_name(run.uid)),
+            _elapsed(run), command(run.argv),
+        )  # fmt: skip
 
     def document(self) -> dict[str, object]:
         from singlerun.render import json  # noqa: PLC0415
 
         return {
-            "runs": json.runs(((run, state) for run, state, _ in self._runs), self._places),
+            "runs": json.runs(self._runs, self._places),
             "jobs": list(map(json.job_keys, self._jobs)),
         }
 
@@ -86,28 +64,28 @@ class History(Result):
     columns = ("ID", "NAME", "STATE", "BEGAN", "TIME", "EXIT", "COMMAND")
     empty = "No runs are recorded."
 
-    def __init__(self, runs: "list[Judged]", *, errors: "Iterable[str]" = ()) -> None:
+    def __init__(self, runs: "list[Verdict]", *, errors: "Iterable[str]" = ()) -> None:
         super().__init__(errors=errors)
         self._runs = runs
 
     def rows(self) -> list[tuple[str, ...]]:
         return [
-            (
-                str(run.id),
-                names(run.names),
-                state,
-                clock(run.started_ns or run.asked_ns),
-                _elapsed(run),
-                _status(run),
-                command(run.argv),
-            )
-            for run, state, _ in self._runs
-        ]
+            (str(run.id), names(run.names), state, clock(run.started_ns or run.asked_ns),
+             _elapsed(run), _status(run), command(run.argv))
+            for run, state in ((seen.run, seen.state) for seen in self._runs)
+        ]  # fmt: skip
 
     def document(self) -> dict[str, object]:
         from singlerun.render import json  # noqa: PLC0415
 
-        return {"runs": json.runs((run, state) for run, state, _ in self._runs)}
+        return {"runs": json.runs(self._runs)}
+
+
+def _job_row(job: "Job") -> tuple[str, ...]:
+    return (
+        str(job.id), shown(job.name), state_of_job(job), "-", shown(user_name(job.uid)),
+        brief((time.time_ns() - job.added_ns) / 1e9), command(job.argv),
+    )  # fmt: skip
 
 
 def _elapsed(run: "Run") -> str:
@@ -125,27 +103,17 @@ def _status(run: "Run") -> str:
     return "-" if run.exit_code is None else str(run.exit_code)
 
 
-def _in_tree_order(runs: "list[Judged]") -> "list[Judged]":
-    known = {run.id for run, _, _ in runs}
-    children: dict[int | None, list[Judged]] = {}
-    for judged in runs:
-        parent = judged[0].parent_id
-        children.setdefault(parent if parent in known else None, []).append(judged)
-    ordered: list[Judged] = []
-    stack = children.get(None, [])[::-1]
+def _as_tree(runs: "list[Verdict]") -> "list[tuple[Verdict, int]]":
+    """Return runs below those that started them, each with its depth."""
+    known = {seen.run.id for seen in runs}
+    children: dict[int | None, list[Verdict]] = {}
+    for seen in runs:
+        parent = seen.run.parent_id
+        children.setdefault(parent if parent in known else None, []).append(seen)
+    ordered = []
+    stack = [(seen, 0) for seen in reversed(children.get(None, []))]
     while stack:
-        judged = stack.pop()
-        ordered.append(judged)
-        stack += children.get(judged[0].id, [])[::-1]
+        seen, depth = stack.pop()
+        ordered.append((seen, depth))
+        stack += [(child, depth + 1) for child in reversed(children.get(seen.run.id, []))]
     return ordered
-
-
-def _depths(runs: "list[Judged]") -> dict[int | None, int]:
-    parents = {run.id: run.parent_id for run, _, _ in runs}
-    depths: dict[int | None, int] = {}
-    for run_id, parent_id in parents.items():
-        depth, above = 0, parent_id
-        while above in parents:
-            depth, above = depth + 1, parents[above]
-        depths[run_id] = depth
-    return depths

@@ -2,20 +2,17 @@
 
 import os
 
-_HIDDEN = frozenset(
-    "\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\ufeff\uffa0"
-    + "".join(
-        chr(code)
-        for start, end in (
-            (0x200B, 0x200F),  # zero width, and marks that turn the direction of text
-            (0x2028, 0x202E),  # line and paragraph ends; embeddings and overrides
-            (0x2060, 0x206F),  # invisible operators, isolates
-            (0xFE00, 0xFE0F),  # variation selectors
-            (0xFFF9, 0xFFFB),  # annotations
-        )
-        for code in range(start, end + 1)
+_HIDDEN = frozenset("\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u3164\ufeff\uffa0") | {
+    chr(code)
+    for start, end in (
+        (0x200B, 0x200F),  # zero width, and marks that turn the direction of text
+        (0x2028, 0x202E),  # line and paragraph ends; embeddings and overrides
+        (0x2060, 0x206F),  # invisible operators, isolates
+        (0xFE00, 0xFE0F),  # variation selectors
+        (0xFFF9, 0xFFFB),  # annotations
     )
-)
+    for code in range(start, end + 1)
+}
 
 
 def shown(text: bytes | str) -> str:
@@ -24,7 +21,10 @@ def shown(text: bytes | str) -> str:
     Bytes that cannot be decoded show as ``\xNN``. See Unicode Technical Report 36.
     """
     if isinstance(text, str):
-        text = os.fsencode(text) if _has_surrogates(text) else text.encode()
+        try:
+            text = text.encode()
+        except UnicodeEncodeError:  # it has surrogates
+            text = os.fsencode(text)
     decoded = text.decode("utf-8", "backslashreplace")
     if decoded.isascii() and decoded.isprintable():
         return decoded
@@ -34,14 +34,6 @@ def shown(text: bytes | str) -> str:
         else character.encode("unicode_escape").decode()
         for character in decoded
     )
-
-
-def _has_surrogates(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def command(argv: tuple[bytes, ...]) -> str:
