@@ -1,9 +1,4 @@
-"""The marks of a run: environment variables that everything started by it inherits.
-
-SINGLERUN_NAME      the name that it holds
-SINGLERUN_RUN_ID    its number in the run-log; missing if it could not be recorded
-SINGLERUN_TOKEN     its fencing token
-"""
+"""The marks of a run: environment variables that everything started by it inherits."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +12,7 @@ class Marks:
 
     Attributes:
         name: the name that it holds.
-        run_id: its number in the run-log, None if it could not be recorded.
+        run_id: its number in the run-log; None, and no variable, if it could not be recorded.
         token: its fencing token.
     """
 
@@ -50,9 +45,3 @@ class Marks:
         """Mark an environment; the id of an outer run does not stay in it."""
         env.pop(RUN_ID, None)
         env.update(self.environ())
-
-    def processes(self) -> list[int]:
-        """Return the PIDs of the processes that carry the marks."""
-        from singlerun.process import procfs  # noqa: PLC0415 - walks /proc, so only when needed
-
-        return procfs.marked(self.run_id, self.token)
