@@ -70,7 +70,11 @@ def take(spec: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: flo
         if process is not None:
             _see_off(process)
         if not taken:
-            _sweep(hold)
+            # The deputy may have ended between making its ticket and knowing that it has one.
+            try:
+                hold.sweep()
+            except errors.StateDirError:
+                pass
 
 
 def _send(spec: "RunSpec", state: StateDir | None, link: int) -> "subprocess.Popen[bytes]":
@@ -155,14 +159,6 @@ def _see_off(process: "subprocess.Popen[bytes]") -> None:
         if not procfs.await_end([process.pid], GRACE):
             process.kill()
         process.wait()
-
-
-def _sweep(hold: lock.Hold) -> None:
-    # It may have ended between making its ticket and knowing that it has one.
-    try:
-        hold.sweep()
-    except errors.StateDirError:
-        pass
 
 
 # -- the deputy itself ------------------------------------------------------------------------

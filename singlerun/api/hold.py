@@ -36,14 +36,11 @@ Text = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def hold(
-    *names: str | bytes,
-    wait: bool | float = False,
-    shared: bool = False,
-    slots: int | None = None,
-    lock_file: Text | None = None,
+    *names: str | bytes, wait: bool | float = False, shared: bool = False,
+    slots: int | None = None, lock_file: Text | None = None,
     dir: Text | None = None,  # noqa: A002 - as the option is called
     require_record: bool = False,
-) -> "Guard":
+) -> "Guard":  # fmt: skip
     """Hold a name, so that nothing else runs or holds anything under it; as ``singlerun`` does.
 
     The lock is taken when a ``with`` block is entered, or a decorated function is called, and it is
@@ -137,13 +134,10 @@ class Guard:
         return taken[0]
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
+        self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
-        me = threading.get_ident()
-        mine = [block for block in self._entered if block.thread == me]
+    ) -> None:  # fmt: skip
+        mine = [block for block in self._entered if block.thread == threading.get_ident()]
         block = (mine or self._entered)[-1]
         self._entered.remove(block)
         notices: list[str] = []
@@ -181,7 +175,12 @@ def _take(spec: RunSpec, notices: list[str], taken: list[Holding]) -> None:
     recorder = Recorder(required=spec.require_record, tell=notices.append)
     life = Lifecycle(spec, recorder, parent_marks())
     try:
-        _check(life)
+        if life.locks.needs_freeing:
+            raise errors.LockFileError(  # noqa: TRY301 - what was opened is closed below
+                os.fsdecode(life.locks.paths[0]),
+                "kernel locks can't be trusted there, and a lock file can't be held from Python",
+                "name a place on a local file system",
+            )
         recorder.open(life.state)
         if life.state is not None:
             owed.record(life.state, recorder)
@@ -207,15 +206,6 @@ def _take(spec: RunSpec, notices: list[str], taken: list[Holding]) -> None:
         raise
     finally:
         recorder.close()
-
-
-def _check(life: Lifecycle) -> None:
-    if life.locks.needs_freeing:
-        raise errors.LockFileError(
-            os.fsdecode(life.locks.paths[0]),
-            "kernel locks can't be trusted there, and a lock file can't be held from Python",
-            "name a place on a local file system",
-        )
 
 
 def _begin(life: Lifecycle) -> None:

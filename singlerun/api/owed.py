@@ -9,7 +9,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.paths import StateDir
     from singlerun.recorder import Recorder
-    from singlerun.store.sqlite import SqliteStore
 
     End = tuple[bytes, Run, Ending]
 
@@ -19,11 +18,11 @@ _ends: "list[End]" = []
 
 def end(directory: bytes, run: Run, ending: Ending, recorder: "Recorder") -> None:
     """Record an end, or owe it."""
-    done = False
+    done = None
     try:
-        done = recorder.attempt(lambda store: _finish(store, run, ending), otherwise=False)
+        done = recorder.attempt(lambda store: store.finish_run(run, ending), None)
     finally:
-        if not done:
+        if done is None:
             _ends.append((directory, run, ending))
 
 
@@ -35,8 +34,3 @@ def record(state: "StateDir", recorder: "Recorder") -> None:
         except ValueError:  # another thread does it
             continue
         end(*owed, recorder)
-
-
-def _finish(store: "SqliteStore", run: Run, ending: Ending) -> bool:
-    store.finish_run(run, ending)
-    return True

@@ -1,11 +1,11 @@
 """Running a command from Python: by the command line itself, in a process of its own.
 
 What a command needs around it (signals blocked and passed on, a terminal's stops, the end of its
-whole family) a process can do for one command only, and not beside a program's threads. So ``run``
-starts the same runner as the prefix form does, with the same options, and only the way back is
-another: an exit status could be the command's or ours, so the runner reports into an unnamed file
-(memfd_create(2)) what it knows, or what it raised. The record has most of that too, but it may be
-broken, and must not decide whether a command was refused.
+whole process tree) a process can do for one command only, and not beside a program's threads. So
+``run`` starts the runner of the prefix form, with the same options. An exit status could be the
+command's or ours, so the runner reports into an unnamed file (memfd_create(2)) what it knows, or
+what it raised. The record has most of that too, but it may be broken, and must not decide whether
+a command was refused.
 """
 
 import marshal
@@ -44,22 +44,11 @@ class Ended(Outcome):
     __slots__ = ("_state", "run_id", "stderr", "stdout")
 
     def __init__(
-        self,
-        exit_code: int | None,
-        signal: int | None = None,
-        *,
-        state: str,
-        run_id: int | None = None,
-        elapsed_ns: int = 0,
-        user_us: int = 0,
-        system_us: int = 0,
-        max_rss_kb: int = 0,
-        timed_out: bool = False,
-    ) -> None:
-        super().__init__(
-            exit_code, signal, elapsed_ns=elapsed_ns, user_us=user_us, system_us=system_us,
-            max_rss_kb=max_rss_kb, timed_out=timed_out,
-        )  # fmt: skip
+        self, exit_code: int | None, signal: int | None = None, *,
+        state: str, run_id: int | None = None, timed_out: bool = False, **measured: int,
+    ) -> None:  # fmt: skip
+        """``measured`` is as for Outcome."""
+        super().__init__(exit_code, signal, timed_out=timed_out, **measured)
         self._state = state
         self.run_id = run_id
         self.stdout: bytes | None = None
@@ -75,34 +64,18 @@ class Ended(Outcome):
 
 
 def run(
-    argv: Sequence[Text],
-    *,
-    name: str | bytes | Iterable[str | bytes] = (),
-    lock_file: Text | None = None,
-    shared: bool = False,
-    slots: int | None = None,
-    wait: bool | float = False,
-    skip: bool = False,
-    coalesce: bool = False,
-    replace: bool = False,
-    min_interval: Duration | None = None,
-    max_starts: str | None = None,
-    timeout: Duration | None = None,
-    kill_after: Duration | None = None,
-    retries: int | None = None,
-    retry_delay: Duration | None = None,
-    restart: str | None = None,
-    jitter: Duration | None = None,
-    linger: bool = False,
-    require_record: bool = False,
+    argv: Sequence[Text], *, name: str | bytes | Iterable[str | bytes] = (),
+    lock_file: Text | None = None, shared: bool = False, slots: int | None = None,
+    wait: bool | float = False, skip: bool = False, coalesce: bool = False, replace: bool = False,
+    min_interval: Duration | None = None, max_starts: str | None = None,
+    timeout: Duration | None = None, kill_after: Duration | None = None,
+    retries: int | None = None, retry_delay: Duration | None = None, restart: str | None = None,
+    jitter: Duration | None = None, linger: bool = False, require_record: bool = False,
     dir: Text | None = None,  # noqa: A002 - as the option is called
-    stdin: Stream = None,
-    stdout: Stream = None,
-    stderr: Stream = None,
-    cwd: Text | None = None,
-    env: Mapping[str, str] | None = None,
-) -> Ended:
-    """Run a command so that only one instance of it runs; give how it ended.
+    stdin: Stream = None, stdout: Stream = None, stderr: Stream = None,
+    cwd: Text | None = None, env: Mapping[str, str] | None = None,
+) -> Ended:  # fmt: skip
+    """Run a command so that only one instance of it runs; return how it ended.
 
     It is what ``singlerun OPTIONS -- COMMAND`` does, and the options mean the same: names are one
     or several, durations are seconds or text such as ``"1h30m"``, and ``wait`` is as for ``hold``.
@@ -119,7 +92,7 @@ def run(
         UsageError: the options contradict each other.
         SinglerunError: another of them, if the lock can't be had at all.
     """
-    # long: its signature is the table of run options, for readers and type checkers.
+    # long: its signature is the table of run options, for the reader and the type checker.
     if isinstance(argv, str | bytes):
         raise TypeError('a command is a list of words: ["ls", "-l"]')
     names = [name] if isinstance(name, str | bytes) else list(name)
@@ -232,11 +205,8 @@ def main() -> None:
 def _values(run: Run | None, status: int) -> dict[str, object]:
     if run is None:  # a signal came before anything had begun
         return {"exit_code": status, "state": STOPPED}
-    values: dict[str, object] = {
-        "state": run.state,
-        "run_id": run.id,
-        "timed_out": run.state == TIMED_OUT,
-    }
+    values: dict[str, object] = {"state": run.state, "run_id": run.id}
+    values["timed_out"] = run.state == TIMED_OUT
     if run.elapsed_ns is None:  # it was not started
         return values | {"exit_code": status}
     measured = ("exit_code", "signal", "elapsed_ns", "user_us", "system_us", "max_rss_kb")

@@ -3,7 +3,7 @@
 import time
 
 from singlerun.contention.conflict import Waiter
-from singlerun.process import procfs
+from singlerun.ownership import reaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,5 @@ class DeputyWaiter(Waiter):
 
     def outlive(self, living: "Living", deadline: float | None) -> bool:
         left = None if deadline is None else max(0, deadline - time.monotonic())
-        if self._life.spec.slots:
-            return procfs.await_one([found[0] for _, found in living], left)
-        return procfs.await_end([pid for _, found in living for pid in found], left)
+        sleep = reaper.await_one if self._life.spec.slots else reaper.await_ends
+        return sleep(living, left)

@@ -112,15 +112,14 @@ class Conflict:
         if run is not None and life(run.wrapper) == DEAD and not (spec.quiet or spec.replace):
             # Nothing will end it by itself, perhaps: its waiter should know.
             by = refusal.holder(found, run, None)
-            orphan = refusal.refusal(spec.names, by, waited=None, orphan=True)
-            self._life.recorder.tell(orphan)
+            self._life.recorder.tell(refusal.refusal(spec.names, by, waited=None, orphan=True))
         return self._waiter.outlive(living, self._deadline)
 
     def _begin_to_wait(self) -> None:
         """Record that the run waits, unless it would wait for itself."""
         life_ = self._life
         outer = self._waiter.outer() or life_.recorder.attempt(
-            lambda store: holding_ancestor(self._spec, store, life_.parent), None
+            lambda store: _holding_ancestor(self._spec, store, life_.parent), None
         )
         if outer is not None:
             life_.locks.free()
@@ -133,16 +132,11 @@ class Conflict:
     def _refused(self, living: "Living", *, nested: bool = False) -> RefusedError:
         waited = time.monotonic() - self._begun if self._spec.wait_for else None
         stays = self._spec.replace and self._waiter.has_failed
-        return RefusedError(refuse(self._life, living, waited=waited, nested=nested, stays=stays))
+        return RefusedError(_refuse(self._life, living, waited=waited, nested=nested, stays=stays))
 
 
-def refuse(
-    life_: "Lifecycle",
-    living: "Living",
-    *,
-    waited: float | None,
-    nested: bool = False,
-    stays: bool = False,
+def _refuse(
+    life_: "Lifecycle", living: "Living", *, waited: float | None, nested: bool, stays: bool
 ) -> HeldError:
     """Record that a run is refused; return what there is to say about it.
 
@@ -194,7 +188,7 @@ def _held_error(
     )
 
 
-def holding_ancestor(spec: "RunSpec", store: "Store", marks: "Marks | None") -> "Run | None":
+def _holding_ancestor(spec: "RunSpec", store: "Store", marks: "Marks | None") -> "Run | None":
     """Return the run inside which this one was started and which holds what it would wait for.
 
     The marks in an environment may be stale, so a run counts only if the record has it as open,
@@ -207,9 +201,9 @@ def holding_ancestor(spec: "RunSpec", store: "Store", marks: "Marks | None") -> 
         # Also one that shares it: another waiter may be before us, and wait for that one.
         if above.state == RUNNING and excludes(above, spec):
             return above
-        above = store.find(above.parent_id) if above.parent_id is not None else None
+        above = None if above.parent_id is None else store.find(above.parent_id)
         if above is None:
-            return None
+            break
     return None
 
 

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 class Replacement:
-    """A run that takes the place of others.
-
-    Attributes:
-        has_failed: whether there was a holder that could not be stopped.
-    """
+    """A run that takes the place of others; ``has_failed`` if one of them could not be stopped."""
 
     def __init__(self, life: "Lifecycle", signals: "Signals") -> None:
         self._life = life
@@ -87,9 +83,8 @@ class Replacement:
         try:
             block.call(
                 lambda: became.append(stop.stop(store, run, detail, self._spec.kill_after)),
-                self._signals.ending_watched,
-                None,
-            )
+                self._signals.ending_watched, None,
+            )  # fmt: skip
         except block.InterruptedWaitError:
             self._life.locks.abandon()
             raise
@@ -99,14 +94,12 @@ class Replacement:
 
     def _holders(self, store: "Store") -> "Living":
         """Return the runs that keep this one from its lock, as far as the record tells."""
-        found: Living = []
-        fellows: Living = []
-        for run in store.open_runs(self._spec.names, self._spec.lock_file):
-            if run.id == self._life.run.id:
-                continue
-            if judge.is_holding(run, self._life.locks.paths):
-                (fellows if self._is_fellow(run) else found).append((run, []))
-        return found or (fellows if self._spec.slots else [])
+        holders: Living = [
+            (run, []) for run in store.open_runs(self._spec.names, self._spec.lock_file)
+            if run.id != self._life.run.id and judge.is_holding(run, self._life.locks.paths)
+        ]  # fmt: skip
+        others = [holder for holder in holders if not self._is_fellow(holder[0])]
+        return others or (holders if self._spec.slots else [])
 
     def _is_fellow(self, run: "Run | None") -> bool:
         """Return whether a run shares the lock with ours: readers do, and so do slots."""

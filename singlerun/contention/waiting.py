@@ -52,7 +52,11 @@ class InterruptibleWaiter(Waiter):
     def _wait(self, call: "Callable[[], object]", deadline: float | None) -> bool:
         """Make a call that blocks; return whether it ended before the deadline."""
         self._signals.admit_stops()
-        line = None if self._spec.quiet else self._waiting_line()
+        line = None
+        if not self._spec.quiet and os.isatty(2):
+            from singlerun.render.waiting import WaitingLine  # noqa: PLC0415 - for people only
+
+            line = WaitingLine(self._spec.names)
         tick = None if line is None else lambda: self._draw(line)
         ended = False
         try:
@@ -64,13 +68,6 @@ class InterruptibleWaiter(Waiter):
                 line.erase()
             self._signals.defer_stops()
         return ended
-
-    def _waiting_line(self) -> "WaitingLine | None":
-        if not os.isatty(2):
-            return None
-        from singlerun.render.waiting import WaitingLine  # noqa: PLC0415 - for people only
-
-        return WaitingLine(self._spec.names)
 
     def _draw(self, line: "WaitingLine") -> None:
         spec, locks = self._spec, self._life.locks

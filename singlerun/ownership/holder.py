@@ -9,7 +9,7 @@ from singlerun.lock.line import position
 from singlerun.ownership.judge import ZOMBIE, judge, survivors
 from singlerun.paths import lock_file_name
 from singlerun.process import procfs
-from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life
+from singlerun.process.identity import DEAD, UNKNOWN
 from singlerun.store.run import RUNNING
 
 TYPE_CHECKING = False
@@ -30,12 +30,9 @@ def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int
             continue
         verdict = judge(run)
         if verdict.state != ZOMBIE:
-            pids = verdict.pids
-            lingers = pids == [run.wrapper_pid] and run.command_pid != run.wrapper_pid
-            if lingers and life(run.wrapper) == ALIVE:
-                # It lingers, or has only just begun: what still works comes first.
-                pids = [*survivors(run), *pids]
-            return run, pids
+            # It lingers, or has only just begun: what still works comes first.
+            lingers = verdict.pids == [run.wrapper_pid] and run.command_pid != run.wrapper_pid
+            return run, [*(survivors(run) if lingers else ()), *verdict.pids]
     for path in paths:
         holders = procfs.holding(path)
         for claim in claims.read(path):
@@ -54,12 +51,10 @@ def unseen(paths: list[bytes]) -> "Claim | None":
 
 def find_all(former: "list[Run]", paths: list[bytes]) -> "list[tuple[Run | None, list[int]]]":
     """Return all holders of a lock, of which there are several if it is shared."""
-    found: list[tuple[Run | None, list[int]]] = []
-    for run in former:
-        holder, pids = find([run], [])
-        if holder is not None:
-            found.append((holder, pids))
-    return found or [holding for holding in [find([], paths)] if holding[1]]
+    found = [find([run], []) for run in former]
+    known: list[tuple[Run | None, list[int]]]
+    known = [(run, pids) for run, pids in found if run is not None]
+    return known or [(run, pids) for run, pids in [find([], paths)] if pids]
 
 
 def of_file(path: bytes, store: "SqliteStore | None") -> "list[tuple[Run | None, list[int]]]":

@@ -5,8 +5,8 @@ lock alone does not tell: a command may have closed the descriptor that it inher
 subprocess), or the lock file may have been deleted under its holder.
 """
 
-from singlerun.process import identity, procfs
-from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life
+from singlerun.process import procfs
+from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, here, life
 from singlerun.store.run import RUNNING, WAITING
 
 TYPE_CHECKING = False
@@ -47,15 +47,11 @@ def survivors(run: "Run", snapshot: "Snapshot | None" = None) -> list[int]:
     found = []
     if run.command is not None and life(run.command) == ALIVE:
         found.append(run.command.pid)
-    if run.id is not None and run.token is not None and is_of_this_boot(run):
+    of_this_boot = run.wrapper.place.boot_id == here().boot_id
+    if run.id is not None and run.token is not None and of_this_boot:
         marked = (snapshot or procfs.Snapshot()).marked(run.id, run.token)
         found += [pid for pid in marked if pid not in found]
     return found
-
-
-def is_of_this_boot(run: "Run") -> bool:
-    """Return whether a run was asked for since this machine was booted."""
-    return run.wrapper.place.boot_id == identity.here().boot_id
 
 
 def judge(run: "Run", snapshot: "Snapshot | None" = None) -> Verdict:
@@ -74,9 +70,7 @@ def judge(run: "Run", snapshot: "Snapshot | None" = None) -> Verdict:
             return Verdict(run, run.state, [run.command.pid])
         # It lingers: what still works comes before the wrapper, which only waits for it.
         return Verdict(run, run.state, [*survivors(run, snapshot), run.wrapper_pid])
-    if run.state == WAITING:
-        return Verdict(run, ZOMBIE, [])
-    left = survivors(run, snapshot)
+    left = [] if run.state == WAITING else survivors(run, snapshot)
     return Verdict(run, ORPHAN if left else ZOMBIE, left)
 
 

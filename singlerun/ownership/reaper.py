@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from singlerun.store.base import Store
     from singlerun.store.run import Run
 
-DIED = "died without recording an exit status"
 DIED_WAITING = "died while it waited"
 
 
@@ -45,13 +44,12 @@ def settle(
         if wrapper == ALIVE or (fellow and wrapper == UNKNOWN):
             # What works is named first, and what records its end is awaited last.
             pids = list(dict.fromkeys([*judge(run).pids, run.wrapper_pid]))
-            (fellows if fellow else living).append((run, pids))
-            continue
-        left = survivors(run)
-        if not left and (proven or wrapper == DEAD):
-            _try_to_close(store, run, LOST, DIED)
         else:
-            (fellows if fellow else living).append((run, left))
+            pids = survivors(run)
+            if not pids and (proven or wrapper == DEAD):
+                _try_to_close(store, run, LOST, "died without recording an exit status")
+                continue
+        (fellows if fellow else living).append((run, pids))
     if slots is not None and len(fellows) >= slots:
         living += fellows
     return living
@@ -64,15 +62,14 @@ def _try_to_close(store: "Store", run: "Run", state: str, detail: str) -> None:
         pass
 
 
-def await_ends(living: "Sequence[tuple[Run | None, list[int]]]") -> None:
-    """Sleep until all these processes have ended."""
-    for _, pids in living:
-        procfs.await_end(pids, None)
+def await_ends(living: "Living", timeout: float | None = None) -> bool:
+    """Sleep until all these processes have ended; return False after ``timeout`` seconds."""
+    return procfs.await_end([pid for _, pids in living for pid in pids], timeout)
 
 
-def await_one(living: "Sequence[tuple[Run | None, list[int]]]") -> None:
-    """Sleep until one of these has ended."""
-    procfs.await_one([pids[-1] for _, pids in living])
+def await_one(living: "Living", timeout: float | None = None) -> bool:
+    """Sleep until one of these runs has ended; return False after ``timeout`` seconds."""
+    return procfs.await_one([pids[-1] for _, pids in living], timeout)
 
 
 def deleted_holders(created: list[bytes]) -> list[int]:
@@ -100,8 +97,7 @@ class Reaped:
     """What became of an open run.
 
     Attributes:
-        run: the run.
-        state: the state that it has now.
+        run, state: the run, and the state that it has now.
         action: what was done, or would be: one of those below.
         pids: the processes that it was done to, or that prevent it.
     """
@@ -121,13 +117,9 @@ UNKILLABLE, HALF_KILLED, STILL_HELD = "could not be killed", "partly killed", "s
 
 
 def reap(
-    store: "Store",
-    state: "StateDir",
-    names: tuple[bytes, ...] = (),
-    *,
-    dry_run: bool = False,
-    kill_orphans: bool = False,
-) -> "Iterator[Reaped]":
+    store: "Store", state: "StateDir", names: tuple[bytes, ...] = (), *,
+    dry_run: bool = False, kill_orphans: bool = False,
+) -> "Iterator[Reaped]":  # fmt: skip
     """Close the open runs of dead owners, of some names or all; yield those and the orphans.
 
     Each is closed while its locks are held, so a run that starts meanwhile is never closed; and

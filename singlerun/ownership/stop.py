@@ -16,13 +16,7 @@ from singlerun.ownership import judge
 from singlerun.process import procfs, termination
 from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life, start_time
 from singlerun.store.run import LOST, REFUSED, SKIPPED, STOPPED, TIMED_OUT, WAITING
-from singlerun.timings import (
-    KILL_AFTER,
-    LONGEST_NAP,
-    LOOK,
-    RECORDING,
-    SHORTEST_NAP,
-)
+from singlerun.timings import KILL_AFTER, LONGEST_NAP, LOOK, RECORDING, SHORTEST_NAP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,15 +116,12 @@ def exit_status_of(run: "Run") -> int:
 
 
 class _Attempt:
-    """Stopping one run.
-
-    Attributes:
-        was_allowed: whether its processes can be seen from here, and may be signalled.
-    """
+    """Stopping one run."""
 
     def __init__(self, store: "Store", run: "Run") -> None:
         self._store = store
         self._run = run
+        # Whether its processes can be seen from here, and may be signalled.
         self.was_allowed = life(run.wrapper) != UNKNOWN
         # Looked for beforehand: begin() keeps the store to itself.
         first = self._first() if self.was_allowed else ()
@@ -139,13 +130,14 @@ class _Attempt:
     def begin(self) -> bool:
         """Send SIGTERM to the processes that it is for; return whether that was allowed."""
         try:
-            termination.send_each(self._started, _GENTLY, self._confirm)
+            termination.send_each(
+                self._started,
+                _GENTLY,
+                lambda pids: {pid for pid in pids if start_time(pid) == self._started[pid]},
+            )
         except PermissionError:
             self.was_allowed = False
         return self.was_allowed
-
-    def _confirm(self, pids: "Collection[int]") -> set[int]:
-        return {pid for pid in pids if start_time(pid) == self._started[pid]}
 
     def finish(self, kill_after: float) -> bool:
         """Wait for the end, and bring it about; return whether it came."""
@@ -154,10 +146,9 @@ class _Attempt:
             if not self._await(kill_after):
                 # The wrapper's grace period may be longer than ours, and it may hang: then what it
                 # has started goes first, and the wrapper last.
-                kill = termination.Targets(lambda: _survivors(run) - {run.wrapper_pid})
-                _try_to(lambda: kill.send(_signal.SIGKILL))
+                _kill(lambda: _survivors(run) - {run.wrapper_pid})
                 if not self._await(RECORDING):
-                    _try_to(lambda: self._signal_wrapper(_signal.SIGKILL))
+                    _kill(lambda: {run.wrapper_pid} if self._has_wrapper() else set())
                     if not self._await(RECORDING):
                         return False
             if is_over(self._store, run):
@@ -167,8 +158,8 @@ class _Attempt:
         if run.job_id is not None and life(run.wrapper) == ALIVE:
             # A job is recorded as started a moment before there is a process of it.
             deadline = time.monotonic() + RECORDING
-            while not _survivors(run) and not is_over(self._store, run):
-                if time.monotonic() > deadline:
+            while time.monotonic() <= deadline:
+                if _survivors(run) or is_over(self._store, run):
                     break
                 time.sleep(SHORTEST_NAP)
         return kill_survivors(run, kill_after)
@@ -186,10 +177,6 @@ class _Attempt:
         itself = run.command_pid == run.wrapper_pid
         return {run.wrapper_pid} | (_survivors(run) if itself else set())
 
-    def _signal_wrapper(self, number: int) -> None:
-        pid = self._run.wrapper_pid
-        termination.send_each([pid], (number,), lambda _: {pid} if self._has_wrapper() else set())
-
     def _await(self, seconds: float) -> bool:
         """Sleep until the wrapper has ended or the end is recorded; return whether so."""
         deadline = time.monotonic() + seconds
@@ -203,9 +190,10 @@ class _Attempt:
 
 def _survivors(run: "Run") -> set[int]:
     """Return what is left of a run, and the process group of its command."""
-    found = set(judge.survivors(run))
+    snapshot = procfs.Snapshot()
+    found = set(judge.survivors(run, snapshot))
     if run.command_pid is not None and run.command_pid in found:
-        found.update(procfs.group(run.command_pid), procfs.descendants([run.command_pid]))
+        found.update(snapshot.group(run.command_pid), snapshot.descendants([run.command_pid]))
     return found
 
 
@@ -216,8 +204,8 @@ def _close(store: "Store", run: "Run") -> None:
         store.close_run(now, STOPPED, now.detail or "stopped")
 
 
-def _try_to(call: "Callable[[], object]") -> None:
+def _kill(find: "Callable[[], Collection[int]]") -> None:
     try:
-        call()
+        termination.Targets(find).send(_signal.SIGKILL)
     except PermissionError:
         pass

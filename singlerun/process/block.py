@@ -49,35 +49,30 @@ def call(
     def run() -> None:
         try:
             block()
+            ended.append(None)
         except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits
             ended.append(error)
-        else:
-            ended.append(None)
         os.kill(os.getpid(), WAKE)
 
     signals = {*watched, WAKE}
+    came: _signal.struct_siginfo | None
     try:
         _thread.start_new_thread(run, ())
     except RuntimeError as error:
         raise ThreadError(f"cannot wait: {error}; too many processes (ulimit -u)?") from None
     while not ended:
-        if deadline is None and tick is None:
+        left = float("inf") if deadline is None else max(0, deadline - time.monotonic())
+        pause = left if tick is None else min(TICK, left)
+        if pause == float("inf"):
             came = _signal.sigwaitinfo(signals)
         else:
-            # One more look after the deadline, for a call that ended just then.
-            left = None if deadline is None else max(0, deadline - time.monotonic())
-            pause = TICK if left is None else left if tick is None else min(TICK, left)
-            timed = _signal.sigtimedwait(signals, pause)
-            if timed is None:
-                if pause == left or tick is None:
-                    break
-                tick()
-                continue
-            came = timed
-        if came.si_signo != WAKE:
+            came = _signal.sigtimedwait(signals, pause)
+        if came is None:
+            if tick is None or pause == left:
+                break
+            tick()
+        elif came.si_signo != WAKE:
             raise InterruptedWaitError(came.si_signo)
-    if not ended:
-        return False
-    if ended[0] is not None:
+    if ended and ended[0] is not None:
         raise ended[0]
-    return True
+    return bool(ended)  # also what ended just after the deadline

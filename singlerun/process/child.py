@@ -12,7 +12,6 @@ import time
 from singlerun.outcome import Outcome
 from singlerun.process import spawn
 from singlerun.process.identity import start_time
-from singlerun.process.marks import Marks
 from singlerun.process.signals import ENDING, FORWARDED, SI_KERNEL
 
 TYPE_CHECKING = False
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Iterable, Mapping
 
+    from singlerun.process.marks import Marks
     from singlerun.process.signals import Signals
     from singlerun.process.termination import Escalation
     from singlerun.process.tree import ProcessTree
@@ -40,26 +40,17 @@ class Child:
     """
 
     def __init__(
-        self,
-        argv: "list[str]",
-        env: "Mapping[bytes, bytes]",
-        inherited: "Iterable[int]",
-        signals: "Signals",
-        *,
-        marks: Marks | tuple[int | None, int],
-        kill_after: float,
-        adopt: bool = False,
-        redirected: "Mapping[int, int] | None" = None,
-        strangers: "Iterable[int]" = (),
+        self, argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]",
+        signals: "Signals", *, marks: "Marks", kill_after: float, adopt: bool = False,
+        redirected: "Mapping[int, int] | None" = None, strangers: "Iterable[int]" = (),
         path: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Start the command; it inherits these descriptors under their numbers.
 
         ``marks`` are those in its environment; ``kill_after`` is the grace period between a signal
         that asks to end and SIGKILL. With ``adopt`` the command's orphans become our children, so
-        that none of them can hide from its end. ``redirected`` maps streams of the command to
-        descriptors of ours; ``strangers`` are children of ours that are not of its process tree;
-        ``path`` is where the command was found, if that is known.
+        that none of them can hide from its end. ``strangers`` are children of ours that are not of
+        its process tree; ``redirected`` and ``path`` are as for spawn.spawn.
 
         Raises:
             CommandNotFoundError: there is no such command.
@@ -77,7 +68,7 @@ class Child:
         self.asked_to_end = False
         self.timed_out = False
         self._kill_after = kill_after
-        self._marks = marks if isinstance(marks, Marks) else Marks(b"", *marks)
+        self._marks = marks
         self._strangers = strangers
         self._lazy_tree: ProcessTree | None = None
         self._escalation: Escalation | None = None
@@ -92,23 +83,20 @@ class Child:
         it when the command itself has ended.
         """
         signals = {*self._signals.watched, _signal.SIGCHLD}
-        until = self._until = None if timeout is None else self._begun_ns / 1e9 + timeout
+        came: _signal.struct_siginfo | None
+        self._until = None if timeout is None else self._begun_ns / 1e9 + timeout
         while True:
-            if self._escalation is not None:
-                until = self._escalation.deadline
+            until = self._until if self._escalation is None else self._escalation.deadline
             if until is None:
                 came = _signal.sigwaitinfo(signals)
             else:
-                timed = _signal.sigtimedwait(signals, max(0, until - time.monotonic()))
-                if timed is None:
-                    if self._escalation is None:
-                        self.timed_out = True
-                        self._ask_to_end(_signal.SIGTERM)
-                    else:
-                        self._escalation.kill()
-                    continue
-                came = timed
-            if came.si_signo != _signal.SIGCHLD:
+                came = _signal.sigtimedwait(signals, max(0, until - time.monotonic()))
+            if came is None and self._escalation is not None:
+                self._escalation.kill()
+            elif came is None:
+                self.timed_out = True
+                self._ask_to_end(_signal.SIGTERM)
+            elif came.si_signo != _signal.SIGCHLD:
                 self._pass_on(came)
             elif self._has_ended():
                 if self._escalation is not None:
@@ -184,12 +172,10 @@ class Child:
         if self._adopts:
             self._reap_orphans()
         changed = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-        if changed is None:
+        if changed is not None and changed.si_code == os.CLD_STOPPED:
+            self._reap_stop(changed.si_status)
             return False
-        if changed.si_code != os.CLD_STOPPED:
-            return True
-        self._reap_stop(changed.si_status)
-        return False
+        return changed is not None
 
     def _reap_orphans(self) -> None:
         """Reap adopted children that have ended, lest they stay in the process table."""
@@ -202,10 +188,9 @@ class Child:
     def _reap_stop(self, number: int) -> None:
         """Stop with the command, if a shell is there to notice and to continue us."""
         stopped = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG)
-        if stopped is None or not self._signals.terminal:
-            return
         # fg continues us both, us perhaps first: then the stop that we saw is over already.
-        if _signal.SIGCONT not in _signal.sigpending():
+        over = stopped is None or _signal.SIGCONT in _signal.sigpending()
+        if self._signals.terminal and not over:
             self._signals.stop(number)
 
     def _pass_on(self, came: "_signal.struct_siginfo") -> None:
@@ -239,12 +224,9 @@ class Child:
             from singlerun.process.tree import ProcessTree  # noqa: PLC0415 - unusual
 
             self._lazy_tree = ProcessTree(
-                self.pid,
-                self._marks,
-                owns_group=not self._signals.terminal,
-                adopted=self._adopts,
-                strangers=self._strangers,
-            )
+                self.pid, self._marks, owns_group=not self._signals.terminal,
+                adopted=self._adopts, strangers=self._strangers,
+            )  # fmt: skip
         return self._lazy_tree
 
     def _reap(self) -> Outcome:

@@ -44,8 +44,7 @@ def here() -> Place:
         try:
             with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
                 boot_id = file.read(64).strip().decode("ascii", "replace")
-            pid_ns = os.stat("/proc/self/ns/pid").st_ino
-            pid_ns += _time_namespace() << 20
+            pid_ns = os.stat("/proc/self/ns/pid").st_ino + (_time_namespace() << 20)
         except OSError:
             boot_id, pid_ns = "", 0
         _here = Place(os.uname().nodename, boot_id if has_proc() else "", pid_ns)
@@ -118,35 +117,26 @@ def life(owner: Owner) -> str:
     try:
         fields = stat_fields(owner.pid)
     except OSError:
-        return _life_by_signal(owner.pid)
-    if len(fields) < 20:  # it ended while it was read
-        return DEAD
-    if owner.started is not None and int(fields[19]) != owner.started:
-        return DEAD
-    return DEAD if has_ended(owner.pid, fields) else ALIVE
+        # With /proc mounted hidepid=2 other users' processes are not in it: EPERM means alive.
+        try:
+            os.kill(owner.pid, 0)
+        except ProcessLookupError:
+            return DEAD
+        except (OSError, OverflowError):
+            pass
+        return ALIVE
+    ended = has_ended(owner.pid, fields)
+    return DEAD if ended or owner.started not in {None, int(fields[19])} else ALIVE
 
 
 def has_ended(pid: int, fields: list[bytes]) -> bool:
     """Return whether these fields of /proc/PID/stat are those of a process that has ended."""
-    if len(fields) < 20:
+    if len(fields) < 20:  # it ended while it was read
         return True
-    # The first thread of a process may end before the others, and looks the same then.
-    return fields[0] in {b"Z", b"X"} and not _has_threads(pid)
-
-
-def _has_threads(pid: int) -> bool:
-    try:
-        return len(os.listdir(f"/proc/{pid}/task")) > 1
-    except OSError:
+    if fields[0] not in {b"Z", b"X"}:
         return False
-
-
-def _life_by_signal(pid: int) -> str:
-    # With /proc mounted hidepid=2 other users' processes are not in it: EPERM means alive.
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return DEAD
-    except (OSError, OverflowError):
-        pass
-    return ALIVE
+        # The first thread of a process may end before the others, and looks the same then.
+        return len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except OSError:
+        return True

@@ -1,10 +1,4 @@
-"""The marks of a run: environment variables that everything started by it inherits.
-
-SINGLERUN_NAME      the name that it holds
-SINGLERUN_RUN_ID    its number in the run-log; missing if it could not be recorded
-SINGLERUN_TOKEN     its fencing token
-SINGLERUN_LOCKS     the lock files that it holds: they tell where no record does
-"""
+"""The marks of a run: environment variables that everything started by it inherits."""
 
 import os
 
@@ -23,7 +17,7 @@ class Marks:
 
     Attributes:
         name: the name that it holds.
-        run_id: its number in the run-log, None if it could not be recorded.
+        run_id: its number in the run-log; None, and no variable, if it could not be recorded.
         token: its fencing token.
         locks: the lock files that it holds; of a run that is only read about, none.
     """
@@ -63,12 +57,6 @@ class Marks:
         for key in (RUN_ID, LOCKS):
             env.pop(key, None)
         env.update(self.environ())
-
-    def processes(self) -> list[int]:
-        """Return the PIDs of the processes that carry the marks."""
-        from singlerun.process import procfs  # noqa: PLC0415 - walks /proc, so only when needed
-
-        return procfs.marked(self.run_id, self.token)
 
 
 def locks_of(entries: "Iterable[bytes]") -> list[bytes]:

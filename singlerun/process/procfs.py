@@ -85,26 +85,6 @@ class Snapshot:
             parents += born
         return found
 
-    def holding(self, path: bytes, *, deleted: bool = False) -> list[int]:
-        """Return the PIDs of the processes through which the file at ``path`` is flocked.
-
-        /proc/locks names the process that took a lock, which may be dead; /proc/PID/fdinfo shows
-        the lock at each process that has it, through an inherited descriptor too. With ``deleted``
-        it is a file that stood at this path and was deleted since.
-        """
-        wanted = os.path.realpath(path) + (b" (deleted)" if deleted else b"")
-        found = []
-        for pid in self._pids:
-            try:
-                numbers = os.listdir(f"/proc/{pid}/fd")
-            except OSError:
-                continue
-            if any(_holds(pid, number, wanted) for number in numbers):
-                found.append(pid)
-        # A process that works comes before one that only waits for it: parents last.
-        parents = {parent_of(pid) for pid in found}
-        return sorted(found, key=lambda pid: pid in parents)
-
 
 def marked(run_id: int | None, token: int) -> list[int]:
     """Return the PIDs of the processes that a run started, as Snapshot.marked does."""
@@ -112,44 +92,37 @@ def marked(run_id: int | None, token: int) -> list[int]:
 
 
 def holding(path: bytes, *, deleted: bool = False) -> list[int]:
-    """Return the PIDs of the processes that hold a file's lock, as Snapshot.holding does."""
-    return Snapshot().holding(path, deleted=deleted)
+    """Return the PIDs of the processes through which the file at ``path`` is flocked.
 
-
-def group(leader: int) -> list[int]:
-    """Return the PIDs of the live processes of a process group."""
-    return Snapshot().group(leader)
-
-
-def descendants(ancestors: "Iterable[int]") -> list[int]:
-    """Return the PIDs of the live descendants of these processes."""
-    return Snapshot().descendants(ancestors)
+    /proc/locks names the process that took a lock, which may be dead; /proc/PID/fdinfo shows the
+    lock at each process that has it, through an inherited descriptor too. With ``deleted`` it is a
+    file that stood at this path and was deleted since.
+    """
+    wanted = os.path.realpath(path) + (b" (deleted)" if deleted else b"")
+    found = []
+    for pid in pids():
+        try:
+            numbers = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue
+        if any(_holds(pid, number, wanted) for number in numbers):
+            found.append(pid)
+    # A process that works comes before one that only waits for it: parents last.
+    parents = {_parent_of(pid) for pid in found}
+    return sorted(found, key=lambda pid: pid in parents)
 
 
 def pids() -> "Iterator[int]":
     """Yield the PIDs of all other processes; none where /proc counts them differently."""
-    if not has_proc():
+    try:
+        names = os.listdir("/proc") if has_proc() else []
+    except OSError:
         return
     me = os.getpid()
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return
-    for name in names:
-        if name.isdecimal() and int(name) != me:
-            yield int(name)
+    yield from (int(name) for name in names if name.isdecimal() and int(name) != me)
 
 
-def is_live(pid: int) -> bool:
-    """Return whether there is such a process, and it does not only wait to be reaped."""
-    try:
-        return not has_ended(pid, stat_fields(pid))
-    except OSError:
-        return False
-
-
-def parent_of(pid: int) -> int:
-    """Return a process's parent, 0 if it is gone."""
+def _parent_of(pid: int) -> int:
     try:
         return int(stat_fields(pid)[1])
     except (OSError, IndexError):
@@ -185,9 +158,7 @@ def _marks_of(pid: int) -> frozenset[bytes]:
             environ = file.read()
     except OSError:
         return frozenset()
-    if b"SINGLERUN_TOKEN=" not in environ:
-        return frozenset()
-    entries = environ.split(b"\0")
+    entries = environ.split(b"\0") if b"SINGLERUN_TOKEN=" in environ else ()
     return frozenset(entry for entry in entries if entry.startswith(b"SINGLERUN_"))
 
 
@@ -209,12 +180,11 @@ def await_one(waited: "Iterable[int]", timeout: float | None = None) -> bool:
     pidfds = []
     try:
         for pid in waited:
-            try:
-                pidfds.append(os.pidfd_open(pid))
-            except ProcessLookupError:
-                return True
+            pidfds.append(os.pidfd_open(pid))
             poll.register(pidfds[-1], select.POLLIN)
         return bool(poll.poll(None if timeout is None else timeout * 1000))
+    except ProcessLookupError:
+        return True
     finally:
         for pidfd in pidfds:
             os.close(pidfd)

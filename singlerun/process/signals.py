@@ -16,15 +16,10 @@ else:
 ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT)
 """They go to the command's whole process tree, and begin its grace period."""
 FORWARDED = (
-    _signal.SIGUSR1,
-    _signal.SIGUSR2,
-    _signal.SIGALRM,
-    _signal.SIGVTALRM,
-    _signal.SIGPROF,
+    _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGALRM, _signal.SIGVTALRM, _signal.SIGPROF,
     _signal.SIGIO,
-)
+)  # fmt: skip
 """They go to the command alone."""
-TELLING = FORWARDED
 STOPPING = {_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU}
 """What a terminal stops a whole group with. We stop after the command has, and not before: else we
 could be stopped with the run-log locked, and every other run would wait for us."""
@@ -56,14 +51,12 @@ class Signals:
             # Else the kernel discards our child's status (wait(2), notes).
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         self.endings = self.watched & set(ENDING)
-        blocked = set(self.watched)
+        self._stopping = STOPPING if self.terminal else set()
+        blocked = self.watched | self._stopping | {_signal.SIGCHLD}
+        self.inherited = _signal.pthread_sigmask(_signal.SIG_BLOCK, blocked)
         if defer_endings:
             self.watched -= self.endings
         self.ending_watched = self.watched & self.endings
-        self._stopping = STOPPING if self.terminal else set()
-        self.inherited = _signal.pthread_sigmask(
-            _signal.SIG_BLOCK, blocked | self._stopping | {_signal.SIGCHLD}
-        )
 
     def pending(self) -> set[int]:
         """Return the signals that ask to end and have come already."""

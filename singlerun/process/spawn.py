@@ -9,12 +9,15 @@ from singlerun.process.search import find_program
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Iterable, Mapping
-    from typing import Any, NoReturn
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from singlerun.process.signals import Signals
 else:
     import _signal
+
+_IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ)
+"""Python ignores these for itself, and what is ignored would stay so in the command."""
 
 
 def environment() -> dict[bytes, bytes]:
@@ -41,44 +44,20 @@ def environment() -> dict[bytes, bytes]:
 
 def become(
     argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]", signals: "Signals"
-) -> "NoReturn":
-    """Replace this process with the command, which keeps these descriptors.
-
-    Raises:
-        CommandNotFoundError: there is no such command.
-        CommandNotExecutableError: it cannot be executed.
-    """
+) -> None:
+    """Replace this process with the command, which keeps these descriptors; raise as spawn does."""
     for fd in inherited:
         os.set_inheritable(fd, True)
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+    for number in _IGNORED:
         _signal.signal(number, _signal.SIG_DFL)
     signals.restore()
-    words = argv
-    try:
-        if not argv[0]:
-            raise CommandNotFoundError("''", "name a command")
-        try:
-            os.execvpe(words[0], words, env)
-        except OSError as error:
-            import errno  # noqa: PLC0415 - only when it failed
-
-            if error.errno != errno.ENOEXEC:
-                raise
-            words = ["/bin/sh", find_program(argv[0]) or argv[0], *argv[1:]]
-            os.execve(words[0], words, env)
-    except OSError as error:
-        raise _start_error(argv, error) from None
+    _start(argv, lambda path, words: os.execvpe(path, words, env))
 
 
 def spawn(
-    argv: "list[str]",
-    env: "Mapping[bytes, bytes]",
-    inherited: "Iterable[int]",
-    signals: "Signals",
-    *,
-    redirected: "Mapping[int, int] | None" = None,
-    path: str | None = None,
-) -> int:
+    argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]",
+    signals: "Signals", *, redirected: "Mapping[int, int] | None" = None, path: str | None = None,
+) -> int:  # fmt: skip
     """Start a program that inherits these descriptors; return its PID.
 
     ``redirected`` maps descriptors of the program to ours; ``path`` is where it was found, if that
@@ -90,31 +69,38 @@ def spawn(
     """
     # dup2 onto itself clears close-on-exec in the child alone (posix_spawn_file_actions_adddup2).
     actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited]
-    # SQLite puts /dev/null where standard streams were closed; the command gets them closed.
-    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
     if redirected:
         actions += [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in redirected.items()]
+    # SQLite puts /dev/null where standard streams were closed; the command gets them closed.
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
     actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd, stream in enumerate(streams) if stream is None]
-    # Python ignores these for itself, and what is ignored would stay so in the command.
-    defaults = [_signal.SIGPIPE, _signal.SIGXFSZ]
     group: dict[str, Any] = {} if signals.terminal else {"setpgroup": 0}
-    words = argv
+    return _start(
+        argv,
+        lambda path, words: os.posix_spawnp(
+            path, words, env,
+            file_actions=actions, setsigmask=signals.inherited, setsigdef=_IGNORED, **group,
+        ),
+        path,
+    )  # fmt: skip
+
+
+def _start(
+    argv: "list[str]", start: "Callable[[str, list[str]], int]", path: str | None = None
+) -> int:
+    """Make the call that starts a program; if it can't be started, raise the reason."""
     if not argv[0]:
         raise CommandNotFoundError("''", "name a command")
     try:
-        while True:
-            try:
-                return os.posix_spawnp(
-                    words[0] if path is None or words is not argv else path, words, env,
-                    file_actions=actions, setsigmask=signals.inherited, setsigdef=defaults, **group,
-                )  # fmt: skip
-            except OSError as error:
-                import errno  # noqa: PLC0415 - only when it failed
+        try:
+            return start(path or argv[0], argv)
+        except OSError as error:
+            import errno  # noqa: PLC0415 - only when it failed
 
-                if error.errno != errno.ENOEXEC or words is not argv:
-                    raise
-                # A script without "#!": execvp(3) hands it to sh, posix_spawnp(3) does not.
-                words = ["/bin/sh", find_program(argv[0]) or argv[0], *argv[1:]]
+            if error.errno != errno.ENOEXEC:
+                raise
+            # A script without "#!": execvp(3) hands it to sh, posix_spawnp(3) does not.
+            return start("/bin/sh", ["/bin/sh", find_program(argv[0]) or argv[0], *argv[1:]])
     except OSError as error:
         raise _start_error(argv, error) from None
 
@@ -131,10 +117,9 @@ def _start_error(
         if find_program(command, executable=False) is None:
             return CommandNotFoundError(command, _hint(command))
     elif error.errno == errno.ENOENT:
+        hint = f"look for a wrong path or a CR at its end: head -1 {path} | cat -A"
         return CommandNotExecutableError(
-            command,
-            "the interpreter in its first line is missing",
-            f"look for a wrong path or a CR at its end: head -1 {path} | cat -A",
+            command, "the interpreter in its first line is missing", hint
         )
     if error.errno == errno.E2BIG:
         return CommandNotExecutableError(
@@ -157,6 +142,3 @@ def _hint(command: str) -> str:
     if set(command) & set(" |&;<>$"):
         return "for a shell's syntax: sh -c '...'"
     return "check its spelling and PATH"
-
-
-find = find_program

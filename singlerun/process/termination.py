@@ -108,20 +108,13 @@ class Targets:
         self._sent: set[int] = set()
 
     def send(self, number: int) -> None:
-        """Send a signal to all of them.
-
-        Raises:
-            PermissionError: one of them may not be signalled; the others were.
-        """
+        """Send a signal to all of them, as send_each does."""
         self._number = number
         self._sent = set()
         self._send_to(self._find())
 
     def await_end(self, seconds: float) -> bool:
-        """Sleep until all have ended, at most so many seconds; return whether they have.
-
-        What appears meanwhile is sent the latest signal, too.
-        """
+        """Wait as await_none does; what appears meanwhile is sent the latest signal, too."""
         return await_none(self._find, seconds, self._send_to)
 
     def _send_to(self, pids: "Iterable[int]") -> None:
@@ -191,9 +184,8 @@ def _open_batch(waiting: list[int]) -> dict[int, int]:
     """
     pidfds: dict[int, int] = {}
     while waiting and len(pidfds) < BATCH:
-        pid = waiting[-1]
         try:
-            pidfds[pid] = os.pidfd_open(pid)
+            pidfds[waiting[-1]] = os.pidfd_open(waiting[-1])
         except ProcessLookupError:
             pass
         except OSError as error:
@@ -201,10 +193,10 @@ def _open_batch(waiting: list[int]) -> dict[int, int]:
                 last, pidfd = pidfds.popitem()
                 os.close(pidfd)
                 waiting.append(last)
-            if error.errno not in {EMFILE, ENFILE} or not pidfds:
-                for pidfd in pidfds.values():
-                    os.close(pidfd)
-                raise
-            break
+            if error.errno in {EMFILE, ENFILE} and pidfds:
+                break
+            for pidfd in pidfds.values():
+                os.close(pidfd)
+            raise
         waiting.pop()
     return pidfds

@@ -23,26 +23,17 @@ else:
 
 
 class ProcessTree:
-    """The processes of one run.
-
-    Attributes:
-        leader: the command's PID; not reaped yet, so that neither it nor its group's number can
-            belong to a stranger.
-    """
+    """The processes of one run."""
 
     def __init__(
-        self,
-        leader: int,
-        marks: "Marks",
-        *,
-        owns_group: bool,
-        adopted: bool,
-        strangers: "Iterable[int]" = (),
-    ) -> None:
-        """``owns_group``: the command leads a process group; ``adopted``: its orphans become our
-        children, as are the ``strangers``, which are not of the tree.
+        self, leader: int, marks: "Marks", *,
+        owns_group: bool, adopted: bool, strangers: "Iterable[int]" = (),
+    ) -> None:  # fmt: skip
+        """``leader`` is the command's PID; not reaped yet, so that neither it nor its group's
+        number can belong to a stranger. ``owns_group``: it leads a process group; ``adopted``: its
+        orphans become our children, as are the ``strangers``, which are not of the tree.
         """
-        self.leader = leader
+        self._leader = leader
         self._marks = marks
         self._owns_group = owns_group
         self._adopted = adopted
@@ -54,10 +45,10 @@ class ProcessTree:
         snapshot = Snapshot()
         live = {pid: int(fields[19]) for pid, fields in snapshot.live().items()}
         found = {pid for pid, started in self._known.items() if live.get(pid) == started}
-        found.add(self.leader)
+        found.add(self._leader)
         found.update(snapshot.marked(self._marks.run_id, self._marks.token))
         if self._owns_group:
-            found.update(snapshot.group(self.leader))
+            found.update(snapshot.group(self._leader))
         ours = (os.getpid(),) if self._adopted else ()
         found.update(snapshot.descendants((*found, *ours)))
         self._known = {pid: live[pid] for pid in found - self._strangers if pid in live}
@@ -67,12 +58,15 @@ class ProcessTree:
         """Send a signal to all of them; one that asks to end also continues what is stopped."""
         numbers = (number, _signal.SIGCONT) if number in ENDING else (number,)
         # Looked for first: the signal may end a parent, whose children are orphans then.
-        others = [pid for pid in self.live() if pid != self.leader]
+        others = self._others()
         for each in numbers:
-            # A group gets it all at once, so that none can slip through by forking.
-            _kill(-self.leader if self._owns_group else self.leader, each)
+            try:
+                # A group gets it all at once, so that none can slip through by forking.
+                os.kill(-self._leader if self._owns_group else self._leader, each)
+            except (ProcessLookupError, PermissionError):
+                pass
         if self._owns_group:
-            others = [pid for pid in others if _group_of(pid) != self.leader]
+            others = [pid for pid in others if _group_of(pid) != self._leader]
         try:
             termination.send_each(others, numbers, self._confirm)
         except OSError:  # it became another user; or no descriptors are left, and SIGKILL follows
@@ -83,17 +77,10 @@ class ProcessTree:
         return termination.await_none(self._others, seconds)
 
     def _others(self) -> list[int]:
-        return [pid for pid in self.live() if pid != self.leader]
+        return [pid for pid in self.live() if pid != self._leader]
 
     def _confirm(self, pids: "Collection[int]") -> list[int]:
         return [pid for pid in pids if start_time(pid) == self._known.get(pid)]
-
-
-def _kill(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _group_of(pid: int) -> int:

@@ -38,7 +38,7 @@ def test_a_waiting_program_is_not_overtaken(cli, program, tmp_path):
     with cli.hold("-n", "x") as command:
         waiter = program(WAIT.format(wait=True, number=1))
         in_line(cli, 1)
-        (deputy,) = procfs.descendants([waiter.pid])
+        (deputy,) = procfs.Snapshot().descendants([waiter.pid])
         os.kill(deputy, signal.SIGSTOP)
         command.release()
         try:
@@ -123,7 +123,7 @@ def test_waiter_that_is_killed_is_passed_over(cli, program, victim):
         in_line(cli, 1)
         second = program(WAIT.format(wait=True, number=2))
         in_line(cli, 2)
-        (deputy,) = procfs.descendants([first.pid])
+        (deputy,) = procfs.Snapshot().descendants([first.pid])
         os.kill(first.pid if victim == "program" else deputy, signal.SIGKILL)
         if victim == "deputy":
             assert "has died" in " ".join(first.end())
@@ -179,7 +179,7 @@ def test_keyboard_interrupt_ends_a_wait(cli, program):
         waiter.process.send_signal(signal.SIGINT)
         assert waiter.line() == "interrupted"
         assert tickets(cli) == []
-        assert procfs.descendants([waiter.pid]) == []
+        assert procfs.Snapshot().descendants([waiter.pid]) == []
         assert cli.last("x")["state"] == "stopped"
         command.release()
         assert is_free(cli)

@@ -183,7 +183,7 @@ def test_manual_names_the_files(cli):
 
 def test_manual_names_the_signals():
     text = "\n".join(section(PREFIX, "SIGNALS"))
-    passed_on = {signal.Signals(number).name for number in (*signals.ENDING, *signals.TELLING)}
+    passed_on = {signal.Signals(number).name for number in (*signals.ENDING, *signals.FORWARDED)}
     named = set(re.findall(r"\bDv (SIG\w+)", text))
     assert named - {"SIGKILL"} == passed_on
     assert f"{timings.KILL_AFTER:.0f} seconds later" in text

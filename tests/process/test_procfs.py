@@ -91,13 +91,11 @@ def test_proc_of_another_namespace_says_nothing(family, monkeypatch, tmp_path):
     snapshot = procfs.Snapshot()
     assert snapshot.live() == {}
     assert snapshot.marked(3, MARKS.token) == []
-    assert snapshot.holding(os.fsencode(tmp_path)) == []
-    assert MARKS.processes() == []
-    assert procfs.descendants([leader.pid]) == procfs.group(leader.pid) == []
+    assert procfs.holding(os.fsencode(tmp_path)) == []
+    assert procfs.Snapshot().descendants([leader.pid]) == procfs.Snapshot().group(leader.pid) == []
     assert list(procfs.pids()) == procfs.command_line(leader.pid) == []
     assert procfs.user_of(leader.pid) is None
     assert identity.start_time(leader.pid) is None
-    assert not procfs.is_live(leader.pid)
     tree = ProcessTree(leader.pid, MARKS, owns_group=True, adopted=True)
     assert tree.live() == []
     tree.send(9)

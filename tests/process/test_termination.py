@@ -48,7 +48,7 @@ def group():
 
 
 def targets_in(process):
-    return Targets(lambda: procfs.group(process.pid))
+    return Targets(lambda: procfs.Snapshot().group(process.pid))
 
 
 def test_what_heeds_the_signal_has_its_grace_period_and_needs_no_more(group):
@@ -65,7 +65,7 @@ def test_what_ignores_the_signal_is_killed_after_the_grace_period(group):
     assert terminate(targets.send, targets.await_end, 0.3)
     assert time.monotonic() - begun >= 0.3
     assert process.wait() == -signal.SIGKILL
-    assert procfs.group(process.pid) == []
+    assert procfs.Snapshot().group(process.pid) == []
 
 
 def test_what_forks_on_and_on_is_killed(group):
@@ -79,7 +79,7 @@ def test_what_forks_on_and_on_is_killed(group):
 
     targets = targets_in(process)
     assert terminate(send, targets.await_end, 0.1)
-    assert procfs.group(process.pid) == []
+    assert procfs.Snapshot().group(process.pid) == []
     assert sent[0] == signal.SIGTERM
     assert set(sent[1:]) == {signal.SIGKILL}
 
@@ -124,8 +124,8 @@ def test_a_hundred_processes_under_a_low_limit_of_descriptors():
         "from singlerun.process.termination import Targets, terminate\n"
         "pids = [os.posix_spawn('/bin/sleep', ['sleep', '60'], os.environ) for _ in range(100)]\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)\n"
-        "targets = Targets(lambda: procfs.descendants([os.getpid()]))\n"
-        "assert len(procfs.descendants([os.getpid()])) == 100\n"
+        "targets = Targets(lambda: procfs.Snapshot().descendants([os.getpid()]))\n"
+        "assert len(procfs.Snapshot().descendants([os.getpid()])) == 100\n"
         "assert terminate(targets.send, targets.await_end, 60)\n"
         "print({os.waitpid(pid, 0)[1] for pid in pids})"
     )
