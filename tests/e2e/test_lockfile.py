@@ -15,7 +15,7 @@ from filelock import StrictSoftFileLock, Timeout
 
 CYCLES = 12
 
-# Only one at a time can make the directory; who finds it made notes that two were in.
+# Only one run at a time can make the directory; one that finds it there records an overlap.
 WITNESS = 'mkdir "$1" || echo overlap >> "$1.log"; echo >> "$1.runs"; rmdir "$1"'
 
 CLOSE = 'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -le 2 ] || eval "exec $fd>&-"; done'
@@ -109,7 +109,7 @@ def test_the_types_exclude_each_other_without_a_record_too(cli, remote_disk):
     [
         (["--shared", "--lock-type", "lockfile"], "neither a shared mode"),
         (["--slots", "2", "--lock-type", "lockfile"], "nor slots"),
-        (["--exec", "--lock-type", "lockfile"], "--exec leaves nobody"),
+        (["--exec", "--lock-type", "lockfile"], "--exec"),
         (["--lock-type", "nfs"], "write auto, flock or lockfile"),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_a_lock_file_cannot_do_is_refused(cli, options, what):
 
 
 def test_what_a_lock_file_cannot_do_is_refused_where_auto_takes_one(remote):
-    for option, what in [("--shared", "kernel locks on fuse"), ("--exec", "leaves nobody")]:
+    for option, what in [("--shared", "kernel locks on fuse"), ("--exec", "--exec")]:
         result = remote.run("-n", "x", option, "true")
         assert result.returncode == 125
         assert what in result.stderr
@@ -206,7 +206,7 @@ def test_a_local_lock_file_excludes_flock_too(cli, tmp_path):
     holder.wait()
 
 
-@pytest.mark.parametrize("content", ["", "what somebody wrote\n"])
+@pytest.mark.parametrize("content", ["", "what another program wrote\n"])
 def test_a_file_that_is_no_lock_file_is_left_alone(cli, tmp_path, content):
     path = tmp_path / "file"
     path.write_text(content)
