@@ -93,7 +93,7 @@ class Line:
         except (FileExistsError, FileNotFoundError):  # a thread's, or the line was deleted again
             return -1
         except BlockingIOError:  # the process that looks at it is about to delete it
-            self.delete(name)
+            pass
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)

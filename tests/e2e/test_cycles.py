@@ -8,9 +8,9 @@ from conftest import PATIENCE
 
 PROCESSES, CYCLES = 8, 1000
 
-# Whoever has the lock makes a directory and removes it: two at once would fail to make it. With
-# "delete", who finds that it made the lock file deletes it again, as one that is refused in the end
-# does; that is the only time when singlerun itself deletes a lock file.
+# The holder makes a directory and removes it: two at once would fail to make it. With "delete", a
+# holder that created the lock file deletes it again, as a run that is refused in the end does; only
+# then does singlerun itself delete a lock file.
 CYCLE = """
 import os, sys, random
 from singlerun import lock

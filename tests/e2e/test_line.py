@@ -1,14 +1,15 @@
-"""The waiting line: first come, first served, and nobody barges in."""
+"""The waiting line: first come, first served, and nothing jumps the queue."""
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, blocked_on, eventually
+from conftest import PATIENCE, blocked_on, eventually, need
 
 
 def tickets(cli, name="x"):
@@ -19,10 +20,10 @@ def tickets(cli, name="x"):
 
 
 def stand_in_line(cli, number, witness, *options):
-    """Start a waiter that notes its number when its turn comes; return once it stands in line."""
+    """Start a waiter that writes its number when its turn comes; return once it is in line."""
     script = f"echo {number} >> {witness}"
     waiter = cli.start("-n", "x", *(options or ["-w"]), "sh", "-c", script, stderr=subprocess.PIPE)
-    # By its own ticket: meanwhile those of others may go.
+    # By its own ticket: those of others may go meanwhile.
     mine = f"-{waiter.pid}"
     eventually(
         lambda: any(name.endswith(mine) for name in tickets(cli)) or waiter.poll() is not None,
@@ -65,7 +66,7 @@ def test_waiters_start_in_the_order_in_which_they_came(cli, tmp_path, share):
 
 
 def test_the_last_in_line_leaves_nothing_behind_either(cli, tmp_path):
-    """Who stands behind one that was killed clears its ticket away; behind the last is nobody."""
+    """A killed waiter's ticket is deleted by the one behind it; the last has none behind it."""
     with cli.hold("-n", "x") as holding:
         waiters = [stand_in_line(cli, number, tmp_path / "witness") for number in range(4)]
         for number in (0, 2, 3):
@@ -77,7 +78,7 @@ def test_the_last_in_line_leaves_nothing_behind_either(cli, tmp_path):
     assert (tmp_path / "witness").read_text().split() == ["1"]
 
 
-def test_nobody_barges_in_past_a_line(cli, tmp_path):
+def test_no_run_jumps_the_queue(cli, tmp_path):
     """A thief that tries in a loop, while the lock passes from waiter to waiter, never gets it."""
     witness = tmp_path / "witness"
     thief_ran = tmp_path / "thief"
@@ -137,8 +138,8 @@ def test_a_thief_that_tries_thousands_of_times_gets_the_lock_after_all_others(cl
             waiter.stderr.close()
 
 
-def test_who_does_not_wait_is_refused_though_only_the_line_holds(cli, tmp_path):
-    """The lock is free for a moment, but somebody stands in line: stopped, before it takes it."""
+def test_a_run_that_does_not_wait_is_refused_though_only_the_line_holds(cli, tmp_path):
+    """The lock is free, but a waiter that is stopped before it takes it is in line."""
     with cli.hold("-n", "x") as holding:
         waiter = stand_in_line(cli, 1, tmp_path / "witness")
         eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
@@ -164,7 +165,7 @@ def test_readers_behind_a_writer_wait_for_it(cli, tmp_path):
     assert (tmp_path / "w").read_text().split() == ["writer", "reader"]
 
 
-def test_who_waits_for_two_keeps_its_place_in_both(cli, tmp_path):
+def test_a_waiter_for_two_names_keeps_its_place_in_both_lines(cli, tmp_path):
     witness = tmp_path / "witness"
     with cli.hold("-n", "a") as holding:
         both = cli.start("-w", "-n", "a", "-n", "b", "sh", "-c", f"echo both >> {witness}")
@@ -188,19 +189,59 @@ def test_places_are_shown(cli, tmp_path):
         assert "waiting #2" in table[3]
 
 
-def test_deleted_line_costs_the_order_and_no_more(cli, tmp_path):
+def test_a_deleted_line_keeps_its_order_once_another_waiter_joins(cli, tmp_path):
     witness = tmp_path / "witness"
     with cli.hold("-n", "x") as holding:
         waiters = [stand_in_line(cli, number, witness) for number in range(4)]
-        subprocess.run(["rm", "-rf", cli.dir / "lines"], check=True)
+        third = cli.dir / "lines" / "x" / tickets(cli)[2]
+        eventually(lambda: blocked_on(third), "the last behind the third")
+        shutil.rmtree(cli.dir / "lines")
         assert cli.run("-n", "x", "true").returncode == 75
+        waiters.append(stand_in_line(cli, 4, witness))
+        assert [row["place"] for row in cli.json("ps")] == [None, 1, 2, 3, 4, 5]
+        waiters[1].kill()
+        waiters[1].wait(PATIENCE)
         holding.release()
-        for waiter in waiters:
-            assert waiter.wait(PATIENCE) == 0
-    assert sorted(witness.read_text().split()) == ["0", "1", "2", "3"]
+        for number in (0, 2, 3, 4):
+            assert waiters[number].wait(PATIENCE) == 0
+    assert witness.read_text().split() == ["0", "2", "3", "4"]
+    assert tickets(cli) == []
 
 
-def test_lock_files_of_the_users_have_lines_too(cli, tmp_path):
+@pytest.mark.parametrize("what", ["", "locks"])
+def test_a_waiter_starts_though_its_directory_was_deleted(cli, tmp_path, what):
+    with cli.hold("-n", "x") as holding:
+        waiters = [stand_in_line(cli, number, tmp_path / "witness") for number in range(2)]
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the wait for the lock")
+        shutil.rmtree(cli.dir / what)
+        holding.release()
+        assert [waiter.wait(PATIENCE) for waiter in waiters] == [0, 0]
+    assert sorted((tmp_path / "witness").read_text().split()) == ["0", "1"]
+
+
+def test_a_waiter_stopped_while_it_joins_keeps_no_other_from_its_deadline(cli, tmp_path):
+    """Neither from its signals, nor from the lock."""
+    need("strace")
+    with cli.hold("-n", "x") as holding:
+        trace = tmp_path / "trace"
+        trace.touch()
+        strace = ["strace", "-D", "-f", "-qq", "-o", trace, "-P", cli.dir / "lines" / "x"]
+        strace += ["-e", "trace=/^mkdir", "-e", "inject=/^mkdir:signal=SIGSTOP:when=1"]
+        arguments = ["-n", "x", "-w", "true"]
+        stopped = subprocess.Popen([*strace, str(cli.binary), *arguments], env=cli.env)
+        cli.started.append(stopped)
+        eventually(lambda: "stopped by SIGSTOP" in trace.read_text(), "the stop")
+        assert cli.run("-n", "x", "--wait-for", "0.1", "true").returncode == 75
+        waiter = stand_in_line(cli, 1, tmp_path / "witness")
+        waiter.terminate()
+        assert waiter.wait(PATIENCE) == 128 + signal.SIGTERM
+        holding.release()
+        assert cli.run("-n", "x", "true").returncode == 0
+        os.kill(stopped.pid, signal.SIGCONT)
+        assert stopped.wait(PATIENCE) == 0
+
+
+def test_a_chosen_lock_file_has_a_line_too(cli, tmp_path):
     path, witness = tmp_path / "chosen", tmp_path / "witness"
     with cli.hold("--lock-file", str(path)) as holding:
         waiters = []
@@ -224,8 +265,8 @@ def test_a_front_waiter_sleeps_on_the_lock_and_the_others_on_tickets(cli, tmp_pa
         eventually(lambda: blocked_on(first) == 1, "one behind the first")
 
 
-def test_first_run_of_a_name_does_not_wait_behind_who_waits_for_it(cli):
-    """Its lock file is new, so it looks twice; meanwhile somebody joins the line for its lock."""
+def test_the_first_run_of_a_name_does_not_wait_behind_its_waiters(cli):
+    """Its lock file is new, so it looks twice; meanwhile others join the line for its lock."""
     for round_ in range(12):
         name = f"n{round_}"
         both = [cli.start("-w", "-n", name, "true") for _ in range(3)]

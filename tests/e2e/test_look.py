@@ -1,4 +1,4 @@
-"""What people see: ps, history, is-running, as tables and as JSON."""
+"""What users see: ps, history, is-running, as tables and as JSON."""
 
 import json
 import re
@@ -106,7 +106,7 @@ def test_ps_of_names(cli):
     with cli.hold("-n", "x", "-n", "y"), cli.hold("-n", "z"):
         assert len(cli.json("ps", "y")) == 1
         assert len(cli.json("ps", "y", "z")) == 2
-        assert cli.json("ps", "nobody") == []
+        assert cli.json("ps", "none") == []
 
 
 def test_tree_indents_nested_runs(cli):
@@ -189,7 +189,7 @@ def test_version(cli):
     assert cli.run("--version").stdout == f"singlerun {__version__}\n"
 
 
-def test_is_running_names_all_who_share(cli):
+def test_is_running_names_all_holders_of_a_shared_lock(cli):
     with cli.hold("-s", "-n", "x") as one, cli.hold("-s", "-n", "x") as other:
         document = json.loads(cli.run("is-running", "x", "--json").stdout)
         assert document["pids"] == [one.pid, other.pid]

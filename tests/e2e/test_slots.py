@@ -17,7 +17,7 @@ def test_n_run_at_once_and_not_one_more(cli):
         result = cli.run("-n", "x", "-j", "2", "true")
         assert result.returncode == 75
         assert "x (2 slots) is held by PID" in result.stderr
-        assert cli.run("-n", "x", "true").returncode == 75, "who wants it alone waits for all"
+        assert cli.run("-n", "x", "true").returncode == 75, "an exclusive run waits for all"
         assert cli.run("is-running", "x").returncode == 0
         runs = cli.json("ps")
         assert [(run["state"], run["slots"]) for run in runs] == [("running", 2)] * 2
@@ -75,7 +75,7 @@ def test_many_waiters_never_too_many_in_their_order(cli, tmp_path):
     assert not (tmp_path / "overlap").exists()
     order = [int(line) for line in (tmp_path / "order").read_text().split()]
     assert sorted(order) == [number for number in range(18) if number not in killed]
-    # Three start at once, and note it in whichever order: nobody is overtaken by more than those.
+    # Three start at once, and record it in any order: none is overtaken by more than those.
     for place, number in enumerate(order):
         assert abs(sorted(order).index(number) - place) <= 2
     cli.run("reap")

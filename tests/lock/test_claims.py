@@ -1,4 +1,4 @@
-"""Who is dead among the claims on a lock file, and which file systems need one."""
+"""Which claims on a lock file are dead, and which file systems need a lock file."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import demand_or_skip
+from conftest import demand_or_skip, need
 from filelock import StrictSoftFileLock
 
 from singlerun.lock import claims, filesystem
@@ -78,8 +78,38 @@ def test_other_namespaces_are_not_judged(claim):
 
 @pytest.mark.parametrize("start", [None, 12345], ids=["no start", "no boot"])
 def test_owner_without_a_proof_of_start_is_not_judged(claim, start):
+    claims.write_note(claim.note)
     claim.start = start
     assert claims.fate(claim) == (UNKNOWN, [])
+
+
+def test_from_another_time_namespace_no_claim_is_judged(claim):
+    """Start times are shifted there."""
+    need("unshare")
+    script = "import os, sys; from singlerun.lock import claims;"
+    script += "print([claims.fate(one)[0] for one in claims.read(os.fsencode(sys.argv[1]))])"
+    inner = ["unshare", "--time", "--fork", "--boottime", "1000", sys.executable, "-c", script]
+    result = subprocess.run(
+        [*inner, os.fsdecode(claim.path)], capture_output=True, text=True, check=False
+    )
+    if "unshare" in result.stderr:
+        demand_or_skip(f"no time namespaces: {result.stderr}")
+    assert result.stdout == "['unknown']\n"
+
+
+def test_the_same_process_in_another_namespace_is_alive(claim):
+    """As older versions of filelock claim it: by the inner PID, without a namespace."""
+    need("unshare")
+    inner = ["unshare", "--pid", "--fork", "sh", "-c", "echo; exec sleep 60"]
+    with subprocess.Popen(inner, stdout=subprocess.PIPE) as outer:
+        outer.stdout.readline()
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        (child,) = map(int, children)
+        claim.pid, ticks = 1, identity.start_time(child)
+        claim.start = claim.start >> 64 << 64 | ticks
+        assert claims.fate(claim) == (UNKNOWN, [])
+        os.kill(child, 9)
+    assert claims.fate(claim) == (DEAD, [])
 
 
 def test_earlier_boot_is_dead_if_it_was_this_machine(claim):
@@ -89,11 +119,15 @@ def test_earlier_boot_is_dead_if_it_was_this_machine(claim):
     assert claims.fate(claim) == (DEAD, [])
     text = Path(os.fsdecode(claim.note)).read_text()
     machine = text.split()[1]
-    Path(os.fsdecode(claim.note)).write_text(text.replace(machine, "0" * 32))
-    assert claims.fate(claim) == (UNKNOWN, [])
+    for unknown in ("0" * 32, "-"):
+        Path(os.fsdecode(claim.note)).write_text(text.replace(machine, unknown))
+        assert claims.fate(claim) == (UNKNOWN, []), unknown
+    claims.write_note(claim.note)
+    claim.host = "another"
+    assert claims.fate(claim) == (UNKNOWN, []), "it is of another host"
 
 
-def test_note_tells_of_what_lives(claim):
+def test_note_names_what_lives(claim):
     claims.write_note(claim.note, (None, 7))
     assert claims.fate(claim) == (DEAD, [])
     claims.write_note(claim.note, (None, 7), (os.getpid(), identity.start_time("self")))
@@ -108,18 +142,76 @@ def test_note_tells_of_what_lives(claim):
         child.kill()
 
 
+def test_note_that_is_no_file_proves_nothing_and_is_not_followed(claim, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    claims.write_note(os.fsencode(elsewhere))
+    os.symlink(elsewhere, claim.note)
+    assert claims.fate(claim) == (UNKNOWN, [])
+    before = elsewhere.read_text()
+    with pytest.raises(OSError, match="symbolic links"):
+        claims.write_note(claim.note, (3, 7))
+    assert elsewhere.read_text() == before
+    os.unlink(claim.note)
+    os.mkfifo(claim.note)
+    assert claims.fate(claim) == (UNKNOWN, [])
+
+
+def test_note_is_of_one_size(claim):
+    """So it is overwritten in one piece."""
+    claims.write_note(claim.note, (2**63, 2**63), (2**22, 2**63))
+    long = os.stat(claim.note).st_size
+    claims.write_note(claim.note, (3, 7), None)
+    assert os.stat(claim.note).st_size == long
+    assert claims._read_note(claim).pid == 0
+
+
 @pytest.mark.parametrize("text", ["", "2 x 0 0 0 0\n", "1 x\n", "1 x y 0 0 0\n"])
 def test_note_that_cannot_be_read_proves_nothing(claim, text):
     Path(os.fsdecode(claim.note)).write_text(text)
     assert claims.fate(claim) == (UNKNOWN, [])
 
 
-def test_note_of_somebody_else_proves_nothing(claim):
+def test_note_of_another_user_proves_nothing(claim):
     if os.geteuid() != 0:
         demand_or_skip("only root can give a file away")
     claims.write_note(claim.note)
     os.chown(claim.note, 12345, -1)
     assert claims.fate(claim) == (UNKNOWN, [])
+
+
+def test_the_intent_outlives_the_claim_that_is_broken(claim, monkeypatch):
+    """Were it the other way round, a contender could see neither."""
+    order = []
+    directory = os.path.join(claim.path + claims.DIRECTORY, b"claims")
+
+    class Watching(StrictSoftFileLock):
+        def force_break(self, name):
+            super().force_break(name)
+            order.append(sorted(os.listdir(directory)))
+
+    monkeypatch.setattr(claims, "_lock", lambda path: Watching(os.fsdecode(path)))
+    claim.names.reverse()
+    claims.break_(claim)
+    assert [[name.partition(b"-")[0] for name in names] for names in order] == [[b"intent"], []]
+
+
+def test_sweep_breaks_the_dead_alone(claim, tmp_path):
+    path = claim.path
+    assert [one.state for one in claims.sweep([path], dry_run=True)] == [DEAD]
+    assert len(claims.read(path)) == 1
+    assert [one.state for one in claims.sweep([path], dry_run=False)] == [claims.BROKEN]
+    assert claims.read(path) == []
+    with StrictSoftFileLock(os.fsdecode(path)):
+        assert list(claims.sweep([path], dry_run=False)) == []
+        (mine,) = claims.read(path)
+        assert [one.pid for one in claims.with_token([path], mine.token[:8])] == [os.getpid()]
+        other = "0" * 8 if mine.token[0] != "0" else "1" * 8
+        assert claims.with_token([path], other) == []
+    subprocess.run([sys.executable, "-c", HELD, os.fsdecode(path)], check=True)
+    claims.write_note(claims.read(path)[0].note)
+    Path(os.fsdecode(claims.read(path)[0].note)).write_text("2")
+    assert [one.state for one in claims.sweep([path], dry_run=False)] == [UNKNOWN]
+    assert len(claims.read(path)) == 1
 
 
 def test_broken_claim_leaves_nothing_and_hits_no_other(claim):
@@ -179,7 +271,7 @@ def test_what_has_no_device_and_is_not_known_is_not_trusted():
 
 
 def test_file_systems_are_known_by_their_number_too():
-    """Who can't see the mount, in a chroot(2), must come to the same answer."""
+    """A process that can't see the mount, in a chroot(2), must come to the same answer."""
     descriptor = os.open("/dev/shm", os.O_PATH)
     assert filesystem._number_of(descriptor) == filesystem.LOCAL["tmpfs"]
     os.close(descriptor)

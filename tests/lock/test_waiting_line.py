@@ -59,19 +59,25 @@ def dead_ticket(actors, lines, held):  # noqa: F811
     ("call", "when"), [("/^mkdir", 2), ("openat", 2), ("fcntl", 1), ("flock", 1)]
 )
 def test_a_process_stopped_while_it_joins_holds_up_no_other(actors, lines, tmp_path, call, when):  # noqa: F811
-    joiner, other = actors(X), actors(X)
+    joiner, other, later = actors(X), actors(X), actors(X)
     joiner.begin_and_stop_at(TAKEN, call, tmp_path / "trace", when=when)
-    waits = bool(tickets(lines / "x")) and call == "flock"
-    assert other.ask("locks.try_in_turn()") == str(not waits), "a ticket that is locked counts"
-    if not waits:
-        other.ask("locks.free()")
+    has_ticket = call == "flock"
+    assert other.ask("locks.try_in_turn()") == str(not has_ticket), "one that is locked counts"
+    other.ask("locks.free()")
     assert other.ask("locks.try_take()") == "True"
+    later.begin(TAKEN)
+    eventually(
+        lambda: any(name.endswith(f"-{later.pid}") for name in tickets(lines / "x")), "its ticket"
+    )
+    if not has_ticket:
+        other.ask("locks.free()")
+        assert later.answer() == "[None, True]"
     joiner.go_on()
     eventually(lambda: blocked_on(lock_path(lines)), "its wait for the lock")
-    assert len(tickets(lines / "x")) == 1
-    other.ask("locks.free()")
-    assert joiner.answer() == "[None, True]"
-    assert joiner.ask("locks.out_of_line") == "None"
+    for holder, waiter in [(other, joiner), (joiner, later)] if has_ticket else [(later, joiner)]:
+        holder.ask("locks.free()")
+        assert waiter.answer() == "[None, True]"
+        assert waiter.ask("locks.out_of_line") == "None"
     assert tickets(lines / "x") == []
 
 
@@ -97,6 +103,16 @@ def test_a_ticket_taken_for_dead_before_it_was_locked_is_made_anew(actors, lines
     eventually(lambda: blocked_on(lock_path(lines)), "its wait for the lock")
     assert tickets(lines / "x") != [first]
     assert looker.ask("locks.is_awaited()") == "True"
+
+
+def test_two_tickets_of_one_moment_get_two_names(tmp_path):
+    """As two threads of one process may want them."""
+    line = Line(os.fsencode(tmp_path / "line"))
+    ticket = line.issue(b"1-1")
+    assert ticket >= 0
+    assert line.issue(b"1-1") == -1
+    assert list(line.live()) == [b"1-1"]
+    os.close(ticket)
 
 
 def test_a_ticket_looked_at_before_it_was_locked_is_made_anew(actors, lines, tmp_path, held):  # noqa: F811
@@ -403,3 +419,13 @@ def test_too_many_open_files_make_no_waiter_dead(actors, lines, tmp_path, held, 
     other.inject("openat", "error=EMFILE:when=3", tmp_path / "trace")  # list, link, ticket
     assert "too many open files" in other.ask("locks.is_awaited()")
     assert len(tickets(lines / "x")) == 4
+
+
+def test_a_ticket_that_cannot_be_locked_leaves_no_open_file(actors, lines, tmp_path):  # noqa: F811
+    waiter = actors(X)
+    opened = "os.listdir('/proc/self/fd')"
+    before = waiter.ask(opened)
+    waiter.inject("flock", "error=ENOLCK:when=1", tmp_path / "trace")
+    assert waiter.ask("locks.stand_in_line()") == "None"
+    assert "make room" in waiter.ask("locks.out_of_line")
+    assert waiter.ask(opened) == before
