@@ -72,6 +72,7 @@ class Child:
         self._escalation: Escalation | None = None
         self._interrupted = False
         self._until: float | None = None
+        self._asked: int | None = None
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait for the command's end, passing signals on meanwhile.
@@ -111,9 +112,15 @@ class Child:
         signals = {*self._signals.watched, _signal.SIGCHLD}
         target = self.pid if self._signals.terminal else -self.pid
         kill_at: float | None = None
+        asked = self._asked  # what came last may not have been sent
+        if discard >= 0:
+            os.set_blocking(discard, False)
         while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            came = _signal.sigtimedwait(signals, 0.05 if discard >= 0 else 0.5)
-            number = _signal.SIGCHLD if came is None else came.si_signo
+            if asked is not None:
+                number, asked = asked, None
+            else:
+                came = _signal.sigtimedwait(signals, 0.05 if discard >= 0 else 0.5)
+                number = _signal.SIGCHLD if came is None else came.si_signo
             now = time.monotonic()
             if self._until is not None and now > self._until and kill_at is None:
                 self.timed_out, number = True, _signal.SIGTERM
@@ -208,6 +215,7 @@ class Child:
         self._ask_to_end(number)
 
     def _ask_to_end(self, number: int) -> None:
+        self._asked = number
         if self._escalation is None:
             from singlerun.process.termination import Escalation  # noqa: PLC0415 - unusual
 
