@@ -127,11 +127,7 @@ class Child:
                     os.kill(target, number)
                 except OSError:
                     pass
-            try:
-                while discard >= 0 and os.read(discard, 65536):
-                    pass
-            except OSError:
-                pass
+            _empty(discard)
         return self._reap()
 
     def elapsed_ns(self) -> int:
@@ -194,7 +190,10 @@ class Child:
     def _pass_on(self, came: "_signal.struct_siginfo") -> None:
         number = came.si_signo
         if number in FORWARDED or number == _signal.SIGCONT:
-            os.kill(self.pid, number)
+            try:
+                os.kill(self.pid, number)
+            except PermissionError:  # the command became another user, as sudo does
+                pass
             return
         self.asked_to_end = True
         if number in self._early:
@@ -240,6 +239,17 @@ class Child:
             max_rss_kb=usage.ru_maxrss,
             timed_out=self.timed_out,
         )
+
+
+def _empty(pipe: int) -> None:
+    """Throw away what is in a pipe, but only so much at once: signals and a timeout wait for us."""
+    try:
+        os.set_blocking(pipe, False)
+        for _ in range(16):
+            if not os.read(pipe, 65536):
+                return
+    except OSError:
+        pass
 
 
 def _adopt_orphans() -> bool:
