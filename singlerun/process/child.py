@@ -1,9 +1,8 @@
 """The command: started, handed its signals, awaited.
 
-With a controlling terminal the command stays in our process group, so that the shell, the terminal
-and the other commands of a pipeline see one job, as without us. What the terminal sends (Ctrl-C,
-Ctrl-Z) reaches the command by itself. Without a terminal the command leads a group of its own,
-and what is sent to us is sent on to that group.
+With a controlling terminal the command stays in our process group: the shell, the terminal and the
+other commands of a pipeline see one job, and what the terminal sends (Ctrl-C, Ctrl-Z) reaches it by
+itself. Without one it leads a group of its own, to which what is sent to us is sent on.
 """
 
 import os
@@ -48,11 +47,7 @@ class Child:
         ``marks`` are those in its environment; ``kill_after`` is the grace period between a signal
         that asks to end and SIGKILL. With ``adopt`` the command's orphans become our children, so
         that none of them can hide from its end. ``strangers`` are children of ours that are not of
-        its process tree; ``redirected`` and ``path`` are as for spawn.spawn.
-
-        Raises:
-            CommandNotFoundError: there is no such command.
-            CommandNotExecutableError: it cannot be executed.
+        its process tree; the rest, and what is raised, is as for spawn.spawn.
         """
         self._signals = signals
         self._adopts = adopt and _adopt_orphans()
@@ -233,12 +228,10 @@ class Child:
         return Outcome(
             None if signaled else os.WEXITSTATUS(status),
             os.WTERMSIG(status) if signaled else None,
-            elapsed_ns=elapsed_ns,
-            user_us=round(usage.ru_utime * 1e6),
-            system_us=round(usage.ru_stime * 1e6),
-            max_rss_kb=usage.ru_maxrss,
+            elapsed_ns=elapsed_ns, user_us=round(usage.ru_utime * 1e6),
+            system_us=round(usage.ru_stime * 1e6), max_rss_kb=usage.ru_maxrss,
             timed_out=self.timed_out,
-        )
+        )  # fmt: skip
 
 
 def _empty(pipe: int) -> None:
