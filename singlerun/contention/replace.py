@@ -1,8 +1,9 @@
 """Taking the place of a lock's holder: ``--replace``.
 
-A replacer stands in line like all other waiters, and stops no run before it is at the front. It
-stops the run that the record names as the holder, by its recorded identity; a stranger, such as
-flock(1) on the same file, is left alone.
+A replacer stands in line like all other waiters, and stops no run before it is at the front, so
+that replacers follow each other in the order in which they came. It stops the run that the record
+names as the holder, by its recorded identity; a stranger, such as flock(1) on the same file, is
+left alone.
 """
 
 import os

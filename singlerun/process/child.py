@@ -67,6 +67,7 @@ class Child:
         self._escalation: Escalation | None = None
         self._interrupted = False
         self._until: float | None = None
+        self._outcome: Outcome | None = None
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait for the command's end, passing signals on meanwhile.
@@ -103,6 +104,8 @@ class Child:
         Signals go to the command's group; a timeout is kept; what comes out of the pipe ``discard``
         is thrown away, lest the command block on it.
         """
+        if self._outcome is not None:
+            return self._outcome
         signals = {*self._signals.watched, _signal.SIGCHLD}
         target = self.pid if self._signals.terminal else -self.pid
         kill_at: float | None = None
@@ -225,13 +228,14 @@ class Child:
         _, status, usage = os.wait4(self.pid, 0)
         elapsed_ns = self.elapsed_ns()
         signaled = os.WIFSIGNALED(status)
-        return Outcome(
+        self._outcome = Outcome(
             None if signaled else os.WEXITSTATUS(status),
             os.WTERMSIG(status) if signaled else None,
             elapsed_ns=elapsed_ns, user_us=round(usage.ru_utime * 1e6),
             system_us=round(usage.ru_stime * 1e6), max_rss_kb=usage.ru_maxrss,
             timed_out=self.timed_out,
         )  # fmt: skip
+        return self._outcome
 
 
 def _empty(pipe: int) -> None:

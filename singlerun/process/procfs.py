@@ -193,7 +193,8 @@ def await_one(waited: "Iterable[int]", timeout: float | None = None) -> bool:
 def await_end(waited: "Iterable[int]", timeout: float | None) -> bool:
     """Sleep until all these processes have ended, at most ``timeout`` seconds; return whether so.
 
-    A pidfd becomes readable when its process ends (pidfd_open(2)).
+    A pidfd becomes readable when its process ends (pidfd_open(2)). A PID that is used again is not
+    waited for by mistake for longer than ``timeout``.
     """
     import select  # noqa: PLC0415 - only an unusual run waits for processes that are no children
     import time  # noqa: PLC0415

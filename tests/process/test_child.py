@@ -39,6 +39,11 @@ def test_the_last_resort_keeps_a_timeout_whatever_the_command_writes(script):
     assert time.monotonic() - begun < 30
 
 
+def test_what_fails_after_the_command_has_ended_does_not_hide_its_status():
+    rest = "command.wait()\nprint(command.last_resort(output).exit_status)"
+    assert run("exit 7", rest) == "7\n"
+
+
 def test_a_command_that_may_not_be_signalled_is_awaited_all_the_same():
     """As sudo, which became another user."""
     rest = (
