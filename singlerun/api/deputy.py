@@ -43,10 +43,9 @@ THANKS = b"k"
 def take(spec: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: float | None) -> bool:
     """Take a spec's locks in turn; return whether that was before the deadline (time.monotonic).
 
-    Whatever is raised, nothing is left in line, and no lock is held.
-
     Raises:
-        SinglerunError: a lock can't be had at all, or the deputy died.
+        SinglerunError: a lock can't be had at all, or the deputy died. Whatever is raised, nothing
+            is left in line, and no lock is held.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     link = lift(theirs.detach())  # below 3 it would be lost among the standard streams
@@ -66,8 +65,10 @@ def take(spec: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: flo
         if not taken:
             hold.free()
         ours.close()
-        if process is not None:
-            _see_off(process)
+        if process is not None and process.poll() is None:
+            if not procfs.await_end([process.pid], DEPUTY_GRACE):
+                process.kill()  # it was stopped
+            process.wait()
         if not taken:
             # The deputy may have ended between making its ticket and knowing that it has one.
             try:
@@ -134,8 +135,8 @@ def _receive_descriptors(
     created: list[bool] = []
     out_of_line: str | None = None
     while len(descriptors) < expected:
-        flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
         try:
+            flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
             message, sent, _, _ = socket.recv_fds(link, LONGEST_MESSAGE, AT_ONCE, flags)
         except (BlockingIOError, ConnectionError):
             message, sent = b"", []
@@ -150,14 +151,6 @@ def _receive_descriptors(
         if not sent:
             raise errors.SinglerunError("too many open files for these locks; see: ulimit -n")
     return created, out_of_line
-
-
-def _see_off(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for the deputy's end, which has begun; one that was stopped is killed."""
-    if process.poll() is None:
-        if not procfs.await_end([process.pid], DEPUTY_GRACE):
-            process.kill()
-        process.wait()
 
 
 # -- the deputy itself ------------------------------------------------------------------------
@@ -198,10 +191,8 @@ def main() -> "NoReturn":
 
 
 def _hand(link: socket.socket, hold: lock.Hold) -> None:
-    created = set(hold.created)
-    made = [path in created for path in hold.paths]
-    fds = hold.fds
-    locks = len(fds), made, hold.out_of_line
+    created, fds = set(hold.created), hold.fds
+    locks = len(fds), [path in created for path in hold.paths], hold.out_of_line
     message = marshal.dumps({"error": None, "locks": locks})
     for start in range(0, len(fds), AT_ONCE):
         socket.send_fds(link, [message], fds[start : start + AT_ONCE])

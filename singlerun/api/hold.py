@@ -1,12 +1,12 @@
 """Holding a name from Python: what the prefix form does around a command, around a block.
 
-It is the life of lifecycle.py, with the same locks, lines and records, for a program that lives on:
-nothing here touches its signals, its environment or its standard streams, starts a thread, or
-leaves a descriptor or a database open. What is recorded as the command is the program itself.
+It is the life of lifecycle.py, for a program that lives on: nothing here touches its signals, its
+environment or its standard streams, starts a thread, or leaves a descriptor or a database open.
+What is recorded as the command is the program itself.
 
 A forked child inherits the lock as a command does, so killing the program frees nothing while a
-child of it works on. The lock is the program's to give up: its ``with`` ends it for all children,
-and the same ``with`` in a child does nothing.
+child works on. Only the program gives it up: its ``with`` ends the lock for all children, and the
+same ``with`` in a child does nothing.
 """
 
 import functools

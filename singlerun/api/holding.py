@@ -81,23 +81,21 @@ class Holding:
                 life.state.close()
 
     def _ending(self, error: BaseException | None) -> Ending:
-        status, state = 1, FAILED
+        status = 1
         if error is None or isinstance(error, GeneratorExit):
-            status, state = 0, SUCCEEDED
+            status = 0
         elif isinstance(error, SystemExit):
             code = error.code
             status = 0 if code is None else code & 255 if isinstance(code, int) else 1
-            state = FAILED if status else SUCCEEDED
-        elif isinstance(error, KeyboardInterrupt):
+        state = FAILED if status else SUCCEEDED
+        if isinstance(error, KeyboardInterrupt):
             state = STOPPED
         user, system, peak = procfs.usage()
         outcome = Outcome(
-            status,
-            elapsed_ns=time.monotonic_ns() - self._begun_ns,
+            status, elapsed_ns=time.monotonic_ns() - self._begun_ns,
             user_us=round((user - self._used[0]) * 1e6),
-            system_us=round((system - self._used[1]) * 1e6),
-            max_rss_kb=peak,
-        )
+            system_us=round((system - self._used[1]) * 1e6), max_rss_kb=peak,
+        )  # fmt: skip
         detail = type(error).__qualname__ if error is not None and status else None
         return Ending(outcome, state, detail)
 

@@ -20,7 +20,7 @@ from singlerun.api import holding
 from singlerun.api.hold import Text, seconds
 from singlerun.options import RUN_OPTIONS
 from singlerun.outcome import Outcome
-from singlerun.paths import state_path
+from singlerun.paths import lift, state_path
 from singlerun.process import interpreter
 from singlerun.spec import RunSpec
 from singlerun.store.run import STOPPED, TIMED_OUT, Run
@@ -110,7 +110,7 @@ def run(
     outer = holding.around_us()
     if outer is not None:
         env = dict(os.environ if env is None else env) | outer.marks
-    report = os.memfd_create("singlerun")
+    report = lift(os.memfd_create("singlerun"))  # a standard stream of the command is not to be it
     try:
         process = subprocess.Popen(
             [*interpreter.words(__name__), str(report), *words, "--", *argv],

@@ -1,8 +1,7 @@
 """A lock that was not free at the first try: wait for it, replace its holder, or be refused.
 
-Two things can hold a name. One is the kernel lock. The other is a run whose lock was taken from it:
-its wrapper was killed and its command had closed the descriptor, or the lock file was deleted under
-it. The record knows those, so the lock alone is not enough to start.
+Two things can hold a name: the kernel lock, and a run that has lost it (judge.py), which the record
+knows. So the lock alone is not enough to start.
 """
 
 import os
@@ -130,46 +129,38 @@ class Conflict:
                 life_.recorder.tell(f"waiting for {shown_names(self._spec.names)}")
 
     def _refused(self, living: "Living", *, nested: bool = False) -> RefusedError:
-        waited = time.monotonic() - self._begun if self._spec.wait_for else None
-        stays = self._spec.replace and self._waiter.has_failed
-        return RefusedError(_refuse(self._life, living, waited=waited, nested=nested, stays=stays))
+        """Record that the run is refused; return what there is to say about it.
 
-
-def _refuse(
-    life_: "Lifecycle", living: "Living", *, waited: float | None, nested: bool, stays: bool
-) -> HeldError:
-    """Record that a run is refused; return what there is to say about it.
-
-    ``living`` are the holders, where they are known already, and ``waited`` the seconds that the
-    run stood in line; ``nested`` if it would wait for itself; ``stays`` if the holder was to be
-    replaced and could not be stopped.
-    """
-    spec, this, recorder = life_.spec, life_.run, life_.recorder
-    paths = life_.locks.paths
-    if not living:
-        former = recorder.attempt(lambda store: store.open_runs(spec.names, spec.lock_file), [])
-        living = [holder.find(former, paths)]
-    run, pids = living[0]
-    held, usual = this.names, None
-    if run is not None:
-        held = tuple(name for name in this.names if name in run.names) or this.names
-        name, argv = held[0], run.argv
-        usual = recorder.attempt(lambda store: store.usual_ns(name, argv), None)
-    by = refusal.holder(pids, run, usual)
-    if not pids and (claim := holder.unseen(paths)) is not None:
-        by = refusal.unseen(claim)
-    state = SKIPPED if spec.skip else REFUSED
-    recorder.refuse(this, state, f"held by {by}", conflict_id=None if run is None else run.id)
-    if nested:
-        message = refusal.nested(held, by)
-    elif stays:
-        message = refusal.irreplaceable(held, by, stranger=run is None)
-    else:
-        message = refusal.refusal(
-            held, by, waited=waited, orphan=run is not None and life(run.wrapper) == DEAD,
-            slots=spec.slots, how=spec.wait_hint,
-        )  # fmt: skip
-    return _held_error(message, held, run, pids, waited)
+        ``living`` are the holders, where they are known already; ``nested`` if the run would wait
+        for itself.
+        """
+        spec, this, recorder = self._spec, self._life.run, self._life.recorder
+        paths = self._life.locks.paths
+        waited = time.monotonic() - self._begun if spec.wait_for else None
+        if not living:
+            former = recorder.attempt(lambda store: store.open_runs(spec.names, spec.lock_file), [])
+            living = [holder.find(former, paths)]
+        run, pids = living[0]
+        held, usual = this.names, None
+        if run is not None:
+            held = tuple(name for name in this.names if name in run.names) or this.names
+            name, argv = held[0], run.argv
+            usual = recorder.attempt(lambda store: store.usual_ns(name, argv), None)
+        by = refusal.holder(pids, run, usual)
+        if not pids and (claim := holder.unseen(paths)) is not None:
+            by = refusal.unseen(claim)
+        state = SKIPPED if spec.skip else REFUSED
+        recorder.refuse(this, state, f"held by {by}", conflict_id=None if run is None else run.id)
+        if nested:
+            message = refusal.nested(held, by)
+        elif spec.replace and self._waiter.has_failed:
+            message = refusal.irreplaceable(held, by, stranger=run is None)
+        else:
+            message = refusal.refusal(
+                held, by, waited=waited, orphan=run is not None and life(run.wrapper) == DEAD,
+                slots=spec.slots, how=spec.wait_hint,
+            )  # fmt: skip
+        return RefusedError(_held_error(message, held, run, pids, waited))
 
 
 def _held_error(
@@ -178,14 +169,12 @@ def _held_error(
     uid = procfs.user_of(pids[0]) if pids else None
     uid = run.uid if uid is None and run is not None else uid
     return HeldError(
-        message,
-        names=tuple(os.fsdecode(name) for name in held),
-        pids=tuple(pids),
+        message, names=tuple(map(os.fsdecode, held)), pids=tuple(pids),
         run_id=None if run is None else run.id,
         user=None if uid is None else refusal.user_name(uid),
         since=None if run is None or run.started_ns is None else run.started_ns / 1e9,
         waited=waited,
-    )
+    )  # fmt: skip
 
 
 def _holding_ancestor(spec: "RunSpec", store: "Store", marks: "Marks | None") -> "Run | None":

@@ -1,9 +1,9 @@
 """Taking the place of a lock's holder: ``--replace``.
 
-A replacer stands in line like all other waiters, and stops no run before it is at the front: so
-each is replaced by the next, and none that came later gets in before one that came first. It stops
-the run that the record names as the holder, by its recorded identity; a stranger, such as flock(1)
-on the same file, is left alone.
+A replacer stands in line like all other waiters, and stops no run before it is at the front, so
+that replacers follow each other in the order in which they came. It stops the run that the record
+names as the holder, by its recorded identity; a stranger, such as flock(1) on the same file, is
+left alone.
 """
 
 import os
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Replacement:
-    """A run that takes the place of others; ``has_failed`` if one of them could not be stopped."""
+    """A run that takes the place of others; ``has_failed`` if one of them could not be stopped.
+
+    Its verbs raise block.InterruptedWaitError if a signal comes first.
+    """
 
     def __init__(self, life: "Lifecycle", signals: "Signals") -> None:
         self._life = life
@@ -38,9 +41,6 @@ class Replacement:
 
         ``deadline`` (time.monotonic) is for a holder that isn't known yet. One that was signalled
         is awaited and killed in any case, so that no holder is half replaced.
-
-        Raises:
-            InterruptedWaitError: a signal came first.
         """
         locks = self._life.locks
         patience = time.monotonic() + STRANGER_AFTER
@@ -62,11 +62,7 @@ class Replacement:
         return True
 
     def end(self, holders: "Living") -> bool:
-        """Stop these runs; return whether they have ended.
-
-        Raises:
-            InterruptedWaitError: a signal came first.
-        """
+        """Stop these runs; return whether they have ended."""
         if self._spec.slots:  # of those that hold the other slots the oldest must go
             spared = [holder for holder in holders if self._is_fellow(holder[0])][1:]
             holders = [holder for holder in holders if holder not in spared]

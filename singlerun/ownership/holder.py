@@ -15,6 +15,7 @@ from singlerun.store.run import RUNNING
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.lock.claims import Claim
+    from singlerun.ownership.judge import Living
     from singlerun.paths import StateDir
     from singlerun.store.run import Run
     from singlerun.store.sqlite import SqliteStore
@@ -49,24 +50,12 @@ def unseen(paths: list[bytes]) -> "Claim | None":
     return max(found, key=lambda claim: claim.held, default=None)
 
 
-def find_all(former: "list[Run]", paths: list[bytes]) -> "list[tuple[Run | None, list[int]]]":
-    """Return all holders of a lock, of which there are several if it is shared."""
-    found = [find([run], []) for run in former]
-    known: list[tuple[Run | None, list[int]]]
-    known = [(run, pids) for run, pids in found if run is not None]
-    return known or [(run, pids) for run, pids in [find([], paths)] if pids]
-
-
-def of_file(path: bytes, store: "SqliteStore | None") -> "list[tuple[Run | None, list[int]]]":
+def of_file(path: bytes, store: "SqliteStore | None") -> "Living":
     """Return the holders of a file that users chose to lock, as of_name does."""
-    former = [] if store is None else store.open_runs(lock_file=path)
-    held = [path] if os.path.exists(path) and _is_held(path, store) else []
-    return find_all(former, held) or ([(None, [])] if held else [])
+    return _all([] if store is None else store.open_runs(lock_file=path), [path], store)
 
 
-def of_name(
-    name: bytes, state: "StateDir", store: "SqliteStore | None"
-) -> "list[tuple[Run | None, list[int]]]":
+def of_name(name: bytes, state: "StateDir", store: "SqliteStore | None") -> "Living":
     """Return the holders of a name: none, one, or several that share it.
 
     The lock is taken for a moment, and only while the store is kept to ourselves: a run that fails
@@ -83,8 +72,15 @@ def of_name(
         # A run under --lock-file has its name for people only; the file is in its record.
         latest = store.runs(name, limit=1)
         paths += {run.lock_file for run in (*former, *latest) if run.lock_file is not None}
+    return _all(former, paths, store)
+
+
+def _all(former: "list[Run]", paths: list[bytes], store: "SqliteStore | None") -> "Living":
+    """Return all holders of a lock, of which there are several if it is shared."""
     held = [path for path in paths if os.path.exists(path) and _is_held(path, store)]
-    return find_all(former, held) or ([(None, [])] if held else [])
+    found: Living = [find([run], []) for run in former]
+    known = [holding for holding in found if holding[0] is not None]
+    return known or ([find([], held)] if held else [])
 
 
 def is_free(paths: list[bytes]) -> bool:

@@ -1,8 +1,8 @@
 """Whether an open run lives: as an orphan, as a zombie, or as it is recorded.
 
-A run is over for us when its lock can be taken and nothing that it started can be found alive. The
-lock alone does not tell: a command may have closed the descriptor that it inherited (sudo, Python's
-subprocess), or the lock file may have been deleted under its holder.
+A run is over when its lock can be taken and nothing that it started is found alive. The lock alone
+does not tell: a command may have closed its descriptor (sudo, Python's subprocess), or the lock
+file may have been deleted under its holder.
 """
 
 from singlerun.process import procfs
@@ -55,9 +55,8 @@ def survivors(run: "Run", snapshot: "Snapshot | None" = None) -> list[int]:
 
 
 def judge(run: "Run", snapshot: "Snapshot | None" = None) -> Verdict:
-    """Judge an open run.
+    """Judge an open run; one of another host or PID namespace is as recorded.
 
-    A run whose wrapper can't be judged from here (another host or PID namespace) is as recorded.
     ``snapshot`` is as for ``survivors``.
     """
     wrapper = life(run.wrapper)
@@ -82,10 +81,7 @@ def judge_all(runs: "Sequence[Run]") -> list[Verdict]:
 
 
 def look_at(store: "Store", runs: "Sequence[Run]") -> list[Verdict]:
-    """Judge runs, ended ones too; return them as they are now.
-
-    A run that was read as open and whose processes are gone may have recorded its end meanwhile.
-    """
+    """Judge runs, ended ones too, as they are now: an end may have been recorded meanwhile."""
     verdicts = {id(verdict.run): verdict for verdict in judge_all([r for r in runs if is_open(r)])}
     found = []
     for run in runs:

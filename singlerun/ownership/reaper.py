@@ -177,7 +177,9 @@ def _close(store: "Store", state: "StateDir", run: "Run", *, dry_run: bool) -> R
                 return Reaped(run, ZOMBIE, STILL_HELD, holders)
             if dry_run:
                 return Reaped(run, ZOMBIE, done)
-            if settle(store, [run], shared=run.shared, proven=not locks.created):
+            # Of a run that has a slot this lock, a shared one, proves nothing: it counts by itself.
+            slots = None if run.slots is None else 1
+            if settle(store, [run], shared=run.shared, proven=not locks.created, slots=slots):
                 return None  # it lives after all
             return Reaped(run, LOST, done)
         finally:

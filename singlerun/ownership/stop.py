@@ -2,11 +2,10 @@
 
     SIGTERM to the run's wrapper, noting by whom -> await the end -> SIGKILL what is left later
 
-A wrapper that gets SIGTERM hands it to all that it has started, and records the end itself: as
-stopped, by whom the record says. With that the run is over, though its process may live on: for its
-hooks, or, where the run was a block of a program's, for what comes after. Where the wrapper is dead
-or hangs, its command is ended without it, and its record is closed here. What to signal is decided
-by the recorded identity, never by a pattern.
+A wrapper that gets SIGTERM hands it to all that it has started, and records the end itself. With
+that the run is over, though its process may live on: for its hooks, or, after a block of a program,
+for what comes next. Where the wrapper is dead or hangs, its command is ended without it, and its
+record is closed here. What to signal is decided by the recorded identity, never by a pattern.
 """
 
 import time

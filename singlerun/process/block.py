@@ -1,8 +1,7 @@
 """Blocking calls that have no timeout of their own and must not miss a signal.
 
-A thread makes the call while this one sleeps in sigtimedwait(2) with all signals of interest
-blocked. A handler and EINTR would not do: a signal that arrives after the last check and before
-the call goes to sleep is lost, and the call never ends.
+A thread makes the call while this one sleeps in sigtimedwait(2). A handler and EINTR would not do:
+a signal that arrives after the last check and before the call goes to sleep is lost.
 """
 
 import _thread

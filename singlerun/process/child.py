@@ -1,9 +1,8 @@
 """The command: started, handed its signals, awaited.
 
-With a controlling terminal the command stays in our process group, so that the shell, the terminal
-and the other commands of a pipeline see one job, as without us. What the terminal sends (Ctrl-C,
-Ctrl-Z) reaches the command by itself. Without a terminal the command leads a group of its own,
-and what is sent to us is sent on to that group.
+With a controlling terminal the command stays in our process group: the shell, the terminal and the
+other commands of a pipeline see one job, and what the terminal sends (Ctrl-C, Ctrl-Z) reaches it by
+itself. Without one it leads a group of its own, to which what is sent to us is sent on.
 """
 
 import os
@@ -48,11 +47,7 @@ class Child:
         ``marks`` are those in its environment; ``kill_after`` is the grace period between a signal
         that asks to end and SIGKILL. With ``adopt`` the command's orphans become our children, so
         that none of them can hide from its end. ``strangers`` are children of ours that are not of
-        its process tree; ``redirected`` and ``path`` are as for spawn.spawn.
-
-        Raises:
-            CommandNotFoundError: there is no such command.
-            CommandNotExecutableError: it cannot be executed.
+        its process tree; the rest, and what is raised, is as for spawn.spawn.
         """
         self._signals = signals
         self._adopts = adopt and _adopt_orphans()
@@ -73,6 +68,7 @@ class Child:
         self._interrupted = False
         self._until: float | None = None
         self._asked: int | None = None
+        self._outcome: Outcome | None = None
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait for the command's end, passing signals on meanwhile.
@@ -109,12 +105,12 @@ class Child:
         Signals go to the command's group; a timeout is kept; what comes out of the pipe ``discard``
         is thrown away, lest the command block on it.
         """
+        if self._outcome is not None:
+            return self._outcome
         signals = {*self._signals.watched, _signal.SIGCHLD}
         target = self.pid if self._signals.terminal else -self.pid
         kill_at: float | None = None
         asked = self._asked  # what came last may not have been sent
-        if discard >= 0:
-            os.set_blocking(discard, False)
         while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if asked is not None:
                 number, asked = asked, None
@@ -134,11 +130,7 @@ class Child:
                     os.kill(target, number)
                 except OSError:
                     pass
-            try:
-                while discard >= 0 and os.read(discard, 65536):
-                    pass
-            except OSError:
-                pass
+            _empty(discard)
         return self._reap()
 
     def elapsed_ns(self) -> int:
@@ -201,7 +193,10 @@ class Child:
     def _pass_on(self, came: "_signal.struct_siginfo") -> None:
         number = came.si_signo
         if number in FORWARDED or number == _signal.SIGCONT:
-            os.kill(self.pid, number)
+            try:
+                os.kill(self.pid, number)
+            except PermissionError:  # the command became another user, as sudo does
+                pass
             return
         self.asked_to_end = True
         if number in self._early:
@@ -239,15 +234,25 @@ class Child:
         _, status, usage = os.wait4(self.pid, 0)
         elapsed_ns = self.elapsed_ns()
         signaled = os.WIFSIGNALED(status)
-        return Outcome(
+        self._outcome = Outcome(
             None if signaled else os.WEXITSTATUS(status),
             os.WTERMSIG(status) if signaled else None,
-            elapsed_ns=elapsed_ns,
-            user_us=round(usage.ru_utime * 1e6),
-            system_us=round(usage.ru_stime * 1e6),
-            max_rss_kb=usage.ru_maxrss,
+            elapsed_ns=elapsed_ns, user_us=round(usage.ru_utime * 1e6),
+            system_us=round(usage.ru_stime * 1e6), max_rss_kb=usage.ru_maxrss,
             timed_out=self.timed_out,
-        )
+        )  # fmt: skip
+        return self._outcome
+
+
+def _empty(pipe: int) -> None:
+    """Throw away what is in a pipe, but only so much at once: signals and a timeout wait for us."""
+    try:
+        os.set_blocking(pipe, False)
+        for _ in range(16):
+            if not os.read(pipe, 65536):
+                return
+    except OSError:
+        pass
 
 
 def _adopt_orphans() -> bool:

@@ -1,9 +1,8 @@
 """The identity of a process, by which no later process can be mistaken for it.
 
-A PID alone is no identity, since it is used again. A PID, its start time, the PID namespace that
-counts it and the boot that all of them belong to are one (proc(5), "starttime"; the boot id is in
-random(4)). Start times have ticks of 10 ms, so a signal goes through a pidfd that was opened
-before the identity was checked.
+A PID alone is none, since it is used again. A PID, its start time, the PID namespace that counts it
+and the boot that all belong to are one (proc(5), "starttime"; the boot id is in random(4)). Start
+times have ticks of 10 ms, so a signal goes through a pidfd that was opened before the check.
 """
 
 import os

@@ -193,8 +193,8 @@ def await_one(waited: "Iterable[int]", timeout: float | None = None) -> bool:
 def await_end(waited: "Iterable[int]", timeout: float | None) -> bool:
     """Sleep until all these processes have ended, at most ``timeout`` seconds; return whether so.
 
-    A pidfd becomes readable when its process ends (pidfd_open(2)). A process that is gone already,
-    or whose PID is used again, is not waited for by mistake for longer than ``timeout``.
+    A pidfd becomes readable when its process ends (pidfd_open(2)). A PID that is used again is not
+    waited for by mistake for longer than ``timeout``.
     """
     import select  # noqa: PLC0415 - only an unusual run waits for processes that are no children
     import time  # noqa: PLC0415
@@ -221,8 +221,5 @@ def usage() -> tuple[float, float, int]:
     import resource  # noqa: PLC0415 - rare
 
     own, children = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return (
-        own.ru_utime + children.ru_utime,
-        own.ru_stime + children.ru_stime,
-        max(own.ru_maxrss, children.ru_maxrss),
-    )
+    peak = max(own.ru_maxrss, children.ru_maxrss)
+    return own.ru_utime + children.ru_utime, own.ru_stime + children.ru_stime, peak

@@ -48,6 +48,11 @@ def become(
     """Replace this process with the command, which keeps these descriptors; raise as spawn does."""
     for fd in inherited:
         os.set_inheritable(fd, True)
+    for fd in _closed_streams():
+        try:
+            os.set_inheritable(fd, False)
+        except OSError:
+            pass
     for number in _IGNORED:
         _signal.signal(number, _signal.SIG_DFL)
     signals.restore()
@@ -71,9 +76,7 @@ def spawn(
     actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited]
     if redirected:
         actions += [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in redirected.items()]
-    # SQLite puts /dev/null where standard streams were closed; the command gets them closed.
-    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
-    actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd, stream in enumerate(streams) if stream is None]
+    actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _closed_streams()]
     group: dict[str, Any] = {} if signals.terminal else {"setpgroup": 0}
     return _start(
         argv,
@@ -83,6 +86,12 @@ def spawn(
         ),
         path,
     )  # fmt: skip
+
+
+def _closed_streams() -> list[int]:
+    # SQLite puts /dev/null where standard streams were closed; the command gets them closed.
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    return [fd for fd, stream in enumerate(streams) if stream is None]
 
 
 def _start(

@@ -57,8 +57,8 @@ class Escalation:
     def finish(self, await_end: "AwaitEnd", patience: float = KILL_PATIENCE) -> bool:
         """Carry on until nothing is left; return False if that takes too long after SIGKILL.
 
-        ``await_end`` sleeps until all has ended or so many seconds have passed; it returns whether
-        all has ended, and may return early, but must not do so at once each time.
+        ``await_end`` sleeps at most so many seconds; it returns whether all has ended, and may
+        return early, but must not do so at once each time.
         """
         assert self.deadline is not None
         limit = None
@@ -142,8 +142,8 @@ def send_each(
 ) -> None:
     """Send signals to each of these processes that is confirmed to be meant.
 
-    ``confirm`` is called with some of them at a time, whose pidfds are open, and returns those
-    that are the right processes; it may return others, too.
+    ``confirm`` is called with some at a time, whose pidfds are open, and returns those that are the
+    right processes; it may return others, too.
 
     Raises:
         PermissionError: one of them may not be signalled; the others were.

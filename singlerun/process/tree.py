@@ -1,8 +1,8 @@
 """The process tree of a command: its process group, its descendants, and what bears its marks.
 
-None of the three is enough. A child may leave the group (setsid); one whose parent has ended is no
-descendant any more; a program may clean its environment. What was seen is remembered, with its
-start time. Where /proc cannot be used, the tree is the command and its group.
+None of the three is enough: a child may leave the group (setsid), lose its parent, or clean its
+environment. What was seen is remembered, with its start time. Where /proc cannot be used, the tree
+is the command and its group.
 """
 
 import os

@@ -35,6 +35,21 @@ def test_run_takes_streams_directory_and_environment(cli, tmp_path):
     assert cli.last("x")["id"] == ended.run_id, "one lock domain, whatever its environment"
 
 
+def test_run_in_a_program_without_standard_streams(cli):
+    """A daemon's: what is opened next gets their numbers."""
+    script = (
+        "import os, subprocess, sys\n"
+        "os.close(0); os.close(1)\n"
+        "import singlerun\n"
+        "pipes = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.PIPE}\n"
+        "print(singlerun.run(['echo', 'x'], **pipes).stdout, file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=cli.env, capture_output=True, text=True, check=True
+    )
+    assert result.stderr == "b'x\\n'\n"
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_run_raises_why_the_command_did_not_start(cli, broken, capfd):
     with singlerun.hold("w"):

@@ -183,3 +183,16 @@ def test_a_process_that_may_not_be_signalled_is_alive(tmp_path):
         )  # fmt: skip
         other.kill()
     assert shown.stdout.splitlines() == ["True alive", "True dead"], sys.version
+
+
+@pytest.mark.parametrize("slots", ["1", "3"])
+def test_the_holder_of_a_slot_on_another_host_is_left_alone(cli, slots):
+    """Its lock is shared, so that a reaper gets it too proves nothing."""
+    with cli.hold("-n", "x", "-j", slots) as holding:
+        place = "host = 'elsewhere', boot_id = 'other', wrapper_pid = 4194303, command_pid = 1"
+        change(cli, place)
+        for arguments in (["--dry-run"], ["--kill-orphans"]):
+            reaped = cli.run("reap", *arguments)
+            assert (reaped.returncode, reaped.stdout, reaped.stderr) == (0, "", "")
+        assert [run["state"] for run in cli.json("ps")] == ["running"]
+        assert holding.wrapper.poll() is None

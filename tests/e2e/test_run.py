@@ -92,10 +92,10 @@ def test_inherited_descriptors_stay_and_ours_start_at_ten(cli, tmp_path):
     assert min(ours) >= 10
 
 
-def test_closed_standard_streams_stay_closed(cli):
-    script = (
-        f'{BINARY} -n x sh -c "test ! -e /proc/self/fd/2 && test ! -e /proc/self/fd/0" 0<&- 2>&-'
-    )
+@pytest.mark.parametrize("form", ["", "--exec"])
+def test_closed_standard_streams_stay_closed(cli, form):
+    closed = "test ! -e /proc/self/fd/2 && test ! -e /proc/self/fd/0"
+    script = f'{BINARY} {form} -n x sh -c "{closed}" 0<&- 2>&-'
     assert subprocess.run(["sh", "-c", script], env=cli.env, check=False).returncode == 0
 
 
