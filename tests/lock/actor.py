@@ -97,8 +97,8 @@ def actors(tmp_path):
     """Start actors that share a state directory, and kill them at the end."""
     made = []
 
-    def start(locks):
-        made.append(Actor(tmp_path / "state", locks))
+    def start(locks, directory=None):
+        made.append(Actor(directory or tmp_path / "state", locks))
         return made[-1]
 
     yield start

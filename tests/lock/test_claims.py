@@ -1,6 +1,7 @@
 """Which claims on a lock file are dead, and which file systems need a lock file."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -179,20 +180,15 @@ def test_note_of_another_user_proves_nothing(claim):
     assert claims.fate(claim) == (UNKNOWN, [])
 
 
-def test_the_intent_outlives_the_claim_that_is_broken(claim, monkeypatch):
-    """Were it the other way round, a contender could see neither."""
-    order = []
-    directory = os.path.join(claim.path + claims.DIRECTORY, b"claims")
-
-    class Watching(StrictSoftFileLock):
-        def force_break(self, name):
-            super().force_break(name)
-            order.append(sorted(os.listdir(directory)))
-
-    monkeypatch.setattr(claims, "_lock", lambda path: Watching(os.fsdecode(path)))
-    claim.names.reverse()
-    claims.break_(claim)
-    assert [[name.partition(b"-")[0] for name in names] for names in order] == [[b"intent"], []]
+def test_a_claim_is_broken_before_its_intent(claim, tmp_path):
+    """The other way round a contender could see neither."""
+    need("strace")
+    script = "import os, sys; from singlerun.lock import claims;"
+    script += "[claims.break_(one) for one in claims.read(os.fsencode(sys.argv[1]))]"
+    command = ["strace", "-o", tmp_path / "trace", "-e", "trace=/^unlink", sys.executable, "-c"]
+    subprocess.run([*command, script, os.fsdecode(claim.path)], check=True)
+    broken = re.findall(r"(held|intent)-v1-\w*\.claim\"", (tmp_path / "trace").read_text())
+    assert broken == ["held", "intent"]
 
 
 def test_sweep_breaks_the_dead_alone(claim, tmp_path):

@@ -184,6 +184,22 @@ def test_the_files_of_the_state_are_looked_up_in_the_directory_that_was_opened(t
     lock.free()
 
 
+def test_a_file_of_another_file_system_is_another(small_disk):
+    """Though it has the same number, as the first file of each tmpfs has."""
+    mine = chosen(small_disk / "file")
+    assert mine.try_take()
+    number = os.fstat(mine.fd).st_ino
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", small_disk], check=True)
+    try:
+        (small_disk / "file").touch()
+        assert os.stat(small_disk / "file").st_ino == number
+        assert not mine.is_current()
+    finally:
+        subprocess.run(["umount", "-l", small_disk], check=True)
+    assert mine.is_current()
+    mine.free()
+
+
 # -- symbolic links ------------------------------------------------------------------------------
 
 
@@ -254,6 +270,18 @@ def test_a_link_planted_after_the_look_is_not_followed(actors, sticky, tmp_path)
     run.go_on()
     assert "it is a symbolic link of user 12345" in run.answer()
     assert not (tmp_path / "target").exists()
+
+
+def test_a_link_replaced_after_the_look_is_opened_as_a_file(actors, sticky):  # noqa: F811
+    path = sticky / "link"
+    run = actors(f"lock.of_file({os.fsencode(path)}, None, shared=False)")
+    trace = sticky.parent / "trace"
+    run.begin_and_stop_at("locks.try_take()", "/^(newf|l)stat", trace, path=path)
+    path.unlink()
+    path.touch()
+    run.go_on()
+    assert run.answer() == "True"
+    assert not chosen(path).try_take()
 
 
 def test_resolving_is_what_realpath_does(tmp_path):

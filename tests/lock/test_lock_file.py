@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -41,6 +42,10 @@ def left(path):
     """Return the claims and notes that are left."""
     found = Path(f"{path}.filelock").rglob("*")
     return sorted(file.name.partition("-")[0] for file in found if file.is_file())
+
+
+def is_stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 # -- the claim and the kernel lock: both or none -------------------------------------------------
@@ -261,7 +266,10 @@ def test_a_waiter_makes_anew_what_was_deleted_under_it(actors, tmp_path, what): 
     assert held.ask("locks.try_take()") == "True"
     waiter.begin("locks.take()")
     eventually(lambda: list((tmp_path / "state" / "lines").glob("x/*")), "the wait")
+    os.kill(waiter.pid, signal.SIGSTOP)  # it may be about to make a file
+    eventually(lambda: is_stopped(waiter.pid), "the stop")
     shutil.rmtree(tmp_path / "state" / what)
+    os.kill(waiter.pid, signal.SIGCONT)
     held.ask("locks.free()")
     assert waiter.answer() == "None"
     assert waiter.ask("locks.is_current()") == "True"

@@ -38,6 +38,9 @@ def test_a_waiter_keeps_the_slot_that_it_got_and_no_other(actors, tmp_path, full
     assert waiter.answer() == "None"
     assert waiter.ask("locks.is_current()") == "True"
     mine = [f"%%{freed + 1}-x.lock", "x.lock"]
+    opened = [int(fd) for fd in os.listdir(f"/proc/{waiter.pid}/fd") if int(fd) > 2]
+    assert len(opened) == 1 + 1 + 2 + 2, "state directory, lock, slots"
+    assert waiter.ask(f"any(map(os.get_inheritable, {opened}))") == "False"
     # Of the other slots its threads wait for on, it has no descriptor.
     assert files(waiter.pid) == mine
     fds = waiter.ask("[os.path.basename(os.readlink(f'/proc/self/fd/{fd}')) for fd in locks.fds]")
@@ -55,6 +58,36 @@ def test_a_waiter_keeps_the_slot_that_it_got_and_no_other(actors, tmp_path, full
     assert others[2].ask("locks.try_take()") == "False"
     waiter.ask("locks.free()")
     assert others[2].ask("locks.try_take()") == "True"
+
+
+def test_a_slot_that_was_waited_for_is_exclusive(actors, tmp_path):  # noqa: F811
+    one = names("x", slots=1)
+    holder, waiter, late = actors(one), actors(one), actors(one)
+    assert holder.ask("locks.try_take()") == "True"
+    waiter.begin("locks.take()")
+    eventually(lambda: blocked_on(slot(tmp_path, 1)), "the wait")
+    holder.ask("locks.free()")
+    assert waiter.answer() == "None"
+    late.begin("locks.take()")
+    eventually(lambda: blocked_on(slot(tmp_path, 1)), "the next wait")
+    waiter.ask("locks.free()")
+    assert late.answer() == "None"
+
+
+def test_a_waiter_can_wait_again(actors, tmp_path, full):  # noqa: F811
+    holders, waiter = full
+    for holder in holders:
+        holder.ask("locks.free()")
+    assert waiter.answer() == "None"
+    waiter.ask("locks.free()")
+    eventually(
+        lambda: [holder.ask("locks.try_take()") for holder in holders] == ["True"] * 3, "the slots"
+    )
+    waiter.begin("locks.take()")
+    for number in (1, 2, 3):
+        eventually(lambda number=number: blocked_on(slot(tmp_path, number)), "the wait")
+    holders[1].ask("locks.free()")
+    assert waiter.answer() == "None"
 
 
 def test_all_slots_freed_at_once_give_a_waiter_one(actors, tmp_path, full):  # noqa: F811

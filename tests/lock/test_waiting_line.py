@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 
 import pytest
 from actor import actors, names  # noqa: F401 - a fixture
@@ -236,6 +237,61 @@ def test_all_or_none(actors):  # noqa: F811
     assert first.ask("locks.try_in_turn()") == "True"
 
 
+def test_a_ticket_bears_the_moment_of_arrival_and_the_process(tmp_path):
+    """By the clock that no user sets; padded, so that names sort as numbers do."""
+    line = Line(os.fsencode(tmp_path / "line"))
+    lines = Lines([line])
+    before = time.monotonic_ns()
+    lines.join(pid=4711)
+    (name,) = tickets(tmp_path / "line")
+    arrival, _, pid = name.partition("-")
+    assert before <= int(arrival) <= time.monotonic_ns()
+    assert len(arrival) == 19
+    assert pid == "4711"
+    assert position(line.path, 4711) == 1
+    lines.leave()
+
+
+def test_a_waiter_for_two_locks_waits_in_both_lines(actors, lines):  # noqa: F811
+    holder, first, both = actors(names("b")), actors(names("b")), actors(names("a", "b"))
+    assert holder.ask("locks.try_take()") == "True"
+    first.begin("locks.take()")
+    eventually(lambda: blocked_on(lock_path(lines, "b")) == 1, "the wait for the lock")
+    both.begin("locks.take()")
+    eventually(lambda: blocked_on(lines / "b" / tickets(lines / "b")[0]) == 1, "behind the first")
+    assert blocked_on(lock_path(lines, "b")) == 1
+
+
+def test_a_holder_holds_whoever_waits(actors, lines, held):  # noqa: F811
+    waiter = actors(X)
+    waiter.begin("locks.take()")
+    eventually(lambda: blocked_on(lock_path(lines)), "the wait")
+    assert held.ask("locks.try_in_turn()") == "True"
+    held.ask("locks.free()")
+    assert waiter.answer() == "None"
+    held.begin("locks.take()")
+    eventually(lambda: blocked_on(lock_path(lines)), "the wait")
+    assert waiter.ask("locks.try_in_turn()") == "True"
+    waiter.ask("(kept := [os.dup(fd) for fd in locks.fds])")
+    waiter.ask("locks.close()")
+    assert waiter.ask("locks.try_in_turn()") == "False"
+    waiter.ask("locks.adopt(kept, [False])")
+    assert waiter.ask("locks.try_in_turn()") == "True"
+    waiter.ask("locks.free()")
+    assert held.answer() == "None"
+    assert waiter.ask("locks.try_in_turn()") == "False"
+
+
+def test_all_files_must_be_current(actors, lines):  # noqa: F811
+    for name in "ab":
+        run = actors(names("a", "b"))
+        assert run.ask("locks.try_take()") == "True"
+        assert run.ask("locks.is_current()") == "True"
+        lock_path(lines, name).unlink()
+        assert run.ask("locks.is_current()") == "False"
+        run.ask("locks.free()")
+
+
 # -- one waiter at most: unless_occupied ---------------------------------------------------------
 
 
@@ -272,18 +328,21 @@ def test_gates_are_shut_in_one_order(actors, lines, tmp_path):  # noqa: F811
 
 
 def test_a_gate_that_was_deleted_is_none(actors, lines, held):  # noqa: F811
-    first, second = actors(X), actors(X)
-    (lines / "x").mkdir(parents=True)
-    gate = os.open(lines / "x", os.O_RDONLY)
-    fcntl.flock(gate, fcntl.LOCK_EX)
-    first.begin(COALESCE)
-    eventually(lambda: blocked_on(lines / "x") == 1, "the wait for the gate")
-    shutil.rmtree(lines)
-    second.begin(COALESCE)
-    eventually(lambda: tickets(lines / "x"), "the ticket")
-    os.close(gate)
-    assert first.answer().startswith("OccupiedError")
-    assert not second.is_done()
+    """Another process may be deciding behind the gate of the line that took its place."""
+    waiter = actors(X)
+    gates = []
+    for _ in range(2):
+        (lines / "x").mkdir(parents=True)
+        gates.append(os.open(lines / "x", os.O_RDONLY))
+        fcntl.flock(gates[-1], fcntl.LOCK_EX)
+        if len(gates) == 1:
+            waiter.begin(COALESCE)
+            eventually(lambda: blocked_on(lines / "x") == 1, "the wait for the gate")
+            shutil.rmtree(lines)
+    os.close(gates[0])
+    eventually(lambda: blocked_on(lines / "x") == 1, "the wait for the new gate")
+    os.close(gates[1])
+    eventually(lambda: len(tickets(lines / "x")) == 1, "its ticket")
 
 
 def test_an_occupied_line_is_left_as_it_was(tmp_path):
@@ -319,6 +378,53 @@ def test_a_ticket_made_after_the_wait_was_given_up_is_deleted(tmp_path):
     joining.join(PATIENCE)
     assert tickets(path) == []
     lines.leave()
+
+
+def test_a_wait_that_is_given_up_leaves_no_ticket(tmp_path):
+    lines = Lines([Line(os.fsencode(tmp_path / name)) for name in "ab"])
+    lines.join()
+    assert tickets(tmp_path / "a") == tickets(tmp_path / "b") != []
+    lines.abandon()
+    assert tickets(tmp_path / "a") == tickets(tmp_path / "b") == []
+    lines.leave()
+
+
+def test_what_is_taken_after_the_wait_was_given_up_is_freed(actors, lines, held):  # noqa: F811
+    waiter, other = actors(X), actors(X)
+    waiter.ask("(waiting := __import__('threading').Thread(target=locks.take))")
+    waiter.ask("waiting.start()")
+    eventually(lambda: blocked_on(lock_path(lines)), "the wait")
+    assert waiter.ask("locks.abandon()") == "None"
+    assert tickets(lines / "x") == []
+    held.ask("locks.free()")
+    waiter.ask("waiting.join(30)")
+    assert waiter.ask("waiting.is_alive()") == "False"
+    assert other.ask("locks.try_take()") == "True"
+
+
+def test_giving_up_deletes_what_is_held_and_was_created(actors, lines):  # noqa: F811
+    creator, other = actors(X), actors(X)
+    assert creator.ask("locks.try_take()") == "True"
+    creator.ask("locks.abandon()")
+    assert not lock_path(lines).exists()
+    creator, waiter = actors(X), actors(X)
+    waiter.ask("locks._locks[0].open()")
+    assert waiter.ask("bool(locks.created)") == "True"
+    assert creator.ask("locks.try_take()") == "True"
+    waiter.ask("locks.abandon()")
+    assert lock_path(lines).exists(), "it is another's lock"
+    assert other.ask("locks.try_take()") == "False"
+
+
+def test_giving_up_frees_the_locks(actors, held):  # noqa: F811
+    other = actors(X)
+    held.ask("locks.abandon()")
+    assert other.ask("locks.try_take()") == "True"
+
+
+def test_the_holder_deletes_the_last_of_the_dead(lines, held, dead_ticket):
+    held.ask("locks.free()")
+    assert tickets(lines / "x") == []
 
 
 def test_a_line_that_cannot_be_joined_is_left(tmp_path):
@@ -398,6 +504,38 @@ def test_the_dead_of_a_deleted_line_hold_up_no_waiter(actors, lines, held, queue
     late.ask("locks.free()")
     assert other.ask("locks.try_in_turn()") == "True"
     assert tickets(lines / "x") == []
+
+
+def test_a_second_waiter_of_a_deleted_line_waits_for_no_other(actors, lines, tmp_path, held, queue):  # noqa: F811
+    """The first is stopped while it looks for the deleted tickets."""
+    first, second = actors(X), actors(X)
+    first.begin_and_stop_at("locks.take()", "openat", tmp_path / "trace", path="/proc/locks")
+    second.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "x")) == 4, "its ticket behind the three")
+    first.go_on()
+    eventually(lambda: len(tickets(lines / "x")) == 5, "the ticket of the first")
+
+
+def test_a_deleted_line_is_found_through_its_real_path(actors, lines, tmp_path, held, queue):  # noqa: F811
+    (tmp_path / "short").symlink_to(tmp_path)
+    late = actors(X, tmp_path / "short" / "state")
+    late.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "x")) == 4, "all four in line")
+
+
+def test_a_ticket_is_restored_from_its_own_waiter(actors, lines, held, queue):  # noqa: F811
+    """The waiter behind it has it open too, but may die before it."""
+    for number in range(5):  # for the processes are looked at in any order
+        (lines / "x").mkdir(parents=True, exist_ok=True)
+        with open(lines / "x" / "notes", "w") as notes:
+            fcntl.flock(notes, fcntl.LOCK_EX)
+            shutil.rmtree(lines)
+            late = actors(X)
+            late.begin("locks.take()")
+            eventually(lambda count=number + 4: len(tickets(lines / "x")) == count, "the line")
+        for name in tickets(lines / "x")[:-1]:
+            link = os.readlink(lines / "x" / name)
+            assert link.startswith(f"/proc/{name.partition('-')[2]}/fd/")
 
 
 def test_a_link_to_a_descriptor_that_was_used_again_is_dead(tmp_path):
