@@ -1,0 +1,47 @@
+"""Halt a singlerun between two steps: stopped as it returns from a system call on a given file."""
+
+import os
+import re
+import signal
+import subprocess
+
+from conftest import BINARY, PATIENCE, eventually, need
+
+
+class Halted:
+    """A process that is stopped right after its nth such call on a file, until it may go on.
+
+    Attributes:
+        pid: of the process that is stopped.
+        tracer: strace, which exits with the status of the program.
+    """
+
+    def __init__(self, cli, call, path, nth, *arguments, program=(BINARY,), **more):
+        need("strace")
+        self.trace = cli.dir.parent / f"halted-{len(cli.started)}"
+        inject = f"inject={call}:signal=SIGSTOP:when={nth}"
+        self.tracer = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", self.trace, "-P", path, "-e", f"trace={call}",
+             "-e", inject, *map(str, program), *arguments],
+            env=cli.env, **more,
+        )  # fmt: skip
+        cli.started.append(self.tracer)
+        stop = re.compile(r"^(\d+) +--- stopped by SIGSTOP", re.MULTILINE)
+        stopped = eventually(
+            lambda: self.trace.exists() and stop.search(self.trace.read_text()),
+            f"{call} number {nth} on {path}",
+        )
+        self.pid = int(stopped[1])
+
+    def go_on(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self):
+        """Kill the process where it is."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.tracer.wait(PATIENCE)
+
+    def wait(self):
+        """Let it go on; return its exit status."""
+        self.go_on()
+        return self.tracer.wait(PATIENCE)
