@@ -1,15 +1,17 @@
 """Halt a singlerun between two steps: stopped as it returns from a system call on a given file."""
 
 import os
-import re
 import signal
 import subprocess
+from pathlib import Path
 
 from conftest import BINARY, PATIENCE, eventually, need
 
 
 class Halted:
     """A process that is stopped right after its nth such call on a file, until it may go on.
+
+    What it starts is not traced.
 
     Attributes:
         pid: of the process that is stopped.
@@ -21,17 +23,17 @@ class Halted:
         self.trace = cli.dir.parent / f"halted-{len(cli.started)}"
         inject = f"inject={call}:signal=SIGSTOP:when={nth}"
         self.tracer = subprocess.Popen(
-            ["strace", "-f", "-qq", "-o", self.trace, "-P", path, "-e", f"trace={call}",
+            ["strace", "-qq", "-o", self.trace, "-P", path, "-e", f"trace={call}",
              "-e", inject, *map(str, program), *arguments],
             env=cli.env, **more,
         )  # fmt: skip
         cli.started.append(self.tracer)
-        stop = re.compile(r"^(\d+) +--- stopped by SIGSTOP", re.MULTILINE)
-        stopped = eventually(
-            lambda: self.trace.exists() and stop.search(self.trace.read_text()),
+        eventually(
+            lambda: self.trace.exists() and "--- stopped by SIGSTOP" in self.trace.read_text(),
             f"{call} number {nth} on {path}",
         )
-        self.pid = int(stopped[1])
+        children = Path(f"/proc/{self.tracer.pid}/task/{self.tracer.pid}/children").read_text()
+        self.pid = int(children.split()[0])
 
     def go_on(self):
         os.kill(self.pid, signal.SIGCONT)

@@ -63,7 +63,7 @@ def test_an_owner_out_of_sight_is_closed_by_the_proof_of_its_lock_alone(store):
 def test_a_dead_owner_needs_no_other_proof(store):
     run = running(store, dead())
     assert settle(store, run, proven=False) == ([], [LOST])
-    assert store.find(run.id).detail == reaper.DIED
+    assert store.find(run.id).detail == "died without recording an exit status"
 
 
 def test_what_a_dead_owner_left_lives_whatever_the_lock_proves(store):
