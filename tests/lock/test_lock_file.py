@@ -209,7 +209,7 @@ def test_nothing_is_taken_after_it_was_abandoned(actors, tmp_path):  # noqa: F81
     run.ask("(waiting := t.Thread(target=locks.take))")
     run.inject("/^link", "delay_enter=1s", tmp_path / "trace")
     run.ask("waiting.start()")
-    eventually(lambda: (tmp_path / "trace").read_text(), "the try")
+    eventually((tmp_path / "trace").read_text, "the try")
     assert run.ask("locks.abandon()") == "None"
     run.ask("waiting.join(30)")
     assert run.ask("waiting.is_alive()") == "False"
