@@ -16,6 +16,7 @@ from singlerun.paths import reason
 from singlerun.render.line import say
 from singlerun.render.text import command, names
 from singlerun.store.run import REFUSED, SKIPPED
+from singlerun.timings import HOOK_GRACE, HOOK_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ else:
 
 LONGEST_VALUE = 100_000
 """Bytes of a value in a hook's environment; Linux takes 131,072 in one variable (execve(2))."""
-LONGEST = 30.0
-"""Seconds until a hook times out."""
-GRACE = 2.0
-"""Grace period between SIGTERM and SIGKILL for a hook, in seconds."""
 
 
 def call(
@@ -95,9 +92,12 @@ def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", n
         say(f"{what} cannot be started: {reason(error)}")
         return False
     begun = time.monotonic()
-    if not _await(pid, LONGEST, signals):
-        timed_out = time.monotonic() >= begun + LONGEST
-        say(f"{what} " + (f"timed out after {LONGEST:.0f}s" if timed_out else "was interrupted"))
+    if not _await(pid, HOOK_TIMEOUT, signals):
+        timed_out = time.monotonic() >= begun + HOOK_TIMEOUT
+        say(
+            f"{what} "
+            + (f"timed out after {HOOK_TIMEOUT:.0f}s" if timed_out else "was interrupted")
+        )
         _end(pid, what, signals)
         return not timed_out
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -117,7 +117,7 @@ def _end(pid: int, what: str, signals: "Signals") -> None:
         except PermissionError:  # it became another user
             pass
 
-    if terminate(send, lambda seconds: _await(pid, seconds, signals), GRACE):
+    if terminate(send, lambda seconds: _await(pid, seconds, signals), HOOK_GRACE):
         send(_signal.SIGKILL)  # what is left of its group; not reaped yet, so it is the same one
         os.waitpid(pid, 0)
     else:

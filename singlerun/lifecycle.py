@@ -132,7 +132,8 @@ class Lifecycle:
             # No lock file, a new store: the state directory may have been deleted under a holder.
             young = attempt(lambda store: store.is_young(), otherwise=True)
             living += [(None, [pid]) for pid in reaper.deleted_holders(created)] if young else []
-        if not living and (paths := [*created, *self.locks.suspects]):
+        paths = [] if spec.shared or spec.slots else [*created, *self.locks.suspects]
+        if not living and paths:
             # Or moved; or the holder could not be recorded. Then only its marks name the lock.
             strays = attempt(lambda store: reaper.strays(store, paths), None)
             strays = reaper.strays(None, paths) if strays is None else strays
@@ -220,11 +221,13 @@ class Lifecycle:
         try:
             return self.recorder.finish(self.run, ending)
         finally:
-            self._is_bound = False
+            self.ended()
 
     def ended(self) -> None:
         """Note that the end was recorded by another verb."""
         self._is_bound = False
+        if self.run.id is None:  # what it left behind is not suspected
+            self.locks.suspect(suspected=False)
 
     def release(self) -> None:
         """Free the locks, unless a command owns them."""

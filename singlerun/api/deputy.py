@@ -24,6 +24,7 @@ import time
 from singlerun import errors, lock
 from singlerun.paths import StateDir, lift, reason
 from singlerun.process import interpreter, procfs
+from singlerun.timings import DEPUTY_GRACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ AT_ONCE = 250
 LONGEST_MESSAGE = 100_000
 MORE = b"+"
 THANKS = b"k"
-GRACE = 2.0
-"""Seconds that a deputy has to end by itself when it was let go."""
 
 
 def take(spec: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: float | None) -> bool:
@@ -156,7 +155,7 @@ def _receive_descriptors(
 def _see_off(process: "subprocess.Popen[bytes]") -> None:
     """Wait for the deputy's end, which has begun; one that was stopped is killed."""
     if process.poll() is None:
-        if not procfs.await_end([process.pid], GRACE):
+        if not procfs.await_end([process.pid], DEPUTY_GRACE):
             process.kill()
         process.wait()
 

@@ -24,12 +24,10 @@ from singlerun.paths import state_path
 from singlerun.process import interpreter
 from singlerun.spec import RunSpec
 from singlerun.store.run import STOPPED, TIMED_OUT, Run
+from singlerun.timings import INTERRUPT_GRACE
 
 Stream = int | IO[bytes] | IO[str] | None
 Duration = float | str
-
-GRACE = 0.25
-"""Seconds that Ctrl-C has to end the command by itself, as in ``subprocess.run``."""
 
 
 class Ended(Outcome):
@@ -152,7 +150,7 @@ def _end(process: "subprocess.Popen[bytes]", error: BaseException) -> None:
     """End the command by its runner, which takes care that all of it ends."""
     if isinstance(error, KeyboardInterrupt):  # the terminal has told the command too
         try:
-            process.wait(GRACE)
+            process.wait(INTERRUPT_GRACE)
         except subprocess.TimeoutExpired:
             pass
     process.terminate()

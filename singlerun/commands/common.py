@@ -21,9 +21,7 @@ from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.run import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
-
-REDRAW = 1.0
-"""Seconds between two looks with --watch."""
+from singlerun.timings import REDRAW
 
 
 class Command(click.Command):

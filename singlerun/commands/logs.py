@@ -13,9 +13,8 @@ from singlerun.render.output import Chunk
 from singlerun.render.result import Result
 from singlerun.render.text import shown
 from singlerun.store.sqlite_queue import SqliteQueue
+from singlerun.timings import LOG_POLL
 
-POLL = 0.1
-"""Seconds between two looks for more output."""
 MANY = 100
 """Runs of a name that are looked at first; then ten times as many, and so on."""
 
@@ -39,7 +38,7 @@ def command(ctx: click.Context, name: bytes, *, follow: bool) -> Iterator[Result
         is_pending = common.is_pending(store, name)
         if not (follow and is_pending):
             break
-        time.sleep(POLL)
+        time.sleep(LOG_POLL)
     hint = "to keep it: singlerun --log COMMAND"
     if is_pending:
         hint = "it has not ended yet; to wait for it: singlerun logs -f"
@@ -58,7 +57,7 @@ def _chunks(reader: segments.Reader, *, follow: bool) -> Iterator[Chunk]:
         if over or not follow:
             return
         yield Chunk()
-        time.sleep(POLL)
+        time.sleep(LOG_POLL)
 
 
 def _find(

@@ -36,15 +36,12 @@ from singlerun.errors import LockFileError
 from singlerun.lock import claims
 from singlerun.paths import make_private_directory, reason
 from singlerun.process.identity import DEAD
+from singlerun.timings import LONGEST_TRY, SHORTEST_TRY, TRY_PATIENCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.lock.flock import FlockFile
 
-SHORTEST, LONGEST = 0.01, 0.5
-"""Seconds between two tries of a waiter."""
-PATIENCE = 5.0
-"""Seconds to wait for a try in another thread before it counts as stuck."""
 _NO_LINKS = {EMLINK, ENOSYS, ENOTSUP, EPERM, EXDEV}
 
 
@@ -128,7 +125,7 @@ class LockFile:
         Raises:
             LockFileError, StateDirError: the file can't be made or locked.
         """
-        if not self._mutex.acquire(timeout=PATIENCE):
+        if not self._mutex.acquire(timeout=TRY_PATIENCE):
             return False
         try:
             if self._abandoned or not self._claim():
@@ -149,10 +146,10 @@ class LockFile:
         Raises:
             LockFileError, StateDirError: the file can't be made or locked.
         """
-        nap = SHORTEST
+        nap = SHORTEST_TRY
         while not self._abandoned and not self.try_take():
             time.sleep(uniform(nap / 2, nap))  # noqa: S311 - so that waiters don't try in step
-            nap = min(nap * 1.2, LONGEST)
+            nap = min(nap * 1.2, LONGEST_TRY)
 
     def _claim(self) -> bool:
         """Make our claim if all others are dead; return whether it was made."""
@@ -170,7 +167,7 @@ class LockFile:
                     return False
                 # It is free, so what is there is no lock file (yet): filelock gives it two seconds
                 # to become one, and then raises.
-                time.sleep(LONGEST)
+                time.sleep(LONGEST_TRY)
             # Other processes may try at this moment, but no other thread of this one does.
             pid = os.getpid()
             self._token = next(
@@ -266,7 +263,7 @@ class LockFile:
     def abandon(self) -> None:
         """Free the lock, and never take it again, whatever another thread is about to do."""
         self._abandoned = True
-        mine = self._mutex.acquire(timeout=PATIENCE)
+        mine = self._mutex.acquire(timeout=TRY_PATIENCE)
         try:
             self.unlock()
         finally:

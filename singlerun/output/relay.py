@@ -31,6 +31,7 @@ from singlerun.output.sink import Sink
 from singlerun.paths import reason
 from singlerun.process.descriptors import close_all_but as close_all_but  # noqa: PLC0414 - queue.worker has it from here
 from singlerun.render.line import say
+from singlerun.timings import FLUSH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-FLUSH = 0.05
-"""Seconds after which what is to be kept is on the disk. To write every byte of a gigabyte there,
-only to delete it a moment later, would halve the rate."""
 FLUSH_SHARE = 15
 """A slow disk is written to for one part of the time in so many."""
 

@@ -78,17 +78,16 @@ def deleted_holders(created: list[bytes]) -> list[int]:
 
 
 def strays(store: "Store | None", paths: "Sequence[bytes]") -> list[int]:
-    """Return the processes of runs that hold these lock files by their marks alone.
+    """Return the processes of runs that the record does not know, and that hold these lock files.
 
-    A run that the record has as ended left them behind on purpose.
+    ``settle`` judges a run that the record knows, and one that has ended left them on purpose.
     """
     snapshot = procfs.Snapshot()
     found = []
     for path in paths:
         for pid, marks in snapshot.marked_with(path):
             run = None if store is None or marks is None else store.find(marks.run_id or 0)
-            ended = run is not None and marks is not None and run.token == marks.token
-            if not (ended and run is not None and run.ended_ns is not None):
+            if run is None or marks is None or run.token != marks.token:
                 found.append(pid)
     return found
 

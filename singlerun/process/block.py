@@ -10,6 +10,7 @@ import os
 import time
 
 from singlerun.errors import ThreadError
+from singlerun.timings import TICK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-TICK = 1.0
-"""Seconds between two ticks."""
 WAKE = int(_signal.SIGCHLD)
 
 

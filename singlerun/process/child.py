@@ -13,6 +13,7 @@ from singlerun.outcome import Outcome
 from singlerun.process import spawn
 from singlerun.process.identity import start_time
 from singlerun.process.signals import ENDING, FORWARDED, SI_KERNEL
+from singlerun.timings import REMAINS_PATIENCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from singlerun.process.tree import ProcessTree
 else:
     import _signal
-
-PATIENCE = 1.0
-"""Seconds to wait, after SIGKILL, for what is left of a command that has ended itself."""
 
 
 class Child:
@@ -101,7 +99,7 @@ class Child:
             elif self._has_ended():
                 if self._escalation is not None:
                     # Not reaped yet, so its PID cannot be given to a stranger's group.
-                    self._escalation.finish(self._tree().await_others, PATIENCE)
+                    self._escalation.finish(self._tree().await_others, REMAINS_PATIENCE)
                 return self._reap()
 
     def last_resort(self, discard: int = -1) -> Outcome:

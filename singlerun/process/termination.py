@@ -9,6 +9,7 @@ import time
 from errno import EMFILE, ENFILE
 
 from singlerun.process import procfs
+from singlerun.timings import KILL_PATIENCE, LONGEST_PAUSE, SHORTEST_PAUSE, TREE_LOOK, TREE_NAP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-PATIENCE = 10.0
-"""Seconds after the first SIGKILL for which a process may still be on its way out; one in an
-uninterruptible system call never is."""
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
-"""Seconds between two SIGKILLs, doubling: a process that could fork meanwhile is still there."""
-LOOK = 1.0
-"""Seconds between two looks for processes that were started since."""
-NAP = 0.01
-"""Seconds to sleep when processes are found that a pidfd calls ended: they must not be spun on."""
 BATCH = 16
 """Pidfds open at once, so that a large tree can be ended under a low ``ulimit -n``."""
 
@@ -62,7 +54,7 @@ class Escalation:
         self.deadline = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
-    def finish(self, await_end: "AwaitEnd", patience: float = PATIENCE) -> bool:
+    def finish(self, await_end: "AwaitEnd", patience: float = KILL_PATIENCE) -> bool:
         """Carry on until nothing is left; return False if that takes too long after SIGKILL.
 
         ``await_end`` sleeps until all has ended or so many seconds have passed; it returns whether
@@ -81,7 +73,7 @@ class Escalation:
 
 
 def terminate(
-    send: "Send", await_end: "AwaitEnd", grace: float, *, patience: float = PATIENCE
+    send: "Send", await_end: "AwaitEnd", grace: float, *, patience: float = KILL_PATIENCE
 ) -> bool:
     """End processes and wait for that; return whether all have ended.
 
@@ -138,8 +130,8 @@ def await_none(
         if (remaining := deadline - time.monotonic()) <= 0:
             return False
         if left <= gone:
-            time.sleep(min(NAP, remaining))
-        gone = left if procfs.await_end(left, min(LOOK, remaining)) else set()
+            time.sleep(min(TREE_NAP, remaining))
+        gone = left if procfs.await_end(left, min(TREE_LOOK, remaining)) else set()
     return True
 
 

@@ -16,6 +16,7 @@ from singlerun.render.line import say
 from singlerun.render.text import shown
 from singlerun.spec import RunSpec
 from singlerun.store.run import FAILED, STOPPED, Ending
+from singlerun.timings import BRIEF, SILENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,14 +34,6 @@ if TYPE_CHECKING:
         def announce(self) -> None: ...
 
         def retract(self) -> None: ...
-
-
-BRIEF = 0.005
-"""Seconds after which the process of a command is recorded. Until then its marks tell what is left
-of it, should we be killed; and a thousand short jobs need not pay for a thousand commits more."""
-SILENT = 0.05
-"""Seconds for which a command is watched before its output gets a process of its own, unless it
-writes something."""
 
 
 def spec_of(name: bytes, options: dict[str, object], state: "StateDir") -> RunSpec:

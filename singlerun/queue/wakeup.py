@@ -34,7 +34,7 @@ from singlerun.errors import NoWorkerError
 from singlerun.paths import reason
 from singlerun.process import interpreter, procfs
 from singlerun.render.text import shown
-from singlerun.timings import STARTING
+from singlerun.timings import STARTING, STARTING_NAP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 LOG = b"workers.log"
 LOG_BYTES = 1024 * 1024
-_NAP = 0.005
 _LOCK_BYTE_0 = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
 """struct flock, as 64-bit Linux has it."""
 
@@ -67,7 +66,7 @@ def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
             if time.monotonic() > deadline:
                 why = f"another process has been starting it for {STARTING:.0f} s"
                 raise NoWorkerError(shown(name), why)
-            time.sleep(_NAP)
+            time.sleep(STARTING_NAP)
         try:
             _start(state, name, fifo)
         except OSError as error:

@@ -30,6 +30,7 @@ from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.store.queue import NotAnnouncedError
 from singlerun.store.sqlite_queue import SqliteQueue
+from singlerun.timings import LONGEST_SLEEP, STORE_DELAYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +41,6 @@ if TYPE_CHECKING:
     from singlerun.store.run import Ending
 
     Result = TypeVar("Result")
-
-LONGEST_SLEEP = 60.0
-"""Seconds after which the clock is looked at again: it may have been set, or the machine slept."""
-DELAYS = (0.1, 0.5, 2.0, 5.0, 15.0, 30.0)
-"""Seconds between tries to use a run-log that can't be used: a full disk, a stopped process."""
 
 
 class Worker:
@@ -218,7 +214,7 @@ class Worker:
         Raises:
             RecordError: it still can't.
         """
-        for delay in DELAYS:
+        for delay in STORE_DELAYS:
             try:
                 return use()
             except RecordError as error:

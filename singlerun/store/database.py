@@ -29,6 +29,7 @@ from singlerun.store import migrations
 from singlerun.store.guard import Guard
 from singlerun.store.rows import DamagedError
 from singlerun.store.run import Declined
+from singlerun.timings import BUSY_PATIENCE
 
 
 def _import_sqlite() -> "ModuleType":
@@ -78,8 +79,6 @@ LOG_BYTES = 512 * 1024
 MANY = 500
 """Transactions of one connection after which the log is looked at again: a queue is worked off by
 one that lives long."""
-BUSY_PATIENCE = 5.0
-"""Seconds to wait for another program that has locked the database."""
 _BROKEN = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
 _ADVICE = {
     5: "find who keeps it locked: fuser -v FILE",  # SQLITE_BUSY

@@ -7,6 +7,7 @@ import time
 from singlerun.errors import RecordError, StateDirError
 from singlerun.paths import reason
 from singlerun.process.signals import STOPPING
+from singlerun.timings import GUARD_PATIENCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from singlerun.paths import StateDir
 else:
     import _signal
-
-PATIENCE = 10.0
-"""Seconds to wait for another singlerun. One that was stopped must not stop every job with it."""
 
 
 class Guard:
@@ -74,10 +72,10 @@ class Guard:
                     if deadline and progress == self._progress():
                         raise RecordError(
                             self._shown,
-                            f"another singlerun has kept it busy for {PATIENCE:.0f} s",
+                            f"another singlerun has kept it busy for {GUARD_PATIENCE:.0f} s",
                             f"find the stopped process: fuser -v {self._shown}.lock",
                         ) from None
-                    deadline, progress = time.monotonic() + PATIENCE, self._progress()
+                    deadline, progress = time.monotonic() + GUARD_PATIENCE, self._progress()
                 time.sleep(nap)
                 nap = min(nap * 1.5, 0.01)
             except OSError as error:

@@ -130,7 +130,7 @@ def test_a_hook_that_times_out_is_ended_with_its_group(tmp_path):
     """It takes thirty seconds to time out: here the limits are shorter."""
     script = (
         "from singlerun import hooks\nfrom singlerun.process.signals import Signals\nimport os\n"
-        "hooks.LONGEST, hooks.GRACE = 1, 0.2\n"
+        "hooks.HOOK_TIMEOUT, hooks.HOOK_GRACE = 1, 0.2\n"
         "hook = \"trap '' TERM; sleep 60 & echo $! $$ > pids; wait; sleep 60\"\n"
         "print(hooks._run(hook, 'success', dict(os.environb), Signals(), 'x'))"
     )

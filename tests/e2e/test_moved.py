@@ -84,3 +84,28 @@ def test_a_daemon_of_a_recorded_run_does_not_hold_a_recreated_lock(cli):
         shutil.rmtree(cli.dir)
         assert cli.run("-n", "x", "true").returncode == 75, "without a record it is not known"
         pacer.stdin.close()
+
+
+def test_a_daemon_of_a_run_that_could_not_be_recorded_does_not_hold_the_name(cli):
+    (cli.dir / "singlerun.db").mkdir(parents=True)
+    for directory in (cli.dir, cli.dir / "singlerun.db"):
+        directory.chmod(0o700)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as pacer:
+        script = f"tail -f /dev/null --pid={pacer.pid} >/dev/null 2>&1 & echo $!"
+        for _ in range(2):
+            result = cli.run("-n", "x", "sh", "-c", script)
+            assert result.returncode == 0, result.stderr
+            assert "without a record" in result.stderr
+            assert is_alive(int(result.stdout))
+        pacer.stdin.close()
+
+
+def test_slots_count_without_a_record(cli):
+    (cli.dir / "singlerun.db").mkdir(parents=True)
+    for directory in (cli.dir, cli.dir / "singlerun.db"):
+        directory.chmod(0o700)
+    script = 'singlerun -q -n x --slots 2 sh -c "singlerun -q -n x --slots 2 true; echo \\$?"'
+    command = ["-q", "-n", "x", "--slots", "2", "sh", "-c"]
+    path = f"{os.path.dirname(cli.binary)}:{cli.env['PATH']}"
+    result = cli.run(*command, script, env=cli.env | {"PATH": path})
+    assert result.stdout.split() == ["75"], result.stderr

@@ -57,7 +57,7 @@ def test_environment_directory_and_umask_are_as_without_us(cli, tmp_path):
         ["sh", "-c", script], capture_output=True, check=True, cwd=tmp_path, umask=0o027, env=env
     )
     ours = cli.run("sh", "-c", script, text=False, **where)
-    added = {b"SINGLERUN_NAME", b"SINGLERUN_RUN_ID", b"SINGLERUN_TOKEN"}
+    added = {b"SINGLERUN_NAME", b"SINGLERUN_RUN_ID", b"SINGLERUN_TOKEN", b"SINGLERUN_LOCKS"}
     entries = [e for e in ours.stdout.split(b"\0") if e.partition(b"=")[0] not in added]
     assert entries == bare.stdout.split(b"\0")
     assert len(ours.stdout.split(b"\0")) == len(entries) + len(added)

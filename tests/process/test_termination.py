@@ -10,8 +10,9 @@ import time
 import pytest
 from conftest import PATIENCE, is_alive
 
-from singlerun.process import procfs, termination
+from singlerun.process import procfs
 from singlerun.process.termination import Escalation, Targets, await_none, send_each, terminate
+from singlerun.timings import LONGEST_PAUSE
 
 IGNORES = "trap '' TERM; echo $$; while :; do sleep 0.01; done"
 FORKS = """
@@ -112,7 +113,7 @@ def test_first_request_begins_the_grace_period():
     escalation.ask(signal.SIGTERM)
     assert escalation.deadline == deadline, "a second one does not prolong it"
     escalation.kill()
-    assert escalation.deadline < time.monotonic() + termination.LONGEST_PAUSE
+    assert escalation.deadline < time.monotonic() + LONGEST_PAUSE
     assert sent == [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 
 

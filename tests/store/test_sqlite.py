@@ -135,7 +135,7 @@ def test_write_ahead_log_stays_small_though_nobody_closes(state):
 
 
 def test_guard_gives_up_on_a_stopped_writer(store, again, monkeypatch):
-    monkeypatch.setattr("singlerun.store.guard.PATIENCE", 0.2)
+    monkeypatch.setattr("singlerun.store.guard.GUARD_PATIENCE", 0.2)
     other = again()
     with other.exclusively(), pytest.raises(RecordError, match=r"kept it busy.*fuser"):
         store.start_run(a_run(), None)
@@ -287,7 +287,7 @@ def test_a_message_about_damage_that_is_not_utf_8_sets_the_log_aside(store, stat
 
 
 def test_a_crowd_that_makes_progress_is_no_reason_to_give_up(store, again, monkeypatch):
-    monkeypatch.setattr("singlerun.store.guard.PATIENCE", 0.05)
+    monkeypatch.setattr("singlerun.store.guard.GUARD_PATIENCE", 0.05)
     other, entered, done = again(), threading.Event(), threading.Event()
 
     def crowd():
