@@ -22,7 +22,9 @@ def living(marks_of=None, *, inheriting=()):
     marks = {}
     if marks_of is not None:
         marks = {"SINGLERUN_RUN_ID": str(marks_of.id), "SINGLERUN_TOKEN": str(marks_of.token)}
-    with subprocess.Popen(["sleep", "infinity"], env=os.environ | marks, pass_fds=inheriting) as process:
+    with subprocess.Popen(
+        ["sleep", "infinity"], env=os.environ | marks, pass_fds=inheriting
+    ) as process:
         try:
             yield process
         finally:
