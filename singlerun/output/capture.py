@@ -98,6 +98,7 @@ class Relay:
         """
         self.pid: int | None = None
         self.streams: dict[int, int] = {}
+        opened: list[int] = []
         sources = {} if source is None else {1: source}
         # SQLite puts /dev/null where streams were closed; the command gets them closed (spawn).
         ours = {} if sources else {1: sys.__stdout__, 2: sys.__stderr__}
@@ -105,15 +106,20 @@ class Relay:
             if stream == 2 and 1 in sources and os.path.sameopenfile(1, 2):
                 self.streams[2] = self.streams[1]
                 break
-            sources[stream], self.streams[stream] = _pipe()
+            sources[stream], self.streams[stream] = _pipe(opened)
             try:
                 fcntl.fcntl(sources[stream], fcntl.F_SETPIPE_SZ, PIPE)
             except OSError:
                 pass  # this user has too much in pipes already (pipe(7))
         if sources:
-            control, self._control = _pipe()
-            self._answer, answer = _pipe()
-            self.pid = os.fork()
+            control, self._control = _pipe(opened)
+            self._answer, answer = _pipe(opened)
+            try:
+                self.pid = os.fork()
+            except OSError:
+                for descriptor in opened:
+                    os.close(descriptor)
+                raise
             if self.pid == 0:
                 become(sources, writer, (control, answer), hold_back=hold_back, pass_on=pass_on)
             for descriptor in (*sources.values(), control, answer):
@@ -176,9 +182,10 @@ class Relay:
             return True
 
 
-def _pipe() -> tuple[int, int]:
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    return lift(reading), lift(writing)
+def _pipe(opened: list[int]) -> tuple[int, int]:
+    reading, writing = map(lift, os.pipe2(os.O_CLOEXEC))
+    opened += (reading, writing)
+    return reading, writing
 
 
 def _reaped(pid: int, options: int = os.WNOHANG) -> bool:

@@ -62,6 +62,7 @@ class Executor:
         self._relays: set[int] = set()
         self._found: dict[str, str | None] = {}
         self._was_brief = False
+        self._output = -1
         self.spec = life.spec
         self.env: dict[bytes, bytes] = {}
         self.left_lock_behind = False
@@ -78,6 +79,7 @@ class Executor:
         pipes: list[int] = []
         try:
             command, output, heirs = self._start(job, pipes)
+            self._output = output
         except (SinglerunError, OSError) as error:
             for pipe in pipes:
                 os.close(pipe)
@@ -85,7 +87,9 @@ class Executor:
             return Ending(Outcome(status), FAILED, shown(str(error)))
         outcome = self._life.watch(command, lambda: self._await(command, output, job.run), output)
         self.left_lock_behind = not _has_ended(heirs)
-        os.close(heirs)
+        for pipe in (heirs, self._output):
+            if pipe >= 0:
+                os.close(pipe)
         if command.asked_to_end:
             self.was_signalled = True
         stopped = command.asked_to_end and outcome.exit_status != 0
@@ -194,7 +198,6 @@ class Executor:
         poll.register(output, select.POLLIN)
         came = dict(poll.poll(0)).get(output, 0)
         if came & select.POLLHUP and not came & select.POLLIN:
-            os.close(output)
             return None
         return self._relay(output, run)
 
@@ -207,7 +210,12 @@ class Executor:
         # In place, because a command knows the set.
         self._relays -= {pid for pid in self._relays if _is_over(pid)}
         os.set_blocking(output, False)
-        relay = Relay(writer, pass_on=False, source=output)
+        try:
+            relay = Relay(writer, pass_on=False, source=output)
+        finally:
+            if writer is not None:
+                writer.close()
+        self._output = -1
         if relay.pid is not None:
             self._relays.add(relay.pid)
         return relay

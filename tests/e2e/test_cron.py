@@ -271,5 +271,6 @@ def test_overlapping_runs_of_a_crontab_line_are_skipped_without_mail(user):
     # In the C locale, which cron uses, Python sets LC_CTYPE for itself; the job does not see it.
     seen, as_without = environment(home / "job.env"), environment(home / "control.env")
     ours = {key for key in seen if key.startswith(b"SINGLERUN_")}
-    assert ours == {b"SINGLERUN_NAME", b"SINGLERUN_RUN_ID", b"SINGLERUN_TOKEN"}
+    names = (b"NAME", b"RUN_ID", b"TOKEN", b"LOCKS")
+    assert ours == {b"SINGLERUN_" + name for name in names}
     assert {key: value for key, value in seen.items() if key not in ours} == as_without

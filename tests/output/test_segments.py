@@ -137,15 +137,18 @@ def test_what_is_kept_is_the_output_with_one_cut(tmp_path_factory, where, writes
         if where == "disk":
             kind.flush()
             kind.close()
+        reader = segments.reader(state, 1) if where == "disk" else kind
         read, cuts = [], []
-        for stream, data, missing in (
-            segments.reader(state, 1) if where == "disk" else kind
-        ).read():
+        for stream, data, missing in reader.read():
             if missing:
                 cuts.append((len(read), missing))
             read += [(stream, byte) for byte in data]
+        for fd in [reader._directory, reader._fd] if where == "disk" else []:
+            if fd >= 0:
+                os.close(fd)
     finally:
         buffer.SEGMENT = usual
+        state.close()
     least = 10  # bytes that go into one of these segments, each with a header of its own
     if len(written) <= least * (buffer.FIRST + buffer.LAST):
         assert cuts == []
