@@ -2,40 +2,13 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
 import pytest
-from conftest import PATIENCE, is_alive, need
+from conftest import PATIENCE, is_alive
 
 import singlerun
-
-
-def test_a_worker_without_descriptors_waits_for_its_command(cli, tmp_path):
-    """It can't open a pidfd, nor keep the output; the job runs once, and the queue goes on."""
-    need("strace")
-    ran = tmp_path / "ran"
-    cli.run("pause", "x", "--for", "1h")
-    script = f"yes | head -c 300000; echo once >> {ran}; exit 3"
-    first = cli.add("-n", "x", "--", "sh", "-c", script)
-    second = cli.add("-n", "x", "true")
-    for pid in cli.workers("x"):
-        os.kill(pid, signal.SIGKILL)
-    fault = ["-e", "trace=pidfd_open", "-e", "inject=pidfd_open:error=EMFILE"]
-    trace = ["strace", "-f", "-qq", "-o", tmp_path / "trace", *fault, cli.binary]
-    with subprocess.Popen(
-        [*trace, "worker", "-n", "x", "--stay"], env=cli.env, stderr=subprocess.PIPE, text=True
-    ) as worker:
-        assert cli.run("resume", "x").returncode == 0
-        cli.run("wait", str(second), timeout=PATIENCE)
-        (worker_pid,) = (run["wrapper_pid"] for run in cli.history("x")[:1])
-        os.kill(worker_pid, signal.SIGTERM)
-        said = worker.communicate(timeout=PATIENCE)[1]
-    assert "too many open files; waiting for the command all the same" in said
-    assert ran.read_text() == "once\n"
-    assert (cli.job(first)["state"], cli.job(first)["exit_code"]) == ("failed", 3)
-    assert cli.job(second)["state"] == "succeeded"
 
 
 @pytest.fixture
