@@ -198,16 +198,19 @@ class Lifecycle:
         self.run.apply(self.run.is_named(command))
         self.recorder.required = False  # too late to refuse
 
-    def watch(self, command: "Child", wait: "Callable[[], Outcome]", output: int = -1) -> "Outcome":
+    def watch(
+        self, command: "Child", wait: "Callable[[], Outcome]",
+        output: "Callable[[], int]" = lambda: -1,
+    ) -> "Outcome":  # fmt: skip
         """Wait for the command's end, whatever else fails; ``wait`` does it properly.
 
-        ``output`` is the command's output where nothing else might read it.
+        ``output`` returns the command's output, or -1 where something else reads it by then.
         """
         try:
             return wait()
         except Exception as error:  # noqa: BLE001 - the law
             self.recorder.tell(f"{_said(error)}; waiting for the command all the same")
-            return command.last_resort(output)
+            return command.last_resort(output())
 
     def harmless(self, what: str, call: "Callable[[], object]") -> None:
         """Make a call whose failure changes nothing: it is told."""
@@ -260,7 +263,7 @@ def _open_state(spec: "RunSpec", recorder: "Recorder") -> StateDir | None:
     return state
 
 
-def _locks_of(spec: "RunSpec", state: StateDir | None) -> lock.Hold:
+def _locks_of(spec: "RunSpec", state: StateDir | None) -> lock.LockSet:
     shared, slots, kind = spec.shared, spec.slots, spec.lock_type
     if spec.lock_file is not None:
         return lock.of_file(spec.lock_file, state, shared=shared, slots=slots, lock_type=kind)

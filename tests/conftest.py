@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from singlerun.paths import StateDir
+from singlerun.store.sqlite import SqliteStore
+
 BINARY = Path(sys.executable).parent / "singlerun"
 PATIENCE = 120.0
 """Seconds after which a test gives up waiting; no test passes or fails by how long it takes."""
@@ -231,6 +234,20 @@ def cli(tmp_path):
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@pytest.fixture
+def state(tmp_path):
+    directory = StateDir(os.fsencode(tmp_path / "state"))
+    yield directory
+    directory.close()
+
+
+@pytest.fixture
+def store(state):
+    store = SqliteStore(state)
+    yield store
+    store.close()
 
 
 def is_alive(pid):

@@ -40,7 +40,9 @@ MORE = b"+"
 THANKS = b"k"
 
 
-def take(spec: "RunSpec", hold: lock.Hold, state: StateDir | None, deadline: float | None) -> bool:
+def take(
+    spec: "RunSpec", hold: lock.LockSet, state: StateDir | None, deadline: float | None
+) -> bool:
     """Take a spec's locks in turn; return whether that was before the deadline (time.monotonic).
 
     Raises:
@@ -109,7 +111,7 @@ def _await(pid: int, link: socket.socket, deadline: float | None) -> bool:
         os.close(pidfd)
 
 
-def _receive(link: socket.socket, hold: lock.Hold) -> None:
+def _receive(link: socket.socket, hold: lock.LockSet) -> None:
     """Take over what the deputy hands over, and thank for it."""
     descriptors: list[int] = []
     try:
@@ -190,7 +192,7 @@ def main() -> "NoReturn":
     _give_up(hold)
 
 
-def _hand(link: socket.socket, hold: lock.Hold) -> None:
+def _hand(link: socket.socket, hold: lock.LockSet) -> None:
     created, fds = set(hold.created), hold.fds
     locks = len(fds), [path in created for path in hold.paths], hold.out_of_line
     message = marshal.dumps({"error": None, "locks": locks})
@@ -199,7 +201,7 @@ def _hand(link: socket.socket, hold: lock.Hold) -> None:
         message = MORE
 
 
-def _watch(link: socket.socket, pidfd: int, hold: lock.Hold) -> None:
+def _watch(link: socket.socket, pidfd: int, hold: lock.LockSet) -> None:
     """Give up as soon as the program has: it closed the socket, or has died."""
     poll = select.poll()
     poll.register(link, select.POLLRDHUP)
@@ -208,7 +210,7 @@ def _watch(link: socket.socket, pidfd: int, hold: lock.Hold) -> None:
     _give_up(hold)
 
 
-def _give_up(hold: lock.Hold) -> "NoReturn":
+def _give_up(hold: lock.LockSet) -> "NoReturn":
     try:
         hold.abandon()
     finally:

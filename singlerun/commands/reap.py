@@ -73,7 +73,7 @@ def _ensure_workers(
 
 def _break(paths: list[bytes], digits: str, *, dry_run: bool) -> BrokenClaim:
     """Break one claim, of which these are the first digits."""
-    found = claims.find(paths, digits)
+    found = claims.with_token(paths, digits)
     if len(found) != 1:
         what = "several claims begin with it" if found else "there is no such claim"
         raise ClaimError(digits, what, "to list claims: singlerun reap --dry-run")

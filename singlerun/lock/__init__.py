@@ -8,7 +8,7 @@ from singlerun.lock.line import Line, OccupiedError
 from singlerun.lock.lockset import LockSet
 from singlerun.paths import lock_file_name, slot_file_name
 
-__all__ = ["AUTO", "FLOCK", "LOCKFILE", "Hold", "LockSet", "OccupiedError", "of_file", "of_names"]
+__all__ = ["AUTO", "FLOCK", "LOCKFILE", "LockSet", "OccupiedError", "of_file", "of_names"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from singlerun.paths import StateDir
 
 AUTO, FLOCK, LOCKFILE = "auto", "flock", "lockfile"
-Hold = LockSet
 
 
 def of_names(

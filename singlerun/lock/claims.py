@@ -325,9 +325,6 @@ def with_token(paths: "Iterable[bytes]", digits: str) -> list[Claim]:
     return [claim for path in paths for claim in read(path) if claim.token.startswith(digits)]
 
 
-find = with_token
-
-
 def of_directory(directory: bytes) -> "Iterator[bytes]":
     """Yield the paths of the names' lock files that were ever taken in a directory."""
     for entry in sorted(os.listdir(directory)):

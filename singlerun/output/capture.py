@@ -42,7 +42,7 @@ class Capture:
 
         None if it cannot be started, which must not keep the command from its start.
         """
-        self.pids = {pid for pid in self.pids if not _reaped(pid)}
+        self.pids = {pid for pid in self.pids if not reaped(pid)}
         writer = self._writer(run) if self._job.log else None
         try:
             relay = Relay(writer, hold_back=self._job.only_failed)
@@ -159,7 +159,7 @@ class Relay:
         if answers == [b""]:
             say("the output is incomplete: the process that passed it on was killed")
         if answers != [GOES_ON]:
-            _reaped(self.pid, 0)
+            reaped(self.pid, 0)
         return 0
 
     def _await_answer(
@@ -188,7 +188,8 @@ def _pipe(opened: list[int]) -> tuple[int, int]:
     return reading, writing
 
 
-def _reaped(pid: int, options: int = os.WNOHANG) -> bool:
+def reaped(pid: int, options: int = os.WNOHANG) -> bool:
+    """Reap a relay; return whether it has ended, however it was reaped."""
     try:
         return os.waitpid(pid, options)[0] != 0
     except ChildProcessError:  # reaped already, among adopted children

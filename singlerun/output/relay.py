@@ -29,7 +29,7 @@ from singlerun.output.buffer import Buffer
 from singlerun.output.channel import Channel
 from singlerun.output.sink import Sink
 from singlerun.paths import reason
-from singlerun.process.descriptors import close_all_but as close_all_but  # noqa: PLC0414 - queue.worker has it from here
+from singlerun.process.descriptors import close_all_but
 from singlerun.render.line import say
 from singlerun.timings import FLUSH
 

@@ -108,7 +108,7 @@ def _is_taken(path: bytes) -> bool:
         hold.free()
 
 
-def locks_of(run: "Run", state: "StateDir") -> lock.Hold:
+def locks_of(run: "Run", state: "StateDir") -> lock.LockSet:
     """Return the locks that a recorded run took."""
     if run.lock_file is not None:
         soft = claims.exist(run.lock_file) and not run.shared

@@ -7,7 +7,7 @@ from singlerun.errors import SinglerunError, StateDirError
 from singlerun.options import Words
 from singlerun.outcome import Outcome
 from singlerun.output import segments
-from singlerun.output.capture import Relay
+from singlerun.output.capture import Relay, reaped
 from singlerun.paths import lift, reason
 from singlerun.process.child import Child
 from singlerun.process.identity import Owner, here
@@ -85,7 +85,9 @@ class Executor:
                 os.close(pipe)
             status = error.exit_status if isinstance(error, SinglerunError) else 125
             return Ending(Outcome(status), FAILED, shown(str(error)))
-        outcome = self._life.watch(command, lambda: self._await(command, output, job.run), output)
+        outcome = self._life.watch(
+            command, lambda: self._await(command, output, job.run), lambda: self._output
+        )
         self.left_lock_behind = not _has_ended(heirs)
         for pipe in (heirs, self._output):
             if pipe >= 0:
@@ -208,7 +210,7 @@ class Executor:
         except (StateDirError, OSError) as error:
             say(f"the output of run {run.id} is not kept: {segments.why_not(error)}")
         # In place, because a command knows the set.
-        self._relays -= {pid for pid in self._relays if _is_over(pid)}
+        self._relays -= {pid for pid in self._relays if reaped(pid)}
         os.set_blocking(output, False)
         try:
             relay = Relay(writer, pass_on=False, source=output)
@@ -225,10 +227,3 @@ def _has_ended(pipe: int) -> bool:
     poll = select.poll()
     poll.register(pipe, 0)
     return bool(poll.poll(0))
-
-
-def _is_over(child: int) -> bool:
-    try:
-        return os.waitpid(child, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True

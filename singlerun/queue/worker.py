@@ -19,10 +19,10 @@ import time
 from singlerun import hooks
 from singlerun.errors import RecordError, SinglerunError
 from singlerun.lifecycle import LOCK_LOST, Lifecycle
-from singlerun.output.relay import close_all_but
 from singlerun.ownership import reaper
 from singlerun.paths import StateDir
 from singlerun.process import block, identity
+from singlerun.process.descriptors import close_all_but
 from singlerun.process.signals import Signals
 from singlerun.queue import wakeup
 from singlerun.queue.execution import Executor, spec_of

@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from owners import ELSEWHERE, a_run, dead, living, owner_of, running, waiting
 
 from singlerun import lock
@@ -16,22 +15,8 @@ from singlerun.ownership.judge import (
     look_at,
     survivors,
 )
-from singlerun.paths import StateDir
 from singlerun.process.identity import Owner, Place, here
 from singlerun.store.run import RUNNING, SUCCEEDED, WAITING, Ending
-from singlerun.store.sqlite import SqliteStore
-
-
-@pytest.fixture
-def state(tmp_path):
-    return StateDir(os.fsencode(tmp_path / "state"))
-
-
-@pytest.fixture
-def store(state):
-    store = SqliteStore(state)
-    yield store
-    store.close()
 
 
 def told(verdict):

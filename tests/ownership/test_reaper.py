@@ -13,21 +13,7 @@ from owners import ELSEWHERE, dead, living, owner_of, running, waiting
 from singlerun import lock
 from singlerun.outcome import Outcome
 from singlerun.ownership import reaper
-from singlerun.paths import StateDir
 from singlerun.store.run import LOST, RUNNING, STOPPED, SUCCEEDED, WAITING, Ending
-from singlerun.store.sqlite import SqliteStore
-
-
-@pytest.fixture
-def state(tmp_path):
-    return StateDir(os.fsencode(tmp_path / "state"))
-
-
-@pytest.fixture
-def store(state):
-    store = SqliteStore(state)
-    yield store
-    store.close()
 
 
 def settle(store, *runs, shared=False, proven=True, slots=None):

@@ -9,7 +9,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from conftest import PATIENCE, demand_or_skip, eventually, need
 from owners import ELSEWHERE, dead, living, owner_of, running, waiting
 
@@ -19,18 +18,6 @@ from singlerun.paths import StateDir
 from singlerun.process import termination
 from singlerun.store.run import FAILED, LOST, RUNNING, STOPPED, SUCCEEDED, WAITING, Ending
 from singlerun.store.sqlite import SqliteStore
-
-
-@pytest.fixture
-def state(tmp_path):
-    return StateDir(os.fsencode(tmp_path / "state"))
-
-
-@pytest.fixture
-def store(state):
-    store = SqliteStore(state)
-    yield store
-    store.close()
 
 
 @contextmanager
