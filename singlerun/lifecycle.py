@@ -186,9 +186,18 @@ class Lifecycle:
             self.recorder.start(self.run, self.parent, heed_pause=heed_pause)
 
     def marks(self) -> Marks:
-        """Return the marks of the run that has begun; an unrecorded one gets a token of its own."""
-        token = time.time_ns() // 1000 if self.run.token is None else self.run.token
-        return Marks(self.run.names[0], self.run.id, token, self.locks.paths)
+        """Return the marks of the run that has begun."""
+        assert self.run.token is not None
+        return Marks(self.run.names[0], self.run.id, self.run.token, self.locks.paths)
+
+    def note(self, command: identity.Owner | None = None) -> None:
+        """Note the run beside a lock file, and the process of its command once it has started.
+
+        Raises:
+            LockFileError: the run can't be noted, so nothing must be started.
+        """
+        started = None if command is None else (command.pid, command.started)
+        self.locks.note((self.run.id, self.run.token or 0), started)
 
     # -- bind, watch, end, release -------------------------------------------------------------
 

@@ -4,6 +4,8 @@ Its failure is a warning, once, and the run goes on without a record; with ``--r
 is an error before anything has started.
 """
 
+import time
+
 from singlerun.errors import RecordError, StateDirError
 from singlerun.render.line import say
 from singlerun.store.sqlite import SqliteStore
@@ -95,7 +97,8 @@ class Recorder:
         """
         self.attempt(lambda store: store.start_run(run, parent, heed_pause=heed_pause), None)
         if run.started_ns is None:
-            run.apply(run.starts(None, None))
+            # Its marks need a token that stays the same, and is no other's (store/sqlite.py).
+            run.apply(run.starts(time.time_ns() // 1000, None))
 
     def name(self, run: "Run", command: "Owner") -> None:
         """Record the process of a run's command."""

@@ -216,7 +216,7 @@ class _Runner:
         spec, life = self._spec, self._life
         env, marks = spawn.environment(), life.marks()
         marks.apply(env)
-        life.locks.note((marks.run_id, marks.token))
+        life.note()
         pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if spec.linger else []
         relay = None if self._capture is None else self._capture.begin(life.run)
         try:
@@ -243,9 +243,9 @@ class _Runner:
     def _await(self, command: Child, pipe: list[int], relay: "Relay | None") -> Outcome:
         """Record the command's process, and wait for its end."""
         life = self._life
-        marks, owner = life.marks(), life.run.command
+        owner = life.run.command
         assert owner is not None
-        life.locks.note((marks.run_id, marks.token), (owner.pid, owner.started))
+        life.note(owner)
         self._recorder.name(life.run, owner)
         outcome = command.wait(self._spec.timeout)
         if pipe:

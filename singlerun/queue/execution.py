@@ -127,6 +127,7 @@ class Executor:
         """
         life = self._life
         marks = life.marks()
+        life.note()
         env = self.env | marks.environ() | {b"SINGLERUN_JOB_ID": b"%d" % (job.id or 0)}
         for _ in range(2):
             pipes += map(lift, os.pipe2(os.O_CLOEXEC))
@@ -159,8 +160,7 @@ class Executor:
     def _await(self, command: Child, output: int, run: "Run | None") -> Outcome:
         """Wait for a command's end, and until its output is kept."""
         assert run is not None
-        life, marks = self._life, self._life.marks()
-        life.locks.note((marks.run_id, marks.token), (command.pid, command.started))
+        self._life.note(run.command)
         relay = self._watch(command, output, run)
         outcome = command.wait(self.spec.timeout)
         if relay is None:

@@ -492,3 +492,20 @@ def test_a_deleted_claim_does_not_let_a_second_run_start(remote):
         soft(remote).unlink()
         assert remote.run("-n", "x", "true").returncode == 75
     assert remote.run("-n", "x", "true").returncode == 0
+
+
+def test_a_note_has_the_marks_of_the_command_also_without_a_record(cli):
+    """They find what is left of it once its wrapper is killed: there is nothing else."""
+    (cli.dir / "singlerun.db").mkdir(parents=True)
+    for directory in (cli.dir, cli.dir / "singlerun.db"):
+        directory.chmod(0o700)
+    wrapper = cli.start(
+        "-n", "x", "--lock-type", "lockfile", "sh", "-c", "echo $SINGLERUN_TOKEN; exec cat",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    token = wrapper.stdout.readline().strip()
+    (note,) = (cli.dir / "locks" / "x.soft.filelock").glob("note-*")
+    eventually(lambda: note.read_text().split()[4] != "0", "the note of the process")
+    assert note.read_text().split()[3] == token
+    wrapper.communicate("")
+    assert wrapper.returncode == 0
