@@ -174,6 +174,7 @@ def test_a_wrapper_that_records_the_end_may_live_on(store):
         def finish():
             eventually(lambda: store_of_its_own.find(run.id).detail, "the note")
             store_of_its_own.finish_run(run, Ending(Outcome(0)))
+            store_of_its_own.close()  # SQLite wants that in the thread that opened it
 
         store_of_its_own = SqliteStore(StateDir(os.path.dirname(store._database._path)))
         thread = threading.Thread(target=finish)
@@ -261,7 +262,12 @@ def test_a_waiting_run_is_awaited_through_its_start_to_its_end(store):
         read = store.find(run.id)
         other = SqliteStore(StateDir(os.path.dirname(store._database._path)))
         found = []
-        thread = threading.Thread(target=lambda: found.append(stop.await_end(other, read, None)))
+
+        def wait():
+            found.append(stop.await_end(other, read, None))
+            other.close()
+
+        thread = threading.Thread(target=wait)
         thread.start()
         assert store.find(run.id).state == WAITING
         store.start_run(run, None)

@@ -298,6 +298,7 @@ def test_a_crowd_that_makes_progress_is_no_reason_to_give_up(store, again, monke
                 other.start_run(a_run(b"y"), None)
                 time.sleep(0.02)
             done.set()
+        other.close()  # SQLite wants that in the thread that opened it
 
     thread = threading.Thread(target=crowd)
     thread.start()
