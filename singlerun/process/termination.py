@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+EMPTY_LOOKS = 3
+"""Looks in a row that must find no process before it counts as none."""
 BATCH = 16
 """Pidfds open at once, so that a large tree can be ended under a low ``ulimit -n``."""
 
@@ -124,7 +126,14 @@ def await_none(
     """
     deadline = time.monotonic() + seconds
     gone: set[int] = set()
-    while left := set(find()):
+    empty = 0
+    # A program that replaces itself by forking may slip through one walk of /proc, between the
+    # parent, which has ended, and the child, which was not listed yet.
+    while empty < EMPTY_LOOKS:
+        left = set(find())
+        empty = 0 if left else empty + 1
+        if not left:
+            continue
         if meet is not None:
             meet(left)
         if (remaining := deadline - time.monotonic()) <= 0:
