@@ -304,19 +304,11 @@ class Stopped:
             env=cli.env, **more,
         )  # fmt: skip
         cli.started.append(self.tracer)
-        self._trace = trace
-        self.pid = eventually(self._stopped, f"the {call} number {nth}")
-
-    def _stopped(self):
-        """Return the PID of the stopped process; strace does not always tell of the stop itself."""
-        text = self._trace.read_text() if self._trace.exists() else ""
-        if found := re.search(r"^(\d+) --- stopped by SIGSTOP", text, re.MULTILINE):
-            return int(found[1])
-        found = re.search(r"^(\d+) --- SIGSTOP ", text, re.MULTILINE)
-        if found is None or not Path(f"/proc/{found[1]}/stat").exists():
-            return None
-        state = Path(f"/proc/{found[1]}/stat").read_text().rpartition(")")[2].split()[0]
-        return int(found[1]) if state == "T" else None
+        stop = re.compile(r"^(\d+) +--- stopped by SIGSTOP", re.MULTILINE)
+        stopped = eventually(
+            lambda: trace.exists() and stop.search(trace.read_text()), f"the {call} number {nth}"
+        )
+        self.pid = int(stopped[1])
 
     def go_on(self):
         os.kill(self.pid, signal.SIGCONT)
