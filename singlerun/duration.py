@@ -1,35 +1,40 @@
-"""Durations: ``30`` (seconds), ``1.5s``, ``5m``, ``1h30m``, ``2d``."""
+"""Durations: ``30`` (seconds), ``1.5s``, ``5m``, ``1h30m``, ``2d``, and what timeout(1) takes."""
 
 from singlerun.errors import UsageError
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 LONGEST = 100 * 366 * 86_400
-"""A hundred years; longer ones overflow the kernel's timers."""
+"""A hundred years, for all that is longer, which would overflow the kernel's timers."""
 
 
 def parse(text: str) -> float:
     """Return the seconds of a duration.
 
     Raises:
-        UsageError: it is empty, negative, too long, or malformed.
+        UsageError: it is empty, negative, or malformed.
     """
+    if text.lower() in {"inf", "infinity"}:
+        return LONGEST
     total, number, unit_before = 0.0, "", 10 * UNITS["d"]
     if text and not set(text) & set(UNITS):
         text, unwritten = text + "s", text
     else:  # "1h30" is ambiguous: 90 minutes or 3,630 seconds
         unwritten = text
     for character in text or "?":
-        if character in "0123456789." and character.isascii():
+        if character in "0123456789.eE" or (character in "+-" and number[-1:] in {"e", "E"}):
             number += character
             continue
         # Units descend, each at most once: "1h30m", but not "30m1h" or "1m1m".
         unit = UNITS.get(character, unit_before)
-        if unit >= unit_before or number.count(".") > 1 or number in {"", "."}:
-            raise _bad(unwritten)
-        total, number, unit_before = total + float(number) * unit, "", unit
-    if number or total > LONGEST:
+        try:
+            if unit >= unit_before:
+                raise _bad(unwritten)
+            total, number, unit_before = total + float(number) * unit, "", unit
+        except ValueError:
+            raise _bad(unwritten) from None
+    if number:
         raise _bad(unwritten)
-    return total
+    return min(total, LONGEST)
 
 
 def _bad(text: str) -> UsageError:

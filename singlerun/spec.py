@@ -76,6 +76,7 @@ class RunSpec:
         options.check(values)
         for name in _SAME:
             setattr(self, name, values[name])
+        self.timeout = self.timeout or None  # none, as for timeout(1)
         self.argv = argv
         names = tuple(dict.fromkeys(values["name"]))
         self.names: tuple[bytes, ...] = names or (self.lock_file or derived_name(argv),)

@@ -26,6 +26,11 @@ def test_timeout_that_is_not_reached_changes_nothing(cli):
     assert cli.last("x")["state"] == "failed"
 
 
+@pytest.mark.parametrize("timeout", ["0", "0s", "infinity", "4294967295"])
+def test_timeout_that_is_none(cli, timeout):
+    assert cli.run("-n", "x", "-t", timeout, "sh", "-c", "sleep 0.1; exit 3").returncode == 3
+
+
 def test_timeout_is_124_also_if_the_command_ends_well_then(cli):
     script = "trap 'exit 0' TERM; while :; do sleep 0.02; done"
     assert cli.run("-n", "x", "-t", "0.2", "sh", "-c", script).returncode == 124
