@@ -24,6 +24,12 @@ from singlerun.timings import RETRY_DELAY
 HIGHEST = 1_000_000
 
 
+def _only_one(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ...]) -> int | None:
+    if len(value) > 1:
+        raise click.UsageError("--after takes only one ID")
+    return value[0] if value else None
+
+
 @common.subcommand(
     "Put jobs into a queue.",
     example="singlerun add -n import ./import.sh monday.csv",
@@ -36,6 +42,7 @@ HIGHEST = 1_000_000
 @click.option("--delay", type=common.DURATION, metavar="DURATION",
               help="Do not start before DURATION has passed.")  # fmt: skip
 @click.option("--after", "after_id", type=common.COUNT, metavar="ID",
+              multiple=True, callback=_only_one,
               help="Start after this job has succeeded; cancel if it does not.")  # fmt: skip
 @click.option("--unique", is_flag=True, help="Cancel the pending jobs of this name first.")
 @click.option("--label", metavar="TEXT", help="Text to show with the job.")

@@ -198,26 +198,31 @@ class SqliteQueue(SqliteStore, QueueStore):
         self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
     ) -> list[Job]:
         where, values = ("WHERE name = ?", [name]) if name is not None else ("WHERE 1", [])
-        if ended:
-            order = "ORDER BY id DESC"
-        else:
-            where += " AND state IN ('running', 'queued', 'delayed')"
-            order = (
-                "ORDER BY name, state = 'running' DESC, state = 'queued' DESC, blocked,"
-                " CASE state WHEN 'queued' THEN 0 ELSE not_before_ns END,"
-                " priority DESC, position, id"
-            )
+        pending = f"{where} AND state IN ('running', 'queued', 'delayed')"
+        order = (
+            "ORDER BY name, state = 'running' DESC, state = 'queued' DESC, blocked,"
+            " CASE state WHEN 'queued' THEN 0 ELSE not_before_ns END,"
+            " priority DESC, position, id"
+        )
+        chosen = f"{where} ORDER BY id DESC" if ended else f"{pending} {order}"
         cut = "" if limit is None else f" LIMIT {limit:d}"
 
-        def select(database: "sqlite3.Connection") -> list[Job]:
-            rows = database.execute(f"{SELECT_JOBS} {where} {order}{cut}", values).fetchall()
-            return [self._job(database, row) for row in rows]
+        def select(database: "sqlite3.Connection") -> "tuple[list[Job], list[tuple[int, bytes]]]":
+            rows = database.execute(f"{SELECT_JOBS} {chosen}{cut}", values).fetchall()
+            jobs = [self._job(database, row) for row in rows]
+            if not ended:
+                return jobs, [(job.id or 0, job.name) for job in jobs if job.state == QUEUED]
+            queued = f"SELECT id, name FROM jobs {pending} AND state = 'queued' {order}"  # noqa: S608
+            asked = any(job.state == QUEUED for job in jobs)
+            return jobs, database.execute(queued, values).fetchall() if asked else []
 
-        found = self._do(select)
-        places: dict[bytes, int] = {}
+        found, queued = self._do(select)
+        counts: dict[bytes, int] = {}
+        places: dict[int, int] = {}
+        for number, queue in queued:
+            places[number] = counts[queue] = counts.get(queue, 0) + 1
         for job in found:
-            if job.state == QUEUED and not ended:
-                job.place = places[job.name] = places.get(job.name, 0) + 1
+            job.place = places.get(job.id or 0)
             if job.run_id is not None:
                 job.run = self.find(job.run_id)
         return found

@@ -310,3 +310,20 @@ def test_a_daemon_of_a_former_job_holds_nothing_when_the_worker_is_killed(cli, g
     assert is_alive(daemon)
     assert cli.run("-n", "x", "true").returncode == 0
     kill(daemon)
+
+
+def test_a_second_after_is_refused(cli):
+    first = str(cli.add("-n", "a", "true"))
+    result = cli.run("add", "-n", "b", "--after", first, "--after", first, "true")
+    assert result.returncode == 2
+    assert "--after takes only one ID" in result.stderr
+
+
+def test_queued_jobs_have_their_place_among_all(cli, gate):
+    first = cli.add("-n", "x", *gate.command)
+    gate.pid()
+    second, third = cli.add("-n", "x", "true"), cli.add("-n", "x", "--priority", "1", "true")
+    places = {job["id"]: job["place"] for job in cli.queue("--all", "x")}
+    assert places == {first: None, second: 2, third: 1}
+    assert [job["place"] for job in cli.queue("--all", "--limit", "1", "x")] == [1]
+    gate.open()
