@@ -121,7 +121,8 @@ def _start_error(
 
     command = argv[0]
     path = find_program(command)
-    if path is None and ("/" not in command or error.errno in {errno.ENOENT, errno.ENOTDIR}):
+    is_name = "/" not in command and command not in {".", ".."}
+    if path is None and (is_name or error.errno in {errno.ENOENT, errno.ENOTDIR}):
         # EACCES may also come from a directory in PATH that cannot be searched.
         if find_program(command, executable=False) is None:
             return CommandNotFoundError(command, _hint(command))

@@ -88,7 +88,8 @@ def test_what_cannot_be_executed_is_126_and_recorded(cli, tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("hello")
     one_line(cli.run(str(plain)), 126, "permission denied", "chmod +x")
-    one_line(cli.run(str(tmp_path)), 126, "directory")
+    for directory in (str(tmp_path), ".", ".."):
+        one_line(cli.run(directory), 126, "directory")
     lost = tmp_path / "lost"
     lost.write_text("#!/no/such/interpreter\n")
     lost.chmod(0o755)
