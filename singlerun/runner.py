@@ -247,11 +247,9 @@ class _Runner:
         assert owner is not None
         life.note(owner)
         self._recorder.name(life.run, owner)
-        outcome = command.wait(self._spec.timeout)
-        if pipe:
-            os.close(pipe[1])
-            command.linger(pipe[0])
-            outcome.elapsed_ns = command.elapsed_ns()
+        for writing in pipe[1:]:
+            os.close(writing)
+        outcome = command.wait(self._spec.timeout, pipe[0] if pipe else None)
         if relay is not None and self._capture is not None:
             # What it wrote arrives before its end is told.
             self._capture.end(relay, command, outcome, self._signals)

@@ -70,12 +70,13 @@ class Child:
         self._asked: int | None = None
         self._outcome: Outcome | None = None
 
-    def wait(self, timeout: float | None = None) -> Outcome:
+    def wait(self, timeout: float | None = None, pipe: int | None = None) -> Outcome:
         """Wait for the command's end, passing signals on meanwhile.
 
         A signal that asks to end, sent by a process, and the end of ``timeout`` seconds begin the
         grace period of all that the command has started; then it is killed, also what is left of
-        it when the command itself has ended.
+        it when the command itself has ended. With a ``pipe``, all that has its other end is awaited
+        as well.
         """
         signals = {*self._signals.watched, _signal.SIGCHLD}
         came: _signal.struct_siginfo | None
@@ -95,8 +96,10 @@ class Child:
                 self._pass_on(came)
             elif self._has_ended():
                 if self._escalation is not None:
-                    # Not reaped yet, so its PID cannot be given to a stranger's group.
                     self._escalation.finish(self._tree().await_others, REMAINS_PATIENCE)
+                if pipe is not None:
+                    self._linger(pipe)
+                # Not before: its PID could be given to a stranger, and that be signalled.
                 return self._reap()
 
     def last_resort(self, discard: int = -1) -> Outcome:
@@ -133,11 +136,7 @@ class Child:
             _empty(discard)
         return self._reap()
 
-    def elapsed_ns(self) -> int:
-        """Return the time since the command was started."""
-        return time.monotonic_ns() - self._begun_ns
-
-    def linger(self, pipe: int) -> None:
+    def _linger(self, pipe: int) -> None:
         """Wait until the other end of a pipe is closed everywhere; pass signals on meanwhile."""
         from singlerun.process import block  # noqa: PLC0415 - only when asked to linger
 
@@ -232,7 +231,7 @@ class Child:
 
     def _reap(self) -> Outcome:
         _, status, usage = os.wait4(self.pid, 0)
-        elapsed_ns = self.elapsed_ns()
+        elapsed_ns = time.monotonic_ns() - self._begun_ns
         signaled = os.WIFSIGNALED(status)
         self._outcome = Outcome(
             None if signaled else os.WEXITSTATUS(status),

@@ -39,6 +39,23 @@ def test_the_last_resort_keeps_a_timeout_whatever_the_command_writes(script):
     assert time.monotonic() - begun < 30
 
 
+def test_the_pid_of_a_lingering_command_is_not_given_away():
+    """What asks the rest to end is sent to its process group, too."""
+    rest = (
+        "import threading\n"
+        "def look():\n"
+        "    os.waitid(os.P_PID, command.pid, os.WEXITED | os.WNOWAIT)\n"
+        "    time.sleep(0.2)\n"
+        "    states.append(open(f'/proc/{command.pid}/stat').read().split()[2])\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "states = []\n"
+        "threading.Thread(target=look).start()\n"
+        "outcome = command.wait(None, output)\n"
+        "print(states, outcome.exit_status, outcome.elapsed_ns >= 2e8)"
+    )
+    assert run("sleep 60 & exit 7", rest) == "['Z'] 7 True\n"
+
+
 def test_what_fails_after_the_command_has_ended_does_not_hide_its_status():
     rest = "command.wait()\nprint(command.last_resort(output).exit_status)"
     assert run("exit 7", rest) == "7\n"
