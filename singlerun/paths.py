@@ -86,9 +86,10 @@ class StateDir:
     Attributes:
         path: its absolute path.
         locks, lines: the absolute paths of the lock files and of the waiting lines.
+        is_exchangeable: whether another user may put a different directory in its place.
     """
 
-    __slots__ = ("_fd", "_locks_fd", "lines", "locks", "path")
+    __slots__ = ("_fd", "_locks_fd", "is_exchangeable", "lines", "locks", "path")
 
     def __init__(self, path: bytes, *, create: bool = True) -> None:
         """Open a state directory; if missing and ``create`` is true, make it with all its parents.
@@ -102,6 +103,7 @@ class StateDir:
         self.lines = os.path.join(self.path, b"lines")
         self._fd = _open_directory(self.path, create=create)
         self._locks_fd = _open_directory(self.locks, create=create)
+        self.is_exchangeable = _is_exchangeable(os.path.realpath(self.path))
 
     def close(self) -> None:
         """Close the directory: for a process that goes on without it."""
@@ -203,14 +205,30 @@ def _open_directory(path: bytes, *, create: bool) -> int:
         raise StateDirError(shown, why, remedy) from None
     except OSError as error:
         raise StateDirError(shown, reason(error), _remedy(error)) from error
-    descriptor = lift(descriptor)
     entry = os.fstat(descriptor)
+    why = remedy = ""
     if entry.st_uid != os.geteuid():
         why = f"it belongs to user {entry.st_uid}, not to {os.geteuid()}"
-        raise StateDirError(shown, why, f"run as that user, or {_ELSEWHERE}")
-    if entry.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise StateDirError(shown, "others may write to it", f"chmod go-w {shown}")
-    return descriptor
+        remedy = f"run as that user, or {_ELSEWHERE}"
+    elif entry.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        why, remedy = "others may write to it", f"chmod go-w {shown}"
+    if why:
+        os.close(descriptor)
+        raise StateDirError(shown, why, remedy)
+    return lift(descriptor)
+
+
+def _is_exchangeable(path: bytes) -> bool:
+    while path != b"/":
+        path = os.path.dirname(path)
+        try:
+            entry = os.stat(path)
+        except OSError:  # moved just now
+            return True
+        is_shared = entry.st_mode & stat.S_IWOTH and not entry.st_mode & stat.S_ISVTX
+        if is_shared or entry.st_uid not in {0, os.geteuid()}:
+            return True
+    return False
 
 
 def _make_directories(path: bytes) -> None:

@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[1]
 
 FLOORS = [
     "__init__ errors outcome timings",
-    "duration paths process",
+    "duration paths process symlinks",
     "lock options store",
     "ownership spec",
     "lifecycle render",

@@ -54,7 +54,8 @@ class FlockFile(KernelLock):
         path: absolute.
         fd: the descriptor while the file is open, else -1.
         created: whether opening it created it.
-        is_suspect: whether its latest holder could not be recorded (``suspect``).
+        is_suspect: whether its latest holder could not be recorded (``suspect``), or may have
+            locked a file at this path that another user has moved away.
     """
 
     __slots__ = ("_operation", "_to_write", "created", "fd", "is_suspect", "path")
@@ -198,7 +199,7 @@ class NamedLock(FlockFile):
             pass
 
     def _look(self, entry: os.stat_result) -> None:
-        self.is_suspect = bool(entry.st_mode & stat.S_IXUSR)
+        self.is_suspect = bool(entry.st_mode & stat.S_IXUSR) or self._state.is_exchangeable
 
     def _stat(self) -> os.stat_result:
         # In the directory that was opened, even if it is moved meanwhile.
@@ -221,7 +222,7 @@ class ChosenFile(FlockFile):
     __slots__ = ()
 
     def _open(self) -> tuple[int, bool]:
-        from singlerun.lock.symlinks import resolve  # noqa: PLC0415 - not in the plain form
+        from singlerun.symlinks import resolve  # noqa: PLC0415 - not in the plain form
 
         flags = os.O_RDWR if self._to_write else os.O_RDONLY
         flags |= os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW

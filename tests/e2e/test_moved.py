@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import CLOSING, eventually, fill, is_alive
+from conftest import CLOSING, demand_or_skip, eventually, fill, is_alive
 
 
 @pytest.fixture
@@ -109,3 +109,39 @@ def test_slots_count_without_a_record(cli):
     path = f"{os.path.dirname(cli.binary)}:{cli.env['PATH']}"
     result = cli.run(*command, script, env=cli.env | {"PATH": path})
     assert result.stdout.split() == ["75"], result.stderr
+
+
+@pytest.mark.parametrize("how", ["owner", "mode"])
+def test_an_older_directory_in_its_place_lets_no_second_one_start(cli, tmp_path, how):
+    """Another user may put it there, and has a lock file that nothing holds."""
+    if how == "owner" and os.geteuid() != 0:
+        demand_or_skip("only root can give a directory away")
+    cli.run("-n", "x", "true")
+    cli.dir.rename(tmp_path / "older")
+    cli.run("-n", "x", "true")
+    if how == "owner":
+        os.chown(tmp_path, 12345, -1)
+    else:
+        tmp_path.chmod(0o777)
+    with cli.hold("-n", "x") as held:
+        cli.dir.rename(tmp_path / "moved")
+        (tmp_path / "older").rename(cli.dir)
+        refused = cli.run("-n", "x", "true")
+        assert refused.returncode == 75
+        assert f"held by PID {held.pid} " in refused.stderr
+    assert cli.run("-n", "x", "true").returncode == 0
+
+
+def test_a_planted_link_is_not_followed(cli, tmp_path):
+    if os.geteuid() != 0:
+        demand_or_skip("only root can give a link away")
+    (tmp_path / "sticky").mkdir()
+    (tmp_path / "sticky").chmod(0o1777)
+    link = tmp_path / "sticky" / "lock"
+    link.symlink_to(tmp_path / "target")
+    os.lchown(link, 12345, -1)
+    for form in (["--lock-file", str(link), "true"], ["is-running", "--lock-file", str(link)]):
+        result = cli.run(*form)
+        assert result.returncode == 125
+        assert "it is a symbolic link of user 12345" in result.stderr
+    assert not (tmp_path / "target").exists()

@@ -10,8 +10,8 @@ from conftest import blocked_on, demand_or_skip, eventually, need
 
 from singlerun.errors import LockFileError
 from singlerun.lock.flock import ChosenFile, NamedLock
-from singlerun.lock.symlinks import resolve
 from singlerun.paths import StateDir
+from singlerun.symlinks import resolve
 
 X = names("x")
 
