@@ -92,11 +92,11 @@ _singlerun_command() {
 _singlerun() {
     local run_options="-n --name --lock-file --lock-type -s --shared -w --wait --wait-for
         --skip -j --slots -E --conflict-exit-code --replace --queue --coalesce --min-interval
-        --max-starts -t --timeout -k --kill-after --retries --retry-delay --restart --jitter --exec --linger
-        --on-success --on-failure --on-conflict --on-finish --log --only-failed --require-record --dir
+        --max-starts -t --timeout -k --kill-after --signal --retries --retry-delay --restart --jitter --exec
+        --linger --on-success --on-failure --on-conflict --on-finish --log --only-failed --require-record --dir
         -q --quiet -v --verbose -h --help"
     local add_options="-n --name --priority --delay --after --unique --label --retries --retry-delay
-        --limit -t --timeout -k --kill-after --env --all-env --stdin -0 --null --json -q --quiet
+        --limit -t --timeout -k --kill-after --signal --env --all-env --stdin -0 --null --json -q --quiet
         --dir -h --help"
     local cancel_options="--dir -h --help"
     local history_options="--limit --json --dir -h --help"
@@ -110,7 +110,7 @@ _singlerun() {
         -h --help"
     local resume_options="--dir -h --help"
     local retry_options="--dir -h --help"
-    local stop_options="-k --kill-after -q --quiet --dir -h --help"
+    local stop_options="-k --kill-after --signal -q --quiet --dir -h --help"
     local wait_options="-t --timeout --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
     local subcommands="add cancel history is-running logs move pause ps queue reap resume retry run
@@ -134,7 +134,8 @@ _singlerun() {
                 [[ ! $subcommand =~ ^(|run|add)$ ]] || _singlerun_command $((i + 1))
                 return
                 ;;
-            --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for)
+            --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for | --signal)
+                [[ $word != --signal ]] || : "${subcommand:=run}"
                 valued=$word
                 ;;
             --dir=*) ;;

@@ -37,7 +37,8 @@ function __fish_singlerun_place
                 set -e words[1]
             case '--dir=*'
             case --name --lock-file --lock-type --slots --wait-for --conflict-exit-code \
-                    --min-interval --max-starts --timeout --kill-after --retries --retry-delay --restart --jitter \
+                    --min-interval --max-starts --timeout --kill-after --signal --retries --retry-delay \
+                    --restart --jitter \
                     --on-{success,failure,conflict,finish}
                 test $place = first; and set place run
                 set -e words[1]
@@ -87,6 +88,7 @@ complete $run -l min-interval -x -d 'Refuse if the last start is more recent'
 complete $run -l max-starts -x -d 'Refuse after N starts within this time'
 complete $run -s t -l timeout -x -d 'Stop the command after this long'
 complete $run -s k -l kill-after -x -d 'Grace period between SIGTERM and SIGKILL'
+complete $run -l signal -x -a 'TERM INT HUP QUIT KILL USR1 USR2' -d 'Signal to send first instead of SIGTERM'
 complete $run -l retries -x -d 'Run the command again if it fails'
 complete $run -l retry-delay -x -d 'Delay before the command is run again'
 complete $run -l restart -x -a 'on-failure on-success always' -d 'When to run the command again'
@@ -143,6 +145,7 @@ complete $add -l retry-delay -x -d 'Delay before the job is retried'
 complete $add -l limit -x -d 'Refuse if more than N jobs would be pending'
 complete $add -s t -l timeout -x -d 'Stop the job after this long'
 complete $add -s k -l kill-after -x -d 'Grace period between SIGTERM and SIGKILL'
+complete $add -l signal -x -a 'TERM INT HUP QUIT KILL USR1 USR2' -d 'Signal to send first instead of SIGTERM'
 complete $add -l env -x -a '(set -xn)' -d 'Keep this environment variable as well'
 complete $add -l all-env -d 'Keep the whole environment'
 complete $add -l stdin -d 'Read jobs, one shell command per line'
@@ -180,6 +183,7 @@ complete $reap -s q -l quiet -d 'Do not report closed records'
 
 set -l stop -c singlerun -n '__fish_singlerun_at stop'
 complete $stop -s k -l kill-after -x -d 'Grace period between SIGTERM and SIGKILL'
+complete $stop -l signal -x -a 'TERM INT HUP QUIT KILL USR1 USR2' -d 'Signal to send first instead of SIGTERM'
 complete $stop -s q -l quiet -d 'Do not report what was stopped'
 
 complete -c singlerun -n '__fish_singlerun_at wait' -s t -l timeout -x -d 'Wait at most this long, then exit 124'

@@ -68,7 +68,9 @@ def read_path(text: str) -> bytes:
 
 def read_lock_file(text: str) -> bytes:
     """Read the path of a file to lock, with all symbolic links resolved."""
-    return os.path.realpath(read_path(text))
+    from singlerun.symlinks import resolve  # noqa: PLC0415 - not in the plain form
+
+    return resolve(read_path(text))
 
 
 def read_claim(text: str) -> str:
@@ -91,6 +93,18 @@ def read_count(text: str) -> int:
 def read_slots(text: str) -> int:
     """Read the number of slots."""
     return _number(text, "number of slots", "1 to 999", range(1, 1000))
+
+
+def read_signal(text: str) -> int:
+    """Read a signal: its name, with or without SIG, or its number."""
+    import signal  # noqa: PLC0415 - rare
+
+    number: int = getattr(signal, "SIG" + text.upper().removeprefix("SIG"), 0)
+    if text.isascii() and text.isdecimal():
+        number = int(text[:9])
+    if number not in signal.valid_signals() - {signal.SIGSTOP}:
+        raise UsageError(f"bad signal {text!r}: write a name such as INT, or a number")
+    return int(number)
 
 
 def _number(text: str, what: str, example: str, allowed: range) -> int:
@@ -151,6 +165,8 @@ RUN_OPTIONS = (
            help="Refuse if there were already N starts within this time."),
     Option("-t", "--timeout", metavar="DURATION", read=duration.parse,
            help="Stop the command after this long: SIGTERM, later SIGKILL; exit 124."),
+    Option("--signal", metavar="SIG", read=read_signal,
+           help="Signal that --timeout and --replace send first instead of SIGTERM."),
     Option("-k", "--kill-after", metavar="DURATION", read=duration.parse,
            help="Grace period between SIGTERM and SIGKILL; default: 10s."),
     Option("--retries", metavar="N", read=read_count,

@@ -161,7 +161,7 @@ class _Runner:
             self._attempts += 1
             status = outcome.exit_status
             delay = spec.delay_before_next(status, self._attempts)
-            if delay is None or command.asked_to_end:
+            if delay is None or command.asked_to_end or life.run.state == STOPPED:
                 life.release()
                 self._call_hooks(life.run, status)
                 command.die_alike(outcome)
@@ -230,6 +230,7 @@ class _Runner:
                 self._signals,
                 marks=marks,
                 kill_after=spec.kill_after,
+                stop_signal=spec.signal,
                 adopt=spec.timeout is not None,
                 redirected=None if relay is None else relay.streams,
                 strangers=() if self._capture is None else self._capture.pids,

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 HASH_BYTES = 6
-OF_A_JOB = ("timeout", "kill_after", "on_success", "on_failure", "on_finish")
+SIGTERM = 15
+OF_A_JOB = ("timeout", "kill_after", "signal", "on_success", "on_failure", "on_finish")
 """Options that a job in a queue takes along."""
 _SAME = (
     "coalesce", "dir", "jitter", "linger", "lock_file", "log", "max_starts", "min_interval",
@@ -23,7 +24,7 @@ _SAME = (
 """Options whose value is the attribute of that name."""
 _OTHERS = (
     "argv", "become", "conflict_status", "hooks", "job_options", "kill_after", "lock_type", "names",
-    "retries", "retry_delay", "wait_for", "wait_hint",
+    "retries", "retry_delay", "signal", "wait_for", "wait_hint",
 )  # fmt: skip
 
 
@@ -38,6 +39,7 @@ class RunSpec:
         wait_for: seconds to wait at most; infinity to wait without end, 0 not to wait.
         wait_hint: how the caller would ask to wait.
         job_options: the options that a job in a queue takes along.
+        signal: what asks the command, or the holder that is replaced, to end.
         become: whether to replace this process by the command.
         hooks: shell commands, by the event that they are run at.
         conflict_status: the exit status if the lock is held.
@@ -89,6 +91,7 @@ class RunSpec:
         status = values["conflict_exit_code"]
         self.conflict_status: int = (0 if self.skip else 75) if status is None else status
         self.kill_after: float = _or(values["kill_after"], KILL_AFTER)
+        self.signal: int = values["signal"] or SIGTERM
         self.retries: int = values["retries"] or 0
         self.retry_delay: float = _or(values["retry_delay"], RETRY_DELAY)
         self.become: bool = values["exec"]

@@ -67,6 +67,7 @@ def run(
     wait: bool | float = False, skip: bool = False, coalesce: bool = False, replace: bool = False,
     min_interval: Duration | None = None, max_starts: str | None = None,
     timeout: Duration | None = None, kill_after: Duration | None = None,
+    signal: int | str | None = None,
     retries: int | None = None, retry_delay: Duration | None = None, restart: str | None = None,
     jitter: Duration | None = None, linger: bool = False, require_record: bool = False,
     dir: Text | None = None,  # noqa: A002 - as the option is called
@@ -100,9 +101,9 @@ def run(
         "wait": wait is True, "wait_for": None if isinstance(wait, bool) else wait, "skip": skip,
         "coalesce": coalesce, "replace": replace,
         "min_interval": min_interval, "max_starts": max_starts,
-        "timeout": timeout, "kill_after": kill_after, "retries": retries,
-        "retry_delay": retry_delay, "restart": restart, "jitter": jitter, "linger": linger,
-        "require_record": require_record,
+        "timeout": timeout, "kill_after": kill_after, "signal": signal,
+        "retries": retries, "retry_delay": retry_delay, "restart": restart, "jitter": jitter,
+        "linger": linger, "require_record": require_record,
         # As it is for hold(), whatever the command's environment.
         "dir": state_path(None if dir is None else options.read_path(os.fsdecode(dir))),
     }  # fmt: skip

@@ -56,6 +56,8 @@ def _only_one(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ..
               help="Stop the job after DURATION: SIGTERM, later SIGKILL.")  # fmt: skip
 @click.option("-k", "--kill-after", type=common.DURATION, metavar="DURATION",
               help="Grace period between SIGTERM and SIGKILL; default: 10s.")  # fmt: skip
+@click.option("--signal", type=common.SIGNAL, metavar="SIG",
+              help="Signal that --timeout sends first instead of SIGTERM.")  # fmt: skip
 @click.option("--env", "variables", multiple=True, metavar="NAME[=VALUE]",
               help="Keep this environment variable too.")  # fmt: skip
 @click.option("--all-env", is_flag=True, help="Keep the whole environment.")
@@ -67,8 +69,8 @@ def _only_one(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ..
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [COMMAND [ARG]...]")
 def command(
     ctx: click.Context, /, *, unique: bool, limit: int | None, timeout: float | None,
-    kill_after: float | None, variables: tuple[str, ...], all_env: bool, stdin: bool, null: bool,
-    json_lines: bool, quiet: bool, words: tuple[str, ...], **values: Any,
+    kill_after: float | None, signal: int | None, variables: tuple[str, ...], all_env: bool,
+    stdin: bool, null: bool, json_lines: bool, quiet: bool, words: tuple[str, ...], **values: Any,
 ) -> Iterator[Result]:  # fmt: skip
     """Put COMMAND into the queue of a name, and print the job's id.
 
@@ -87,7 +89,7 @@ def command(
     jobs = _jobs(words, values, null=null, json_lines=json_lines)
     if not jobs:
         return
-    given = {"timeout": timeout, "kill_after": kill_after}
+    given = {"timeout": timeout, "kill_after": kill_after, "signal": signal}
     options: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     context = add.context_here(variables, options, all_env=all_env)
     state = common.make_state(ctx)

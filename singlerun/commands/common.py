@@ -10,7 +10,14 @@ import click
 
 from singlerun import duration
 from singlerun.errors import SinglerunError, UsageError
-from singlerun.options import read_claim, read_count, read_lock_file, read_name, read_path
+from singlerun.options import (
+    read_claim,
+    read_count,
+    read_lock_file,
+    read_name,
+    read_path,
+    read_signal,
+)  # fmt: skip
 from singlerun.ownership import holder, judge
 from singlerun.paths import StateDir, state_path
 from singlerun.queue import wakeup
@@ -98,6 +105,7 @@ COUNT = Read("N", read_count)
 DURATION = Read("DURATION", duration.parse)
 LOCK_FILE = Read("PATH", read_lock_file)
 CLAIM = Read("CLAIM", read_claim)
+SIGNAL = Read("SIG", read_signal)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 watch_option = click.option("--watch", is_flag=True, help="Repeat every second until Ctrl-C.")

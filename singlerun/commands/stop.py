@@ -20,9 +20,11 @@ from singlerun.timings import KILL_AFTER
     "-k", "--kill-after", type=common.DURATION, metavar="DURATION", default=KILL_AFTER,
     help=f"Grace period between SIGTERM and SIGKILL; default: {KILL_AFTER:.0f}s.",
 )  # fmt: skip
+@click.option("--signal", type=common.SIGNAL, metavar="SIG", default=15,
+              help="Signal to send first; default: TERM.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Do not print what was stopped.")
 def command(
-    ctx: click.Context, target: bytes, *, kill_after: float, quiet: bool
+    ctx: click.Context, target: bytes, *, kill_after: float, signal: int, quiet: bool
 ) -> Iterator[Result]:
     """Stop the runs that hold NAME, or the run ID: SIGTERM to all their processes, later SIGKILL.
 
@@ -42,13 +44,13 @@ def command(
         yield Result(errors=[f"{shown(target)}: nothing to stop; {hint}"], status=1)
         return
     for run in found:
-        yield _stop(store, run, kill_after, quiet=quiet)
+        yield _stop(store, run, kill_after, signal, quiet=quiet)
     yield Result(errors=common.notices(store))
 
 
-def _stop(store: SqliteQueue, run: Run, kill_after: float, *, quiet: bool) -> Result:
+def _stop(store: SqliteQueue, run: Run, kill_after: float, signal: int, *, quiet: bool) -> Result:
     what = f"{run.id} {names(run.names)}"
-    became = stop.stop(store, run, by_us("stopped with singlerun stop"), kill_after)
+    became = stop.stop(store, run, by_us("stopped with singlerun stop"), kill_after, signal)
     if became == stop.HAD_ENDED:
         return Result(errors=[f"{what}: had already ended"])
     if became == stop.STOPPED_NOW:

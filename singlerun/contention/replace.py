@@ -70,7 +70,7 @@ class Replacement:
         return not self.has_failed
 
     def _stop(self, run: "Run") -> bool:
-        recorder = self._life.recorder
+        spec, recorder = self._spec, self._life.recorder
         store = recorder.another()  # made here, connected in the thread that uses it
         if store is None:
             return False
@@ -78,7 +78,7 @@ class Replacement:
         became: list[str] = []
         try:
             block.call(
-                lambda: became.append(stop.stop(store, run, detail, self._spec.kill_after)),
+                lambda: became.append(stop.stop(store, run, detail, spec.kill_after, spec.signal)),
                 self._signals.ending_watched, None,
             )  # fmt: skip
         except block.InterruptedWaitError:

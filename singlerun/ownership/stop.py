@@ -1,6 +1,6 @@
 """The end of a run, seen from outside: brought about by ``stop`` and ``--replace``, or awaited.
 
-    SIGTERM to the run's wrapper, noting by whom -> await the end -> SIGKILL what is left later
+    SIGTERM to the run's wrapper, noting by which user -> await the end -> SIGKILL what is left
 
 A wrapper that gets SIGTERM hands it to all that it has started, and records the end itself. With
 that the run is over, though its process may live on: for its hooks, or, after a block of a program,
@@ -14,6 +14,7 @@ from singlerun.errors import RecordError
 from singlerun.ownership import judge
 from singlerun.process import procfs, termination
 from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life, start_time
+from singlerun.process.signals import ENDING
 from singlerun.store.run import LOST, REFUSED, SKIPPED, STOPPED, TIMED_OUT, WAITING
 from singlerun.timings import KILL_AFTER, LONGEST_NAP, LOOK, RECORDING, SHORTEST_NAP
 
@@ -28,17 +29,20 @@ else:
     import _signal
 
 STOPPED_NOW, HAD_ENDED, UNSTOPPABLE = "stopped", "ended by itself", "could not be stopped"
-_GENTLY = (_signal.SIGTERM, _signal.SIGCONT)
-"""A stopped process must go on to end."""
 
 
-def stop(store: "Store", run: "Run", detail: str, kill_after: float = KILL_AFTER) -> str:
-    """Stop a run: SIGTERM, SIGKILL after the grace period; return which of the above became of it.
+def stop(
+    store: "Store", run: "Run", detail: str, kill_after: float = KILL_AFTER,
+    number: int = _signal.SIGTERM,
+) -> str:  # fmt: skip
+    """Stop a run: a signal, SIGKILL after the grace period; return which of the above it became.
+
+    A signal that asks a wrapper to end goes to it, any other to what it has started.
 
     Nothing is touched that can't be judged from here (another host or PID namespace), and what may
     not be signalled is left.
     """
-    attempt = _Attempt(store, run)
+    attempt = _Attempt(store, run, number)
     if not store.ask_to_end(run, detail, attempt.begin):
         return HAD_ENDED
     if not attempt.was_allowed:
@@ -59,11 +63,11 @@ def is_over(store: "Store", run: "Run") -> bool:
     return now is not None and now.asked_ns == run.asked_ns and now.ended_ns is not None
 
 
-def kill_survivors(run: "Run", grace: float = KILL_AFTER) -> bool:
+def kill_survivors(run: "Run", grace: float = KILL_AFTER, number: int = _signal.SIGTERM) -> bool:
     """End what is left of a run; return whether all of it ended."""
     targets = termination.Targets(lambda: _survivors(run))
     try:
-        return termination.terminate(targets.send, targets.await_end, grace)
+        return termination.terminate(targets.send, targets.await_end, grace, number=number)
     except PermissionError:
         return False
 
@@ -117,9 +121,10 @@ def exit_status_of(run: "Run") -> int:
 class _Attempt:
     """Stopping one run."""
 
-    def __init__(self, store: "Store", run: "Run") -> None:
+    def __init__(self, store: "Store", run: "Run", number: int = _signal.SIGTERM) -> None:
         self._store = store
         self._run = run
+        self._number = number
         # Whether its processes can be seen from here, and may be signalled.
         self.was_allowed = life(run.wrapper) != UNKNOWN
         # Looked for beforehand: begin() keeps the store to itself.
@@ -127,11 +132,11 @@ class _Attempt:
         self._started = {pid: start_time(pid) for pid in first}
 
     def begin(self) -> bool:
-        """Send SIGTERM to the processes that it is for; return whether that was allowed."""
+        """Signal the processes that it is for; return whether that was allowed."""
         try:
             termination.send_each(
                 self._started,
-                _GENTLY,
+                (self._number, _signal.SIGCONT),  # a stopped process must go on to end
                 lambda pids: {pid for pid in pids if start_time(pid) == self._started[pid]},
             )
         except PermissionError:
@@ -161,19 +166,23 @@ class _Attempt:
                 if _survivors(run) or is_over(self._store, run):
                     break
                 time.sleep(SHORTEST_NAP)
-        return kill_survivors(run, kill_after)
+        return kill_survivors(run, kill_after, self._number)
 
     def _has_wrapper(self) -> bool:
         # A worker has more to do; the end of its command is all that is asked for.
         return life(self._run.wrapper) == ALIVE and self._run.job_id is None
 
     def _first(self) -> set[int]:
-        """Return the processes that SIGTERM is for."""
+        """Return the processes that the signal is for."""
         run = self._run
         if not self._has_wrapper():
             return set() if run.state == WAITING else _survivors(run)
         # After --exec, and in a program that holds a name, what runs is the wrapper itself.
         itself = run.command_pid == run.wrapper_pid
+        if not itself and self._number not in ENDING:
+            if started := _survivors(run) - {run.wrapper_pid}:
+                return started
+            self._number = _signal.SIGTERM  # it waits, for its lock or to try again
         return {run.wrapper_pid} | (_survivors(run) if itself else set())
 
     def _await(self, seconds: float) -> bool:

@@ -11,7 +11,7 @@ import time
 from singlerun.outcome import Outcome
 from singlerun.process import spawn
 from singlerun.process.identity import start_time
-from singlerun.process.signals import ENDING, FORWARDED, SI_KERNEL
+from singlerun.process.signals import ENDING, SI_KERNEL, STOPPING
 from singlerun.timings import REMAINS_PATIENCE
 
 TYPE_CHECKING = False
@@ -38,16 +38,18 @@ class Child:
 
     def __init__(
         self, argv: "list[str]", env: "Mapping[bytes, bytes]", inherited: "Iterable[int]",
-        signals: "Signals", *, marks: "Marks", kill_after: float, adopt: bool = False,
+        signals: "Signals", *, marks: "Marks", kill_after: float,
+        stop_signal: int = _signal.SIGTERM, adopt: bool = False,
         redirected: "Mapping[int, int] | None" = None, strangers: "Iterable[int]" = (),
         path: str | None = None,
     ) -> None:  # fmt: skip
         """Start the command; it inherits these descriptors under their numbers.
 
-        ``marks`` are those in its environment; ``kill_after`` is the grace period between a signal
-        that asks to end and SIGKILL. With ``adopt`` the command's orphans become our children, so
-        that none of them can hide from its end. ``strangers`` are children of ours that are not of
-        its process tree; the rest, and what is raised, is as for spawn.spawn.
+        ``marks`` are those in its environment; ``stop_signal`` is sent when it times out;
+        ``kill_after`` is the grace period between a signal that asks to end and SIGKILL. With
+        ``adopt`` the command's orphans become our children, so that none of them can hide from its
+        end. ``strangers`` are children of ours that are not of its process tree; the rest, and what
+        is raised, is as for spawn.spawn.
         """
         self._signals = signals
         self._adopts = adopt and _adopt_orphans()
@@ -61,6 +63,7 @@ class Child:
         self.asked_to_end = False
         self.timed_out = False
         self._kill_after = kill_after
+        self._stop_signal = stop_signal
         self._marks = marks
         self._strangers = strangers
         self._lazy_tree: ProcessTree | None = None
@@ -91,7 +94,7 @@ class Child:
                 self._escalation.kill()
             elif came is None:
                 self.timed_out = True
-                self._ask_to_end(_signal.SIGTERM)
+                self._ask_to_end(self._stop_signal)
             elif came.si_signo != _signal.SIGCHLD:
                 self._pass_on(came)
             elif self._has_ended():
@@ -122,7 +125,7 @@ class Child:
                 number = _signal.SIGCHLD if came is None else came.si_signo
             now = time.monotonic()
             if self._until is not None and now > self._until and kill_at is None:
-                self.timed_out, number = True, _signal.SIGTERM
+                self.timed_out, number, kill_at = True, self._stop_signal, now + self._kill_after
             if kill_at is not None and now > kill_at:
                 number = _signal.SIGKILL
             if number != _signal.SIGCHLD:
@@ -191,22 +194,35 @@ class Child:
 
     def _pass_on(self, came: "_signal.struct_siginfo") -> None:
         number = came.si_signo
-        if number in FORWARDED or number == _signal.SIGCONT:
-            try:
-                os.kill(self.pid, number)
-            except PermissionError:  # the command became another user, as sudo does
-                pass
-            return
-        self.asked_to_end = True
-        if number in self._early:
+        by_terminal = self._signals.terminal and came.si_code == SI_KERNEL
+        # The terminal sends to a whole group; only a hangup goes to the session's leader alone.
+        reached_it = by_terminal and number not in self._early and (
+            os.getpgid(self.pid) == os.getpgrp()
+        )  # fmt: skip
+        if number in ENDING:
+            self.asked_to_end = True
+            self._interrupted = by_terminal and number == _signal.SIGINT
             self._early.discard(number)
-        elif self._signals.terminal and came.si_code == SI_KERNEL:
-            self._interrupted = number == _signal.SIGINT
-            # The terminal sent it to the whole group; only a hangup goes to the leader alone.
-            if number == _signal.SIGHUP and os.getsid(0) == os.getpid():
+            if not reached_it:
+                self._ask_to_end(number)
+            elif number == _signal.SIGHUP and os.getsid(0) == os.getpid():
                 self._send(number)
-            return
-        self._ask_to_end(number)
+        elif not reached_it:
+            self._forward(number)
+
+    def _forward(self, number: int) -> None:
+        """Send a signal to the command alone; one of job control to its group, if it has its own.
+
+        In a session of its own that group is orphaned, and the kernel ignores all stop signals but
+        SIGSTOP there (setpgid(2)).
+        """
+        to_group = number in {*STOPPING, _signal.SIGCONT} and not self._signals.terminal
+        if number in STOPPING and os.getsid(self.pid) != os.getsid(0):
+            number = _signal.SIGSTOP
+        try:
+            os.kill(-self.pid if to_group else self.pid, number)
+        except (ProcessLookupError, PermissionError):  # it became another user, as by sudo
+            pass
 
     def _ask_to_end(self, number: int) -> None:
         self._asked = number

@@ -14,16 +14,14 @@ else:
     import _signal
 
 ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT)
-"""They go to the command's whole process tree, and begin its grace period."""
-FORWARDED = (
-    _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGALRM, _signal.SIGVTALRM, _signal.SIGPROF,
-    _signal.SIGIO,
-)  # fmt: skip
-"""They go to the command alone."""
+"""They go to the command's whole process tree, and begin its grace period. All others but SIGCHLD
+go to the command alone, also those that would otherwise end this process and orphan the command; a
+fault of our own (SIGSEGV) ends it even so, as the kernel then unblocks the signal."""
 STOPPING = {_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU}
 """What a terminal stops a whole group with. We stop after the command has, and not before: else we
 could be stopped with the run-log locked, and every other run would wait for us."""
 
+_OURS = {_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD}
 SI_KERNEL = 0x80
 """The si_code of a signal that the kernel sent by itself, as for a terminal (sigaction(2))."""
 
@@ -43,16 +41,15 @@ class Signals:
         """With ``defer_endings`` what asks us to end stays pending while a command runs."""
         self.terminal = _has_terminal()
         # An ignored signal (nohup) stays ignored, here and in the command.
-        watched = [*ENDING, *FORWARDED, *((_signal.SIGCONT,) if self.terminal else ())]
         self.watched = {
-            number for number in watched if _signal.getsignal(number) is not _signal.SIG_IGN
-        }
+            number for number in _signal.valid_signals() - _OURS
+            if _signal.getsignal(number) is not _signal.SIG_IGN
+        }  # fmt: skip
         if _signal.getsignal(_signal.SIGCHLD) is _signal.SIG_IGN:
             # Else the kernel discards our child's status (wait(2), notes).
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         self.endings = self.watched & set(ENDING)
-        self._stopping = STOPPING if self.terminal else set()
-        blocked = self.watched | self._stopping | {_signal.SIGCHLD}
+        blocked = self.watched | STOPPING | {_signal.SIGCHLD}
         self.inherited = _signal.pthread_sigmask(_signal.SIG_BLOCK, blocked)
         if defer_endings:
             self.watched -= self.endings
@@ -85,16 +82,16 @@ class Signals:
 
     def admit_stops(self) -> None:
         """Let Ctrl-Z stop this process, while there is no command that would stop with it."""
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, self._stopping)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, STOPPING)
 
     def defer_stops(self) -> None:
         """Stop only when the command does, as before admit_stops."""
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, self._stopping)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, STOPPING)
 
     def stop(self, number: int) -> None:
         """Stop this process with the signal that stopped the command, until it is continued."""
         os.kill(os.getpid(), number)
-        if number in self._stopping:
+        if number in STOPPING:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
             _signal.pthread_sigmask(_signal.SIG_BLOCK, {number})
 

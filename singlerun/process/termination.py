@@ -75,15 +75,16 @@ class Escalation:
 
 
 def terminate(
-    send: "Send", await_end: "AwaitEnd", grace: float, *, patience: float = KILL_PATIENCE
-) -> bool:
+    send: "Send", await_end: "AwaitEnd", grace: float, *,
+    number: int = _signal.SIGTERM, patience: float = KILL_PATIENCE,
+) -> bool:  # fmt: skip
     """End processes and wait for that; return whether all have ended.
 
     Raises:
         PermissionError: ``send`` may not signal one of them.
     """
     escalation = Escalation(send, grace)
-    escalation.ask()
+    escalation.ask(number)
     return escalation.finish(await_end, patience)
 
 

@@ -10,7 +10,6 @@ import os
 from singlerun.process import termination
 from singlerun.process.identity import start_time
 from singlerun.process.procfs import Snapshot
-from singlerun.process.signals import ENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class ProcessTree:
         return list(self._known)
 
     def send(self, number: int) -> None:
-        """Send a signal to all of them; one that asks to end also continues what is stopped."""
-        numbers = (number, _signal.SIGCONT) if number in ENDING else (number,)
+        """Send a signal that asks to end, or SIGKILL, to all of them; continue what is stopped."""
+        numbers = (number,) if number == _signal.SIGKILL else (number, _signal.SIGCONT)
         # Looked for first: the signal may end a parent, whose children are orphans then.
         others = self._others()
         for each in numbers:

@@ -140,6 +140,7 @@ class Executor:
             self._signals,
             marks=marks,
             kill_after=self.spec.kill_after,
+            stop_signal=self.spec.signal,
             adopt=self.spec.timeout is not None,
             redirected={0: self._null, 1: writing, 2: writing},
             strangers=self._relays,

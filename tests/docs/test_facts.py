@@ -183,7 +183,8 @@ def test_manual_names_the_files(cli):
 
 def test_manual_names_the_signals():
     text = "\n".join(section(PREFIX, "SIGNALS"))
-    passed_on = {signal.Signals(number).name for number in (*signals.ENDING, *signals.FORWARDED)}
+    special = {*signals.ENDING, *signals.STOPPING, signal.SIGSTOP, signal.SIGCHLD}
+    passed_on = {signal.Signals(number).name for number in special}
     named = set(re.findall(r"\bDv (SIG\w+)", text))
     assert named - {"SIGKILL"} == passed_on
     assert f"{timings.KILL_AFTER:.0f} seconds later" in text

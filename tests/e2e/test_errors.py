@@ -39,7 +39,6 @@ def warned(result, *words):
         (["--wait-for", "3x", "true"], ["3x", "1h30m"]),
         (["--wait-for", "-3", "true"], ["-3"]),
         (["--wait-for=nan", "true"], ["nan"]),
-        (["--wait-for", "9" * 400, "true"], ["bad duration"]),
         (["-E", "256", "true"], ["256"]),
         (["-E", "-1", "true"], ["-1"]),
         (["-n", "", "true"], ["name", "empty"]),

@@ -402,3 +402,41 @@ def test_wait_for_a_name_waits_for_all_tries(cli, tmp_path):
     tries.stdin.flush()
     assert by_id.wait(PATIENCE) == 4
     assert by_name.wait(PATIENCE) == 0
+
+
+LISTENS = "trap 'echo asked; exit 4' {signal}; echo; while :; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize("number", ["INT", "USR1"])
+@pytest.mark.parametrize("form", [["stop"], ["-n", "x", "--replace"]])
+def test_another_signal_asks_it_to_end(cli, number, form):
+    """One that a wrapper forwards to all, and one that it would forward to the command alone."""
+    command = [*form, "--signal", number, *(["x"] if form == ["stop"] else ["true"])]
+    script = LISTENS.format(signal=number)
+    holder = cli.start("-n", "x", "--retries", "3", "sh", "-c", script, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    eventually(lambda: cli.command_is_recorded(holder.pid), "the record of the command")
+    assert cli.run(*command).returncode == 0
+    assert holder.communicate(timeout=PATIENCE)[0] == b"asked\n"
+    assert holder.returncode == 4
+    states = [run["state"] for run in cli.history("x")]
+    assert states == ["stopped"] if form == ["stop"] else ["succeeded", "stopped"], "not retried"
+
+
+@pytest.mark.parametrize("number", ["INT", "USR1", "KILL"])
+def test_a_run_that_waits_for_its_next_try_gets_a_signal_that_ends_it(cli, number):
+    waiter = cli.start("-n", "x", "--retries", "1", "--retry-delay", "1h", "false")
+    eventually(lambda: [run["state"] for run in cli.history("x")] == ["waiting", "failed"], "retry")
+    run = cli.json("ps")[0]["id"]
+    assert cli.run("stop", "--signal", number, str(run)).returncode == 0
+    assert waiter.wait(PATIENCE) in {128 + signal.SIGTERM, 128 + signal.SIGINT}
+    assert cli.last("x")["state"] == "stopped"
+
+
+def test_killing_leaves_the_wrapper_to_record_the_end(cli):
+    holder = cli.start("-n", "x", "--retries", "3", "sleep", "60")
+    eventually(lambda: cli.command_is_recorded(holder.pid), "the record of the command")
+    assert cli.run("stop", "--signal", "KILL", "x").returncode == 0
+    assert holder.wait(PATIENCE) == 128 + signal.SIGKILL
+    (run,) = cli.history("x")
+    assert (run["state"], run["signal"]) == ("stopped", signal.SIGKILL)

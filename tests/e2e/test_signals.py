@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pexpect
 import pytest
 from conftest import PATIENCE, eventually, is_alive
 
@@ -103,3 +104,70 @@ def test_nohup_survives_a_hangup(cli):
     assert cli.run("is-running", "x").returncode == 0
     assert wrapper.communicate(timeout=PATIENCE)[0] == b""
     assert wrapper.returncode == 0
+
+
+OTHERS = sorted(signal.valid_signals() - {*ENDING, signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD})
+IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+LISTENER = """
+import os, signal
+{prologue}
+for number in {numbers}:
+    signal.signal(number, lambda number, _: print("got", int(number), flush=True))
+print(os.getpid(), flush=True)
+while True:
+    signal.pause()
+"""
+
+
+class Told:
+    """A command that tells the signals which reach it, with or without a terminal."""
+
+    def __init__(self, cli, prologue, *, has_terminal):
+        numbers = [int(number) for number in OTHERS]
+        script = LISTENER.format(prologue=prologue, numbers=numbers)
+        words = ["-n", "x", sys.executable, "-c", script]
+        if has_terminal:
+            wrapper = pexpect.spawn(
+                str(cli.binary), words, env=cli.env, encoding="utf-8", timeout=PATIENCE
+            )
+            self.line = wrapper.readline
+        else:
+            wrapper = cli.start(*words, stdout=subprocess.PIPE, start_new_session=True, text=True)
+            self.line = wrapper.stdout.readline
+        self.wrapper = wrapper.pid
+        self.command = int(self.line())
+        eventually(lambda: cli.command_is_recorded(self.wrapper), "the record of the command")
+
+
+@pytest.mark.parametrize(
+    "has_terminal, prologue",
+    [(False, ""), (True, ""), (True, "os.setpgid(0, 0)"), (True, "os.setsid()")],
+)
+def test_every_other_signal_reaches_the_command(cli, has_terminal, prologue):
+    told = Told(cli, prologue, has_terminal=has_terminal)
+    stops = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU} if "sid" in prologue else set()
+    for number in OTHERS:
+        if number in IGNORED_BY_PYTHON | stops:
+            continue
+        os.kill(told.wrapper, number)
+        assert told.line().strip() == f"got {int(number)}"
+    assert cli.run("is-running", "x").returncode == 0
+    os.kill(told.command, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU])
+def test_a_command_in_a_session_of_its_own_is_stopped_and_continued(cli, number):
+    """Its group is orphaned, so that the kernel ignores all stop signals but SIGSTOP."""
+    told = Told(cli, "os.setsid()", has_terminal=True)
+    os.kill(told.wrapper, number)
+    for pid in (told.command, told.wrapper):  # the shell sees a job that has stopped
+        eventually(lambda pid=pid: state_of(pid) == "T", "the stop")
+    os.kill(told.wrapper, signal.SIGCONT)
+    assert told.line().strip() == f"got {int(signal.SIGCONT)}"
+    eventually(lambda: state_of(told.wrapper) != "T", "going on")
+    os.kill(told.command, signal.SIGKILL)
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b") ")[2][:1].decode()

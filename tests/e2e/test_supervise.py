@@ -230,3 +230,25 @@ def test_options_that_contradict_each_other(cli, options):
     result = cli.run(*options, "true")
     assert result.returncode == 125
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("spelling", ["INT", "SIGINT", "int", "2"])
+def test_another_signal_ends_what_times_out(cli, spelling):
+    script = "trap 'exit 3' TERM; trap 'echo asked' INT; echo; while :; do sleep 0.02; done"
+    result = cli.run("-n", "x", "-t", "0.5", "-k", "0.3", "--signal", spelling, "sh", "-c", script)
+    assert (result.returncode, result.stdout) == (124, "\nasked\n")
+    assert cli.last("x")["signal"] == signal.SIGKILL, "it had its grace period"
+
+
+@pytest.mark.parametrize("spelling", ["", "0", "STOP", "19", "99", "NOTHING", "TERM ", "٢"])
+def test_bad_signals_are_refused(cli, spelling):
+    result = cli.run("-n", "x", "--signal", spelling, "true")
+    assert result.returncode == 125
+    assert f"bad signal {spelling!r}: write a name such as INT" in result.stderr
+
+
+def test_a_job_has_a_signal_too(cli):
+    script = "trap 'exit 3' TERM; trap 'echo asked; exit 4' INT; while :; do sleep 0.02; done"
+    number = cli.add("-n", "x", "-t", "0.5", "--signal", "INT", "sh", "-c", script)
+    assert cli.run("wait", str(number)).returncode == 124
+    assert cli.run("logs", str(number)).stdout == "asked\n"

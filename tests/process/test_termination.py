@@ -86,8 +86,20 @@ def test_what_forks_on_and_on_is_killed(group):
 
 
 def test_what_appears_during_the_grace_period_is_asked_too(group):
-    """A shell that was about to start one command more; the latter would outlive it for long."""
-    process = group("sh", "-c", "trap 'sleep 60 & exit' TERM; echo; while :; do sleep 0.01; done")
+    """A script that was about to start one command more; the latter would outlive it for long.
+
+    By posix_spawn: a shell's child loses a signal that comes between its fork and its exec.
+    """
+    script = (
+        "import os, signal\n"
+        "def end(*_):\n"
+        "    os.posix_spawn('/bin/sleep', ['sleep', '60'], os.environ)\n"
+        "    os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print(flush=True)\n"
+        "signal.pause()"
+    )
+    process = group(sys.executable, "-c", script)
     targets = targets_in(process)
     begun = time.monotonic()
     assert terminate(targets.send, targets.await_end, PATIENCE)
