@@ -90,7 +90,7 @@ _singlerun_command() {
 }
 
 _singlerun() {
-    local run_options="-n --name --lock-file --lock-type -s --shared -w --wait --wait-for
+    local run_options="-n --name --lock-file --lock-fd --lock-type -s --shared -w --wait --wait-for
         --skip -j --slots -E --conflict-exit-code --replace --queue --coalesce --min-interval
         --max-starts -t --timeout -k --kill-after --signal --retries --retry-delay --restart --jitter --exec
         --linger --on-success --on-failure --on-conflict --on-finish --log --only-failed --require-record --dir
@@ -139,7 +139,7 @@ _singlerun() {
                 valued=$word
                 ;;
             --dir=*) ;;
-            --name | --lock-file | --lock-type | --slots | --wait-for | --conflict-exit-code | \
+            --name | --lock-file | --lock-fd | --lock-type | --slots | --wait-for | --conflict-exit-code | \
                 --min-interval | --max-starts | --timeout | --kill-after | --retries | --retry-delay | --restart | \
                 --jitter | --on-success | --on-failure | --on-conflict | --on-finish)
                 : "${subcommand:=run}"

@@ -36,7 +36,7 @@ function __fish_singlerun_place
             case --limit --dir --break-lock --priority --delay --after --label --env --for
                 set -e words[1]
             case '--dir=*'
-            case --name --lock-file --lock-type --slots --wait-for --conflict-exit-code \
+            case --name --lock-file --lock-fd --lock-type --slots --wait-for --conflict-exit-code \
                     --min-interval --max-starts --timeout --kill-after --signal --retries --retry-delay \
                     --restart --jitter \
                     --on-{success,failure,conflict,finish}
@@ -74,6 +74,7 @@ set -l run -c singlerun -n '__fish_singlerun_at first run'
 complete -c singlerun -f
 complete $run -s n -l name -x -d 'Name of the lock'
 complete $run -l lock-file -r -F -d 'Lock this file, as flock(1) does'
+complete $run -l lock-fd -x -d 'Lock an open file of the caller, and exit'
 complete $run -l lock-type -x -a 'auto flock lockfile' -d 'Kind of lock to take'
 complete $run -s s -l shared -d 'Take a shared lock'
 complete $run -s j -l slots -x -d 'Let up to N runs hold the name at once'

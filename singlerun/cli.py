@@ -40,8 +40,8 @@ def main() -> "NoReturn":
 
 def _dispatch(arguments: list[str]) -> int:
     words = options.split(arguments)
-    if words is not None and words.command:
-        first = words.command[0]
+    if words is not None and (words.command or words.values["lock_fd"]):
+        first = words.command[0] if words.command else ""
         if words.dashes or not (first in options.SUBCOMMANDS or first in options.RESERVED):
             from singlerun.runner import run  # noqa: PLC0415
             from singlerun.spec import RunSpec  # noqa: PLC0415 - Click's way doesn't need them here

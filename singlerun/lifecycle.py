@@ -190,6 +190,11 @@ class Lifecycle:
         assert self.run.token is not None
         return Marks(self.run.names[0], self.run.id, self.run.token, self.locks.paths)
 
+    def hand_over(self, keeper: identity.Owner, fd: int) -> None:
+        """Leave the lock to the process that has the locked descriptor; this one may end."""
+        self.recorder.hand_over(self.run, keeper, fd)
+        self._is_bound = True
+
     def note(self, command: identity.Owner | None = None) -> None:
         """Note the run beside a lock file, and the process of its command once it has started.
 
@@ -274,6 +279,8 @@ def _open_state(spec: "RunSpec", recorder: "Recorder") -> StateDir | None:
 
 def _locks_of(spec: "RunSpec", state: StateDir | None) -> lock.LockSet:
     shared, slots, kind = spec.shared, spec.slots, spec.lock_type
+    if spec.lock_fd is not None:
+        return lock.of_descriptor(*spec.lock_fd, state, shared=shared)
     if spec.lock_file is not None:
         return lock.of_file(spec.lock_file, state, shared=shared, slots=slots, lock_type=kind)
     assert state is not None

@@ -73,6 +73,17 @@ def read_lock_file(text: str) -> bytes:
     return resolve(read_path(text))
 
 
+def read_lock_fd(text: str) -> tuple[int, bytes]:
+    """Read the number of a descriptor that the caller has open; return it and its file's path."""
+    number = _number(text, "descriptor", "the number of an open file, such as 9", range(10**6))
+    try:
+        path = os.readlink(b"/proc/self/fd/%d" % number)
+    except OSError:
+        what = f"descriptor {number} is not open; open it in the shell first: exec {number}>FILE"
+        raise UsageError(what) from None
+    return number, path.removesuffix(b" (deleted)")
+
+
 def read_claim(text: str) -> str:
     """Read the first digits of a claim on a lock file."""
     if len(text) < 8 or set(text) - set("0123456789abcdef"):
@@ -145,6 +156,8 @@ RUN_OPTIONS = (
            help="Name of the lock; repeat to hold all or none. Default: derived from COMMAND."),
     Option("--lock-file", metavar="PATH", read=read_lock_file,
            help="Lock this file, as flock(1) does."),
+    Option("--lock-fd", metavar="N", read=read_lock_fd,
+           help="Lock this open file of the caller, as flock(1) does, and exit; no COMMAND."),
     Option("--lock-type", metavar="TYPE", read=read_lock_type,
            help="Kind of lock: flock, lockfile, or auto (by file system)."),
     Option("-s", "--shared", help="Take a shared (reader) lock."),
@@ -192,8 +205,8 @@ RUN_OPTIONS = (
 )  # fmt: skip
 
 NOT_IN_QUEUE = (
-    "lock_file", "lock_type", "shared", "slots", "wait", "wait_for", "skip", "replace", "coalesce",
-    "min_interval", "max_starts", "restart", "jitter", "exec", "linger", "only_failed",
+    "lock_file", "lock_fd", "lock_type", "shared", "slots", "wait", "wait_for", "skip", "replace",
+    "coalesce", "min_interval", "max_starts", "restart", "jitter", "exec", "linger", "only_failed",
     "require_record",
 )  # fmt: skip
 """Options about a held lock, or that a job in a queue cannot have."""
@@ -202,6 +215,11 @@ NOT_AFTER_EXEC = (
     "only_failed",
 )  # fmt: skip
 """Options that need a singlerun process when the command ends."""
+NOT_WITHOUT_COMMAND = (
+    "lock_file", "lock_type", "slots", "queue", "exec", "timeout", "retries", "restart", "linger",
+    "on_success", "on_failure", "on_finish", "log", "only_failed",
+)  # fmt: skip
+"""Options that need a command, or another file than that of --lock-fd."""
 
 _CONTRADICTION = "{0} and {1} cannot be combined"
 EXCLUSIONS: "tuple[tuple[str, tuple[str, ...], str], ...]" = (
@@ -209,10 +227,11 @@ EXCLUSIONS: "tuple[tuple[str, tuple[str, ...], str], ...]" = (
     ("replace", ("coalesce", "skip"), _CONTRADICTION),
     ("restart", ("retries",), _CONTRADICTION),
     ("queue", NOT_IN_QUEUE, _CONTRADICTION),
+    ("lock_fd", NOT_WITHOUT_COMMAND, _CONTRADICTION),
     ("exec", NOT_AFTER_EXEC, "{0} replaces singlerun, which then cannot do what {1} asks for"),
 )
 """An option, those that cannot be combined with it, and the message."""
-WITH_ONE_NAME = ("lock_file", "queue")
+WITH_ONE_NAME = ("lock_file", "lock_fd", "queue")
 
 
 def check(values: "Mapping[str, Any]") -> None:

@@ -105,6 +105,10 @@ class Recorder:
         run.apply(run.is_named(command))
         self.attempt(lambda store: store.name_command(run, command), None)
 
+    def hand_over(self, run: "Run", keeper: "Owner", fd: int) -> None:
+        """Record that another process keeps the lock of a run, through its descriptor."""
+        self.attempt(lambda store: store.hand_over(run, keeper, fd), None)
+
     def finish(self, run: "Run", ending: "Ending") -> bool:
         """Record how a run ended; return whether jobs wait in the queue of its name."""
         have_jobs = self.attempt(lambda store: store.finish_run(run, ending), otherwise=False)

@@ -125,7 +125,7 @@ class _Runner:
             while True:
                 try:
                     self._acquire()
-                    return self._supervise()
+                    return self._supervise() if spec.lock_fd is None else self._hand_over()
                 except LockLostError:
                     life.release()
                     life.ask_again()
@@ -153,10 +153,8 @@ class _Runner:
         spec, life = self._spec, self._life
         while True:
             self._check_signals()
-            if self._attempts == 0 and (spec.min_interval or spec.max_starts):
-                from singlerun.contention import throttle  # noqa: PLC0415 - rare
-
-                throttle.check_limits(life)
+            if self._attempts == 0:
+                self._check_limits()
             command, outcome = self._attempt()
             self._attempts += 1
             status = outcome.exit_status
@@ -173,6 +171,23 @@ class _Runner:
             self._recorder.wait(life.run)
             if number := self._signals.sleep(delay):
                 raise _SignalledError(number)
+
+    def _hand_over(self) -> Report:
+        """Leave the lock to the caller, whose descriptor it is on."""
+        spec, life = self._spec, self._life
+        assert spec.lock_fd is not None
+        self._check_limits()
+        self._begin()
+        caller = os.getppid()
+        keeper = identity.Owner(identity.here(), caller, identity.start_time(caller))
+        life.hand_over(keeper, spec.lock_fd[0])
+        return Report(0, life.run)
+
+    def _check_limits(self) -> None:
+        if self._spec.min_interval or self._spec.max_starts:
+            from singlerun.contention import throttle  # noqa: PLC0415 - rare
+
+            throttle.check_limits(self._life)
 
     def _attempt(self) -> tuple[Child, Outcome]:
         """Run the command once."""

@@ -17,9 +17,9 @@ SIGTERM = 15
 OF_A_JOB = ("timeout", "kill_after", "signal", "on_success", "on_failure", "on_finish")
 """Options that a job in a queue takes along."""
 _SAME = (
-    "coalesce", "dir", "jitter", "linger", "lock_file", "log", "max_starts", "min_interval",
-    "only_failed", "queue", "quiet", "replace", "require_record", "restart", "shared", "skip",
-    "slots", "timeout", "verbose",
+    "coalesce", "dir", "jitter", "linger", "lock_fd", "lock_file", "log", "max_starts",
+    "min_interval", "only_failed", "queue", "quiet", "replace", "require_record", "restart",
+    "shared", "skip", "slots", "timeout", "verbose",
 )  # fmt: skip
 """Options whose value is the attribute of that name."""
 _OTHERS = (
@@ -35,6 +35,7 @@ class RunSpec:
         argv: the command and its arguments.
         names: what it holds, at least one.
         lock_file: the file that the user chose to lock instead, or None.
+        lock_fd: the caller's descriptor that is to be locked, and the path of its file, or None.
         lock_type: auto, flock or lockfile.
         wait_for: seconds to wait at most; infinity to wait without end, 0 not to wait.
         wait_hint: how the caller would ask to wait.
@@ -51,6 +52,7 @@ class RunSpec:
     dir: bytes | None
     jitter: float | None
     linger: bool
+    lock_fd: tuple[int, bytes] | None
     lock_file: bytes | None
     log: bool
     max_starts: tuple[int, float] | None
@@ -73,11 +75,18 @@ class RunSpec:
         Raises:
             UsageError: the options contradict each other, or there is no command.
         """
-        if not argv:
-            raise UsageError("no command was given")
         options.check(values)
         for name in _SAME:
             setattr(self, name, values[name])
+        if self.lock_fd is not None:
+            if argv:
+                raise UsageError("--lock-fd takes no command: what follows in the script is run")
+            from singlerun.process.procfs import command_line  # noqa: PLC0415 - rare
+
+            self.lock_file = self.lock_fd[1]
+            argv = [os.fsdecode(word) for word in command_line(os.getppid())] or ["?"]
+        if not argv:
+            raise UsageError("no command was given")
         self.timeout = self.timeout or None  # none, as for timeout(1)
         self.argv = argv
         names = tuple(dict.fromkeys(values["name"]))

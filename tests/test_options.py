@@ -73,6 +73,7 @@ plain_values = {
     "N/DURATION": st.sampled_from(["3/1h", "1/30"]),
     "TYPE": st.sampled_from(["auto", "flock", "lockfile"]),
     "WHEN": st.sampled_from(["always", "on-failure"]),
+    "SIG": st.sampled_from(["INT", "sigusr1", "9"]),
     "CMD": st.sampled_from(["", "true", "mail -s done root", "--x"]),
 }
 
@@ -93,7 +94,8 @@ def plain_forms(draw):
         if option.metavar is None:
             words.append(flag)
             continue
-        value = draw(plain_values[option.metavar])
+        open_file = st.just("2")
+        value = draw(open_file if "--lock-fd" in option.flags else plain_values[option.metavar])
         if flag.startswith("--"):
             words += draw(st.sampled_from([[flag, value], [f"{flag}={value}"]]))
         else:
@@ -141,7 +143,7 @@ def values(*given, **more):
 
 
 SOME = {
-    "lock_file": b"/x", "lock_type": "flock", "slots": 2, "wait_for": 3.0, "min_interval": 3.0,
+    "lock_file": b"/x", "lock_fd": (9, b"/x"), "lock_type": "flock", "slots": 2, "wait_for": 3.0, "min_interval": 3.0,
     "max_starts": (1, 3.0), "restart": "always", "jitter": 3.0, "timeout": 3.0, "retries": 1,
     "on_success": "true", "on_failure": "true", "on_finish": "true",
 }  # fmt: skip
@@ -149,6 +151,7 @@ EXCLUDING = [
     ("shared", "slots"), ("replace", "coalesce"), ("replace", "skip"), ("restart", "retries"),
     *(("queue", other) for other in options.NOT_IN_QUEUE),
     *(("exec", other) for other in options.NOT_AFTER_EXEC),
+    *(("lock_fd", other) for other in options.NOT_WITHOUT_COMMAND),
 ]  # fmt: skip
 
 
@@ -173,7 +176,9 @@ def test_a_value_of_zero_asks_for_nothing():
     options.check(values("queue", wait_for=0.0))
 
 
-@pytest.mark.parametrize(("dest", "value"), [("lock_file", b"/x"), ("queue", True)])
+@pytest.mark.parametrize(
+    ("dest", "value"), [("lock_file", b"/x"), ("lock_fd", (9, b"/x")), ("queue", True)]
+)
 def test_options_that_take_one_name(dest, value):
     with pytest.raises(UsageError, match="takes only one --name"):
         options.check(values(**{dest: value}, name=(b"x", b"y")))

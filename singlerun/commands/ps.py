@@ -6,7 +6,7 @@ from singlerun.commands import common
 from singlerun.ownership import holder, judge
 from singlerun.render.runs import OpenRuns
 from singlerun.store.queue import PENDING, Job
-from singlerun.store.run import WAITING, Run
+from singlerun.store.run import SUCCEEDED, WAITING, Run
 from singlerun.store.sqlite_queue import SqliteQueue
 
 LATEST = 20
@@ -31,7 +31,7 @@ def command(ctx: click.Context, names: tuple[bytes, ...], *, ended: bool, tree: 
     notices = common.notices(store)
     judged = judge.look_at(store, found)
     if not ended:  # without those that have ended since they were listed
-        judged = [seen for seen in judged if seen.run.ended_ns is None]
+        judged = [seen for seen in judged if seen.run.ended_ns is None and seen.state != SUCCEEDED]
     waiting = [seen.run for seen in judged if seen.state == WAITING]
     places = {run.id: holder.place_of(run, state) for run in waiting}
     return OpenRuns(judged, places, _pending(store, names), tree=tree, errors=notices)

@@ -108,7 +108,7 @@ class Conflict:
             return False
         self._begin_to_wait()
         run, found = living[0]
-        if run is not None and life(run.wrapper) == DEAD and not (spec.quiet or spec.replace):
+        if run is not None and _is_orphan(run) and not (spec.quiet or spec.replace):
             # Nothing will end it by itself, perhaps: its waiter should know.
             by = refusal.holder(found, run, None)
             self._life.recorder.tell(refusal.refusal(spec.names, by, waited=None, orphan=True))
@@ -157,10 +157,14 @@ class Conflict:
             message = refusal.irreplaceable(held, by, stranger=run is None)
         else:
             message = refusal.refusal(
-                held, by, waited=waited, orphan=run is not None and life(run.wrapper) == DEAD,
+                held, by, waited=waited, orphan=run is not None and _is_orphan(run),
                 slots=spec.slots, how=spec.wait_hint,
             )  # fmt: skip
         return RefusedError(_held_error(message, held, run, pids, waited))
+
+
+def _is_orphan(run: "Run") -> bool:
+    return run.fd is None and life(run.wrapper) == DEAD
 
 
 def _held_error(

@@ -87,7 +87,19 @@ def of_file(
             )
         # No escaped name begins like this.
         lock = _slot_of(kernel, b"%%" + lock_file_name(path), local, slots)
-    return LockSet([lock], [] if local is None else [Line(local.line_path_of_file(path))])
+    return LockSet([lock], _lines_of(path, local))
+
+
+def of_descriptor(fd: int, path: bytes, state: "StateDir | None", *, shared: bool) -> LockSet:
+    """Return the lock on a descriptor that the caller has open, of the file at this path."""
+    from singlerun.lock.borrowed import BorrowedFile  # noqa: PLC0415 - rare
+
+    return LockSet([BorrowedFile(path, fd, shared=shared)], _lines_of(path, state))
+
+
+def _lines_of(path: bytes, state: "StateDir | None") -> list[Line]:
+    local = state is not None and _distrusted(state.locks) is None
+    return [Line(state.line_path_of_file(path))] if state is not None and local else []
 
 
 def _slot_of(lock: FlockFile, file: bytes, state: "StateDir", slots: int) -> "SlotLock":

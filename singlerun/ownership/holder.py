@@ -6,7 +6,7 @@ from singlerun import lock
 from singlerun.lock import claims
 from singlerun.lock.filesystem import distrusted
 from singlerun.lock.line import position
-from singlerun.ownership.judge import ZOMBIE, judge, survivors
+from singlerun.ownership.judge import ORPHAN, judge, survivors
 from singlerun.paths import lock_file_name
 from singlerun.process import procfs
 from singlerun.process.identity import DEAD, UNKNOWN
@@ -30,7 +30,7 @@ def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int
         if run.state != RUNNING:
             continue
         verdict = judge(run)
-        if verdict.state != ZOMBIE:
+        if verdict.state in {RUNNING, ORPHAN}:
             # It lingers, or has only just begun: what still works comes first.
             lingers = verdict.pids == [run.wrapper_pid] and run.command_pid != run.wrapper_pid
             return run, [*(survivors(run) if lingers else ()), *verdict.pids]

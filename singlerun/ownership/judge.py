@@ -7,7 +7,7 @@ file may have been deleted under its holder.
 
 from singlerun.process import procfs
 from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, here, life
-from singlerun.store.run import RUNNING, WAITING
+from singlerun.store.run import RUNNING, SUCCEEDED, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def survivors(run: "Run", snapshot: "Snapshot | None" = None) -> list[int]:
 
     A ``snapshot`` must have been taken after the wrapper's death, if that is to be concluded from.
     """
+    if run.fd is not None:
+        return keepers(run)
     found = []
     if run.command is not None and life(run.command) == ALIVE:
         found.append(run.command.pid)
@@ -54,6 +56,16 @@ def survivors(run: "Run", snapshot: "Snapshot | None" = None) -> list[int]:
     return found
 
 
+def keepers(run: "Run") -> list[int]:
+    """Return the processes that have the lock which a run left to a descriptor of its caller.
+
+    Here the kernel's lock is all that there is: the caller may close its descriptor and live on.
+    """
+    path = run.lock_file or b""
+    found = [*procfs.holding(path), *procfs.holding(path, deleted=True)]
+    return sorted(found, key=lambda pid: pid != run.wrapper_pid)
+
+
 def judge(run: "Run", snapshot: "Snapshot | None" = None) -> Verdict:
     """Judge an open run; one of another host or PID namespace is as recorded.
 
@@ -62,6 +74,9 @@ def judge(run: "Run", snapshot: "Snapshot | None" = None) -> Verdict:
     wrapper = life(run.wrapper)
     if wrapper == UNKNOWN:
         return Verdict(run, run.state, [])
+    if run.fd is not None:
+        kept = keepers(run)
+        return Verdict(run, RUNNING if kept else SUCCEEDED, kept)
     if wrapper == ALIVE:
         if run.command is None:
             return Verdict(run, run.state, [run.wrapper_pid])

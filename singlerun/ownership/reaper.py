@@ -5,7 +5,7 @@ from singlerun.ownership import holder, stop
 from singlerun.ownership.judge import ORPHAN, ZOMBIE, Verdict, judge, judge_all, survivors
 from singlerun.process import procfs
 from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life
-from singlerun.store.run import LOST, STOPPED, WAITING
+from singlerun.store.run import LOST, RELEASED, STOPPED, SUCCEEDED, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from singlerun.store.run import Run
 
 DIED_WAITING = "died while it waited"
+DIED = "died without recording an exit status"
 
 
 def settle(
@@ -38,16 +39,20 @@ def settle(
             if wrapper == DEAD:
                 _try_to_close(store, run, STOPPED, DIED_WAITING)
             continue
+        if run.fd is not None and proven and not shared and slots is None:
+            _try_to_close(store, run, SUCCEEDED, RELEASED)
+            continue
         # Readers share with readers, a slot's holder with those of the others.
         shares = shared or slots is not None
         fellow = shares and run.shared and (run.slots is None) == (slots is None)
-        if wrapper == ALIVE or (fellow and wrapper == UNKNOWN):
+        if (wrapper == ALIVE and run.fd is None) or (fellow and wrapper == UNKNOWN):
             # What works is named first, and what records its end is awaited last.
             pids = list(dict.fromkeys([*judge(run).pids, run.wrapper_pid]))
         else:
             pids = survivors(run)
             if not pids and (proven or wrapper == DEAD):
-                _try_to_close(store, run, LOST, "died without recording an exit status")
+                over = (LOST, DIED) if run.fd is None else (SUCCEEDED, RELEASED)
+                _try_to_close(store, run, *over)
                 continue
         (fellows if fellow else living).append((run, pids))
     if slots is not None and len(fellows) >= slots:
@@ -138,7 +143,7 @@ def reap(
                 yield _kill(store, state, verdict, dry_run=dry_run)
             else:
                 yield Reaped(run, ORPHAN, LEFT, verdict.pids)
-        elif verdict.state == ZOMBIE or life(run.wrapper) == UNKNOWN:
+        elif verdict.state in {ZOMBIE, SUCCEEDED} or life(run.wrapper) == UNKNOWN:
             closed = _close(store, state, run, dry_run=dry_run)
             if closed is not None:
                 yield closed
@@ -181,6 +186,6 @@ def _close(store: "Store", state: "StateDir", run: "Run", *, dry_run: bool) -> R
             slots = None if run.slots is None else 1
             if settle(store, [run], shared=run.shared, proven=not locks.created, slots=slots):
                 return None  # it lives after all
-            return Reaped(run, LOST, done)
+            return Reaped(run, LOST if run.fd is None else SUCCEEDED, done)
         finally:
             locks.free()

@@ -15,7 +15,16 @@ from singlerun.ownership import judge
 from singlerun.process import procfs, termination
 from singlerun.process.identity import ALIVE, DEAD, UNKNOWN, life, start_time
 from singlerun.process.signals import ENDING
-from singlerun.store.run import LOST, REFUSED, SKIPPED, STOPPED, TIMED_OUT, WAITING
+from singlerun.store.run import (
+    LOST,
+    REFUSED,
+    RELEASED,
+    SKIPPED,
+    STOPPED,
+    SUCCEEDED,
+    TIMED_OUT,
+    WAITING,
+)
 from singlerun.timings import KILL_AFTER, LONGEST_NAP, LOOK, RECORDING, SHORTEST_NAP
 
 TYPE_CHECKING = False
@@ -91,6 +100,9 @@ def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None
         if verdict.state == judge.ZOMBIE:
             run.apply({"state": LOST})
             return run
+        if verdict.state == SUCCEEDED:  # not recorded before another run takes the lock
+            run.apply(run.is_closed(SUCCEEDED, RELEASED))
+            return run
         pause = nap if left is None else min(nap, left)
         if pids and run.command and pids[0] == run.command.pid != run.wrapper_pid:
             procfs.await_end(pids, left)
@@ -111,8 +123,8 @@ def exit_status_of(run: "Run") -> int:
     """Return the exit status of a run that has ended; 125 if its end was not recorded."""
     if run.state in {REFUSED, SKIPPED}:
         return 75 if run.state == REFUSED else 0
-    if run.state == TIMED_OUT:
-        return 124
+    if run.state in {SUCCEEDED, TIMED_OUT}:
+        return 0 if run.state == SUCCEEDED else 124
     if run.signal is not None:
         return 128 + run.signal
     return 125 if run.exit_code is None else run.exit_code

@@ -60,6 +60,8 @@ def _said(one: "ReapedRun") -> str:
         return f"an orphan, PID {pids} is alive; to end it: singlerun reap --kill-orphans"
     if one.action == reaper.STILL_HELD:
         return f"a zombie, its lock is still held by PID {pids}"
+    if one.run.fd is not None:
+        return f"its caller closed the descriptor, {one.action} as {one.state}"
     if one.action in {reaper.CLOSED, reaper.WOULD_CLOSE}:
         what = "a zombie that waited" if one.state == STOPPED else "a zombie"
         return f"{what}, {one.action} as {one.state}"

@@ -54,6 +54,10 @@ class Store:
         """Record the command's process."""
         raise NotImplementedError
 
+    def hand_over(self, run: Run, keeper: "Owner", fd: int) -> None:
+        """Record that another process keeps the lock of a run, through this descriptor."""
+        raise NotImplementedError
+
     def finish_run(self, run: Run, ending: "Ending") -> bool:
         """Record a run's end; return whether jobs wait in the queue of one of its names.
 

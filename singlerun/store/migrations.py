@@ -101,6 +101,10 @@ MIGRATIONS = (
         uid INTEGER NOT NULL
     ) WITHOUT ROWID
     """,
+    # 4: locks on descriptors of the caller.
+    """
+    ALTER TABLE runs ADD COLUMN fd INTEGER
+    """,
 )
 
 LATEST = len(MIGRATIONS)

@@ -21,7 +21,7 @@ _COMMAND = ("command_pid", "command_started")
 _OUTCOME = ("exit_code", "signal", "elapsed_ns", "user_us", "system_us", "max_rss_kb")
 _PLAIN = (
     "id", "token", "names", "lock_file", "argv", "cwd", "shared", "state", "uid", "asked_ns",
-    "started_ns", "ended_ns", "parent_id", "conflict_id", "detail", "slots", "job_id",
+    "started_ns", "ended_ns", "parent_id", "conflict_id", "detail", "slots", "job_id", "fd",
 )  # fmt: skip
 _COLUMNS = (*_PLAIN, *_OWNER, *_COMMAND, *_OUTCOME)
 _BYTES = {"names", "lock_file", "argv", "cwd"}

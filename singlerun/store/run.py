@@ -20,6 +20,8 @@ WAITING, RUNNING = "waiting", "running"
 SUCCEEDED, FAILED, STOPPED = "succeeded", "failed", "stopped"
 REFUSED, SKIPPED, LOST, TIMED_OUT = "refused", "skipped", "lost", "timed-out"
 STATES = (WAITING, RUNNING, SUCCEEDED, FAILED, TIMED_OUT, STOPPED, REFUSED, SKIPPED, LOST)
+RELEASED = "its caller closed the descriptor"
+"""Why a run without a command of ours (--lock-fd) is over."""
 
 
 class Ending:
@@ -58,15 +60,16 @@ class Run:
         command: the command's process, None while it is unknown.
         outcome: how the command ended, None before that and for a run that never started.
         job_id: the job in a queue that this run is a try of.
+        fd: the descriptor through which its owner, not started by us, keeps the lock (--lock-fd).
         conflict_id: the run that held the lock when this one was refused.
         detail: why it ended so, where the status doesn't tell; of an open run, who has asked it to
             stop.
     """
 
     __slots__ = (
-        "argv", "asked_ns", "command", "conflict_id", "cwd", "detail", "ended_ns", "id", "job_id",
-        "lock_file", "names", "outcome", "parent_id", "shared", "slots", "started_ns", "state",
-        "token", "uid", "wrapper",
+        "argv", "asked_ns", "command", "conflict_id", "cwd", "detail", "ended_ns", "fd", "id",
+        "job_id", "lock_file", "names", "outcome", "parent_id", "shared", "slots", "started_ns",
+        "state", "token", "uid", "wrapper",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +106,7 @@ class Run:
         self.parent_id = parent_id
         self.conflict_id: int | None = None
         self.job_id = job_id
+        self.fd: int | None = None
         self.detail: str | None = None
 
     # -- the transitions -----------------------------------------------------------------------
@@ -120,6 +124,10 @@ class Run:
     def is_named(self, command: Owner) -> "Change":
         """Return the change to a run whose command has a process."""
         return {"command": command}
+
+    def is_kept(self, keeper: Owner, fd: int) -> "Change":
+        """Return the change to a run whose lock another process keeps, through a descriptor."""
+        return {"wrapper": keeper, "command": keeper, "fd": fd}
 
     def ends(self, ending: Ending) -> "Change":
         """Return the change to a run whose command has ended, or could not be started."""

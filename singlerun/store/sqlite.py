@@ -55,6 +55,11 @@ class SqliteStore(Store):
         self._do(lambda database: update(database, run, change))
         run.apply(change)
 
+    def hand_over(self, run: Run, keeper: "Owner", fd: int) -> None:
+        change = run.is_kept(keeper, fd)
+        self._do(lambda database: update(database, run, change))
+        run.apply(change)
+
     def finish_run(self, run: Run, ending: "Ending") -> bool:
         def finish(database: "sqlite3.Connection") -> "tuple[Change, bool]":
             return finish_in(database, run, run.ends(ending)), _have_jobs(database, run.names)

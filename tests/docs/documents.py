@@ -67,7 +67,7 @@ def parse(arguments):
     """
     words = options.split(arguments)
     assert words is not None, arguments
-    first = words.command[0]
+    first = words.command[0] if words.command else ""
     if first in options.SUBCOMMANDS and not words.dashes:
         commands.group.get_command(None, first).make_context(
             f"singlerun {first}", arguments[arguments.index(first) + 1 :]
