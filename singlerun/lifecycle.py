@@ -65,8 +65,6 @@ class Lifecycle:
         run: the present try; a spec with retries has several.
     """
 
-    __slots__ = ("_is_bound", "locks", "parent", "recorder", "run", "spec", "state")
-
     def __init__(self, spec: "RunSpec", recorder: "Recorder", parent: Marks | None) -> None:
         """Open what the spec needs.
 

@@ -89,8 +89,6 @@ class StateDir:
         is_exchangeable: whether another user may put a different directory in its place.
     """
 
-    __slots__ = ("_fd", "_locks_fd", "is_exchangeable", "lines", "locks", "path")
-
     def __init__(self, path: bytes, *, create: bool = True) -> None:
         """Open a state directory; if missing and ``create`` is true, make it with all its parents.
 

@@ -32,8 +32,6 @@ class Recorder:
         tell: called with what the user must be told.
     """
 
-    __slots__ = ("_opened", "_state", "_store", "required", "tell")
-
     def __init__(self, *, required: bool, tell: "Callable[[str], object]" = say) -> None:
         self.required = required
         self.tell = tell

@@ -44,8 +44,6 @@ class Report:
         held: why it was not started, if it was refused and there is something to say about it.
     """
 
-    __slots__ = ("exit_status", "held", "run")
-
     def __init__(self, exit_status: int, run: Run | None, held: HeldError | None = None) -> None:
         self.exit_status = exit_status
         self.run = run

@@ -49,8 +49,6 @@ class Claim:
         pid, host, start: its owner, as filelock wrote it.
     """
 
-    __slots__ = ("held", "host", "names", "path", "pid", "start", "token")
-
     def __init__(self, path: bytes, token: str, pid: int, host: str, start: int | None) -> None:
         self.path = path
         self.token = token
@@ -213,8 +211,6 @@ class Note:
         pid, started: the command's process, 0 before it is started.
     """
 
-    __slots__ = ("machine", "pid", "run_id", "started", "token")
-
     def __init__(
         self, machine: str, run_id: int = 0, token: int = 0, pid: int = 0, started: int = 0
     ) -> None:
@@ -293,8 +289,6 @@ def _read_note(claim: Claim) -> Note | None:
 
 class Swept:
     """What became of a claim: ``state`` is dead, broken or unknown."""
-
-    __slots__ = ("claim", "state")
 
     def __init__(self, claim: Claim, state: str) -> None:
         self.claim = claim

@@ -28,8 +28,6 @@ class KernelLock:
         needs_freeing: whether it stays held when this process ends.
     """
 
-    __slots__ = ()
-
     needs_freeing = False
 
     def unlock(self) -> None:
@@ -57,8 +55,6 @@ class FlockFile(KernelLock):
         is_suspect: whether its latest holder could not be recorded (``suspect``), or may have
             locked a file at this path that another user has moved away.
     """
-
-    __slots__ = ("_operation", "_to_write", "created", "fd", "is_suspect", "path")
 
     def __init__(self, path: bytes, *, shared: bool) -> None:
         self.path = path
@@ -185,8 +181,6 @@ class FlockFile(KernelLock):
 class NamedLock(FlockFile):
     """A lock file in the state directory."""
 
-    __slots__ = ("_file", "_state")
-
     def __init__(self, file: bytes, state: StateDir, *, shared: bool) -> None:
         super().__init__(os.path.join(state.locks, file), shared=shared)
         self._file = file
@@ -218,8 +212,6 @@ class NamedLock(FlockFile):
 
 class ChosenFile(FlockFile):
     """A file that the user chose, shared with flock(1) and others, and opened as flock(1) does."""
-
-    __slots__ = ()
 
     def _open(self) -> tuple[int, bool]:
         from singlerun.symlinks import resolve  # noqa: PLC0415 - not in the plain form

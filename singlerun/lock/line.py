@@ -45,8 +45,6 @@ class OccupiedError(Exception):
 class Line:
     """The line of one lock. The directory is made by the first waiter."""
 
-    __slots__ = ("path",)
-
     def __init__(self, path: bytes) -> None:
         self.path = path
 
@@ -192,8 +190,6 @@ class Line:
 
 class Lines:
     """The lines of all locks of one process, and its tickets there."""
-
-    __slots__ = ("_abandoned", "_lines", "_tickets")
 
     def __init__(self, lines: list[Line]) -> None:
         # One order for all processes: those that lock the directories must not deadlock.

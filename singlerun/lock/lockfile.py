@@ -53,11 +53,6 @@ class LockFile:
         needs_freeing: whether it stays held when this process ends.
     """
 
-    __slots__ = (
-        "_abandoned", "_at", "_is_given", "_is_ours", "_kernel", "_lock", "_made", "_mode",
-        "_mutex", "_needs_links", "_token", "needs_freeing", "path",
-    )  # fmt: skip
-
     def __init__(
         self,
         at: bytes,

@@ -21,8 +21,6 @@ class LockSet:
         out_of_line: why the job waited without a ticket, None if it had one.
     """
 
-    __slots__ = ("_abandoned", "_is_held", "_lines", "_locks", "out_of_line")
-
     def __init__(self, locks: "list[FlockFile | SlotLock | LockFile]", lines: list[Line]) -> None:
         self._locks = sorted(locks, key=lambda lock: lock.path)
         self._lines = Lines(lines)

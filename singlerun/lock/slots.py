@@ -27,8 +27,6 @@ class SlotLock(KernelLock):
         path: that of the lock itself.
     """
 
-    __slots__ = ("_main", "_slots", "_taken", "path")
-
     def __init__(self, main: FlockFile, slots: list[FlockFile]) -> None:
         """``main`` must be a shared lock."""
         self.path = main.path

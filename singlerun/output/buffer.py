@@ -57,8 +57,6 @@ class Frames:
 class _Segment:
     """A segment in memory; ``start`` is how many bytes were written before it."""
 
-    __slots__ = ("data", "start", "used")
-
     def __init__(self, start: int, data: bytearray) -> None:
         self.start = start
         self.data = data

@@ -2,9 +2,11 @@
 
 import fcntl
 import os
-import select
 import sys
 import termios
+from select import POLLHUP, POLLIN
+
+from singlerun.process.descriptors import poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,9 +59,7 @@ class Channel:
 
     def is_at_end(self) -> bool:
         """Return whether the pipe is empty, and no process could write to it any more."""
-        poll = select.poll()
-        poll.register(self.source, select.POLLIN)
-        return poll.poll(0) == [(self.source, select.POLLHUP)]
+        return poll({self.source: POLLIN}, 0) == {self.source: POLLHUP}
 
     def close(self) -> None:
         """Close the pipe."""

@@ -6,8 +6,10 @@ and files are written to as they are.
 """
 
 import os
-import select
 import stat
+from select import POLLOUT
+
+from singlerun.process.descriptors import poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,9 +72,7 @@ class Sink:
             try:
                 rest = rest[self.write(rest) :]
             except BlockingIOError:
-                poll = select.poll()
-                poll.register(self.fd, select.POLLOUT)
-                poll.poll()
+                poll({self.fd: POLLOUT})
 
     def close(self) -> None:
         """Close it, so that its reader sees the end."""
@@ -81,9 +81,6 @@ class Sink:
             os.close(self.also)
 
     def _write_file(self, data: memoryview) -> int:
-        if self._at_once == ATOMIC:
-            poll = select.poll()
-            poll.register(self.fd, select.POLLOUT)
-            if not poll.poll(0):
-                raise BlockingIOError
+        if self._at_once == ATOMIC and not poll({self.fd: POLLOUT}, 0):
+            raise BlockingIOError
         return os.write(self.fd, data[: self._at_once])

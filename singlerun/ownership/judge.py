@@ -31,8 +31,6 @@ class Verdict:
         pids: the processes that prove it, the most telling first.
     """
 
-    __slots__ = ("pids", "run", "state")
-
     def __init__(self, run: "Run", state: str, pids: list[int]) -> None:
         self.run = run
         self.state = state

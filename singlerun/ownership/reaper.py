@@ -101,8 +101,6 @@ class Reaped:
         pids: the processes that it was done to, or that prevent it.
     """
 
-    __slots__ = ("action", "pids", "run", "state")
-
     def __init__(self, run: "Run", state: str, action: str, pids: "Sequence[int]" = ()) -> None:
         self.run = run
         self.state = state

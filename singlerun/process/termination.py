@@ -35,8 +35,6 @@ class Escalation:
         deadline: when (time.monotonic) SIGKILL is due next; None until a process was asked to end.
     """
 
-    __slots__ = ("_grace", "_pause", "_send", "deadline")
-
     def __init__(self, send: "Send", grace: float) -> None:
         """``send`` sends a signal to all processes that there are at that moment."""
         self._send = send
@@ -93,8 +91,6 @@ class Targets:
 
     ``terminate(targets.send, targets.await_end, grace)`` ends them.
     """
-
-    __slots__ = ("_find", "_number", "_sent")
 
     def __init__(self, find: "Find") -> None:
         """``find`` returns the PIDs of those that are alive now."""

@@ -11,10 +11,10 @@ or tried again if it was given retries.
 """
 
 import os
-import select
 import signal
 import sys
 import time
+from select import POLLIN
 
 from singlerun import hooks
 from singlerun.errors import RecordError, SinglerunError
@@ -22,7 +22,7 @@ from singlerun.lifecycle import LOCK_LOST, Lifecycle
 from singlerun.ownership import reaper
 from singlerun.paths import StateDir
 from singlerun.process import block, identity
-from singlerun.process.descriptors import close_all_but
+from singlerun.process.descriptors import close_all_but, poll
 from singlerun.process.signals import Signals
 from singlerun.queue import wakeup
 from singlerun.queue.execution import Executor, spec_of
@@ -118,10 +118,8 @@ class Worker:
             InterruptedWaitError: a signal came first.
         """
         self._executor.leave_directory()
-        poll = select.poll()
-        poll.register(self._fifo, select.POLLIN)
-        until = min(seconds, LONGEST_SLEEP) * 1000
-        block.call(lambda: poll.poll(until), self._signals.endings, None)
+        until = min(seconds, LONGEST_SLEEP)
+        block.call(lambda: poll({self._fifo: POLLIN}, until), self._signals.endings, None)
 
     def _is_to_end(self) -> bool:
         return self._executor.was_signalled or bool(self._signals.endings & signal.sigpending())

@@ -1,9 +1,10 @@
 """The kept output of a command, written to the streams that it was written to."""
 
 import os
-import select
 import sys
+from select import POLLERR, POLLOUT
 
+from singlerun.process.descriptors import poll
 from singlerun.render.line import say
 from singlerun.render.result import Result
 
@@ -41,7 +42,7 @@ class Chunk(Result):
             say(self.gap)
         if self.data:
             _write(self.stream, self.data)
-        elif _is_broken():
+        elif poll({1: 0}, 0).get(1, 0) & POLLERR:  # a pipe without a reader
             raise BrokenPipeError
 
 
@@ -53,13 +54,4 @@ def _write(stream: int, data: memoryview) -> None:
         try:
             data = data[os.write(stream, data) :]
         except BlockingIOError:
-            poll = select.poll()
-            poll.register(stream, select.POLLOUT)
-            poll.poll()
-
-
-def _is_broken() -> bool:
-    """Return whether standard output is a pipe without a reader."""
-    poll = select.poll()
-    poll.register(1, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+            poll({stream: POLLOUT})

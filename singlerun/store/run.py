@@ -70,20 +70,11 @@ class Run:
     )  # fmt: skip
 
     def __init__(
-        self,
-        *,
-        names: tuple[bytes, ...],
-        argv: tuple[bytes, ...],
-        wrapper: Owner,
-        uid: int,
-        asked_ns: int,
-        lock_file: bytes | None = None,
-        cwd: bytes | None = None,
-        shared: bool = False,
-        slots: int | None = None,
-        job_id: int | None = None,
+        self, *, names: tuple[bytes, ...], argv: tuple[bytes, ...], wrapper: Owner, uid: int,
+        asked_ns: int, lock_file: bytes | None = None, cwd: bytes | None = None,
+        shared: bool = False, slots: int | None = None, job_id: int | None = None,
         parent_id: int | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.id: int | None = None
         self.token: int | None = None
         self.names = names
@@ -212,10 +203,8 @@ class Pause:
     __slots__ = ("name", "since_ns", "uid", "until_ns")
 
     def __init__(self, name: bytes, since_ns: int, until_ns: int | None, uid: int) -> None:
-        self.name = name
-        self.since_ns = since_ns
-        self.until_ns = until_ns
-        self.uid = uid
+        self.name, self.uid = name, uid
+        self.since_ns, self.until_ns = since_ns, until_ns
 
 
 class Declined(Exception):  # noqa: N818 - an answer, not an error: the store works

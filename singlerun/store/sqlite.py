@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 class SqliteStore(Store):
-    """The run-log in the state directory.
-
-    Attributes:
-        notices: what the user must be told, such as that a database was set aside.
-    """
+    """The run-log in the state directory; ``notices`` are as Database's."""
 
     def __init__(self, state: "StateDir") -> None:
         self._database = Database(state)
