@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 
 
 class KernelLock:
-    """A lock held by flock(2): processes that inherit it keep it, and the kernel frees it at last.
-
-    Attributes:
-        needs_freeing: whether it stays held when this process ends.
-    """
+    """A lock held by flock(2): processes that inherit it keep it; the kernel frees it at last."""
 
     needs_freeing = False
+    """Whether it stays held when this process ends."""
 
     def unlock(self) -> None:
         """Free the lock, for all that inherited it too."""
@@ -46,7 +43,9 @@ class KernelLock:
 
 
 class FlockFile(KernelLock):
-    """A lock file, open or not, held or not.
+    """A lock file, open or not, held or not. Its verbs are those of every kind of lock.
+
+    What opens or takes it raises LockFileError or StateDirError if that can't be done.
 
     Attributes:
         path: absolute.
@@ -75,28 +74,16 @@ class FlockFile(KernelLock):
         return [self.path]
 
     def open(self) -> None:
-        """Open the file, unless it is open.
-
-        Raises:
-            LockFileError, StateDirError: it can't be opened.
-        """
+        """Open the file, unless it is open."""
         if self.fd < 0:
             self.fd, self.created = self._open()
 
     def try_take(self) -> bool:
-        """Take the lock if it is free; return whether it was taken.
-
-        Raises:
-            LockFileError, StateDirError: the file can't be opened or locked.
-        """
+        """Take the lock if it is free; return whether it was taken."""
         return self._take(self._operation | fcntl.LOCK_NB)
 
     def take(self) -> None:
-        """Take the lock; sleep in the kernel until it is free.
-
-        Raises:
-            LockFileError, StateDirError: the file can't be opened or locked.
-        """
+        """Take the lock; sleep in the kernel until it is free."""
         self._take(self._operation)
 
     def free(self) -> None:
@@ -105,7 +92,6 @@ class FlockFile(KernelLock):
         self.close()
 
     def unlock(self) -> None:
-        """Free the lock, for all that inherited it too."""
         if self.fd >= 0:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
 
@@ -150,9 +136,8 @@ class FlockFile(KernelLock):
                     # NFS turns it into a byte-range lock, which needs a file opened for writing.
                     self._to_write = True
                     continue
-                raise LockFileError(
-                    os.fsdecode(self.path), reason(error), "put it on a local file system"
-                ) from error
+                advice = "put it on a local file system"
+                raise LockFileError(os.fsdecode(self.path), reason(error), advice) from error
             else:
                 if self.is_current():
                     return True
@@ -232,9 +217,8 @@ class ChosenFile(FlockFile):
             except OSError as error:
                 if error.errno == ELOOP:  # it has become a link since it was resolved
                     continue
-                raise LockFileError(
-                    shown, reason(error), "name a file that you may read or create"
-                ) from error
+                advice = "name a file that you may read or create"
+                raise LockFileError(shown, reason(error), advice) from error
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             os.close(descriptor)

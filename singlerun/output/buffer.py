@@ -58,9 +58,7 @@ class _Segment:
     """A segment in memory; ``start`` is how many bytes were written before it."""
 
     def __init__(self, start: int, data: bytearray) -> None:
-        self.start = start
-        self.data = data
-        self.used = 0
+        self.start, self.data, self.used = start, data, 0
 
 
 class Buffer:

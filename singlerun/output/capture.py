@@ -28,10 +28,7 @@ PIPE = 1024 * 1024
 
 
 class Capture:
-    """The relays of one job, one for each run of its command.
-
-    ``pids`` are those that are our children still.
-    """
+    """The relays of one job, a run each; ``pids`` are those that are our children still."""
 
     def __init__(self, job: "RunSpec", state: "StateDir | None") -> None:
         self._job = job
@@ -39,10 +36,7 @@ class Capture:
         self.pids: set[int] = set()
 
     def begin(self, run: "Run") -> "Relay | None":
-        """Start a relay for a run that is about to start.
-
-        None if it cannot be started, which must not keep the command from its start.
-        """
+        """Start a relay for a run that is about to start; None, and no error, if that fails."""
         self.pids = {pid for pid in self.pids if not reaped(pid)}
         writer = self._writer(run) if self._job.log else None
         try:

@@ -29,9 +29,7 @@ class Channel:
     """
 
     def __init__(self, stream: int, source: int, sink: "Sink | None") -> None:
-        self.stream = stream
-        self.source = source
-        self.sink = sink
+        self.stream, self.source, self.sink = stream, source, sink
         self.pending = memoryview(b"")
         self.asked: int | None = None
         self._buffer = memoryview(bytearray(CHUNK))

@@ -53,20 +53,11 @@ class Sink:
                 os.dup2(again, number)
 
     def write(self, data: memoryview) -> int:
-        """Write some of it; return how much.
-
-        Raises:
-            BlockingIOError: nothing can be written now.
-            OSError: nothing can be written any more.
-        """
+        """Write some of it; return how much. BlockingIOError: nothing can be now, OSError: ever."""
         return self._write(data)
 
     def write_all(self, data: "memoryview | bytes") -> None:
-        """Write all of it, and wait for that.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write all of it, and wait for that; raise OSError if it cannot be written."""
         rest = memoryview(data)
         while rest:
             try:

@@ -26,15 +26,12 @@ class Verdict:
     """What is known of a run.
 
     Attributes:
-        run: as it is now.
         state: as ``ps`` shows it: the recorded one, orphan, or zombie.
         pids: the processes that prove it, the most telling first.
     """
 
     def __init__(self, run: "Run", state: str, pids: list[int]) -> None:
-        self.run = run
-        self.state = state
-        self.pids = pids
+        self.run, self.state, self.pids = run, state, pids
 
 
 def survivors(run: "Run", snapshot: "Snapshot | None" = None) -> list[int]:
@@ -53,10 +50,7 @@ def survivors(run: "Run", snapshot: "Snapshot | None" = None) -> list[int]:
 
 
 def judge(run: "Run", snapshot: "Snapshot | None" = None) -> Verdict:
-    """Judge an open run; one of another host or PID namespace is as recorded.
-
-    ``snapshot`` is as for ``survivors``.
-    """
+    """Judge an open run; one of another host or PID namespace is as recorded."""
     wrapper = life(run.wrapper)
     if wrapper == UNKNOWN:
         return Verdict(run, run.state, [])

@@ -76,10 +76,7 @@ def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None
     """Sleep until a run has ended; return it as it is then, None if the deadline came first.
 
     A run whose processes died without recording its end is returned as lost. ``deadline`` is by
-    time.monotonic.
-
-    Raises:
-        RecordError: the record can't be read.
+    time.monotonic. Raises RecordError if the record can't be read.
     """
     nap = SHORTEST_NAP
     while run.ended_ns is None:
@@ -134,10 +131,11 @@ class _Attempt:
     def begin(self) -> bool:
         """Signal the processes that it is for; return whether that was allowed."""
         try:
+            same = self._started.__getitem__
             termination.send_each(
                 self._started,
                 (self._number, _signal.SIGCONT),  # a stopped process must go on to end
-                lambda pids: {pid for pid in pids if start_time(pid) == self._started[pid]},
+                lambda pids: [pid for pid in pids if start_time(pid) == same(pid)],
             )
         except PermissionError:
             self.was_allowed = False

@@ -104,11 +104,7 @@ class Executor:
         self._prepared = None
 
     def _prepare(self, context: "Context") -> None:
-        """Become what a context asks for: directory, file mode mask, PATH.
-
-        Raises:
-            OSError: its directory can't be entered.
-        """
+        """Become what a context asks for: directory (else OSError), file mode mask, PATH."""
         os.chdir(context.cwd)
         if context is self._prepared:
             return
@@ -135,18 +131,12 @@ class Executor:
         output, writing, heirs, inherited = pipes
         argv = [os.fsdecode(word) for word in job.argv]
         command = Child(
-            argv,
-            env,
-            [*life.locks.fds, inherited],
-            self._signals,
-            marks=marks,
-            kill_after=self.spec.kill_after,
-            stop_signal=self.spec.signal,
-            adopt=self.spec.timeout is not None,
+            argv, env, [*life.locks.fds, inherited], self._signals, marks=marks,
+            kill_after=self.spec.kill_after, stop_signal=self.spec.signal,
+            adopt=self.spec.timeout is not None, strangers=self._relays,
             redirected={0: self._null, 1: writing, 2: writing},
-            strangers=self._relays,
             path=self._find(argv[0]),
-        )
+        )  # fmt: skip
         life.bind(Owner(here(), command.pid, command.started))
         os.close(writing)
         os.close(inherited)

@@ -64,8 +64,7 @@ class Worker:
     def drain(self, *, stay: bool = False) -> None:
         """Work until there is nothing to do, or a signal comes; with ``stay`` only until that.
 
-        Raises:
-            RecordError, StateDirError, LockFileError: it can't go on.
+        Raises RecordError, StateDirError or LockFileError if it can't go on.
         """
         left_open = self._persist(lambda: self._queue.open_runs((self._name,)))
         has_lost = any(run.job_id is not None for run in left_open)
@@ -91,10 +90,7 @@ class Worker:
     # -- what the executor asks for while a short job runs ---------------------------------------
 
     def announce(self) -> None:
-        """Name the next job durably, so that its claim needs no sync; if that can't be, never mind.
-
-        The running command comes first.
-        """
+        """Name the next job durably, if possible: its claim needs no sync then."""
         try:
             self._announced = self._queue.announce(self._name)
         except RecordError as error:
@@ -112,11 +108,7 @@ class Worker:
     # -- how -------------------------------------------------------------------------------------
 
     def _sleep(self, seconds: float) -> None:
-        """Sleep so long, or until a wake-up.
-
-        Raises:
-            InterruptedWaitError: a signal came first.
-        """
+        """Sleep so long, or until a wake-up; raise InterruptedWaitError if a signal came first."""
         self._executor.leave_directory()
         until = min(seconds, LONGEST_SLEEP)
         block.call(lambda: poll({self._fifo: POLLIN}, until), self._signals.endings, None)
@@ -125,11 +117,7 @@ class Worker:
         return self._executor.was_signalled or bool(self._signals.endings & signal.sigpending())
 
     def _run_jobs(self) -> None:
-        """Take the name's lock, and run jobs until another process waits for it.
-
-        Raises:
-            InterruptedWaitError: a signal came before that.
-        """
+        """Take the name's lock, and run jobs until another process waits for it."""
         self._acquire()
         try:
             job = self._persist(lambda: self._queue.claim(self._name, self._this))
@@ -146,11 +134,7 @@ class Worker:
             self._executor.leave_directory()
 
     def _acquire(self) -> None:
-        """Take the name's lock in turn, also from what a dead wrapper left behind.
-
-        Raises:
-            InterruptedWaitError: a signal came first.
-        """
+        """Take the name's lock in turn, also from what a dead wrapper left behind."""
         locks, endings = self._life.locks, self._signals.endings
         while True:
             if not locks.try_in_turn():
@@ -207,11 +191,7 @@ class Worker:
             say(str(error))
 
     def _persist(self, use: "Callable[[], Result]") -> "Result":
-        """Use the run-log; try again for a while if it can't be used.
-
-        Raises:
-            RecordError: it still can't.
-        """
+        """Use the run-log; try again for a while before RecordError is raised."""
         for delay in STORE_DELAYS:
             try:
                 return use()

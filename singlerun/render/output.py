@@ -24,17 +24,11 @@ class Chunk(Result):
         at_line_start: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.stream = stream
-        self.data = memoryview(data)
-        self.gap = gap
-        self.at_line_start = at_line_start
+        self.stream, self.data = stream, memoryview(data)
+        self.gap, self.at_line_start = gap, at_line_start
 
     def print(self) -> None:
-        """Write it, byte for byte.
-
-        Raises:
-            BrokenPipeError: the reader of standard output is gone.
-        """
+        """Write it, byte for byte; BrokenPipeError: the reader of standard output is gone."""
         if self.gap:
             are_one = None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2)
             if are_one and not self.at_line_start:

@@ -139,12 +139,9 @@ class QueueStore(Store, Protocol):
         """Accept jobs of one name, durably, all of them or none; return their ids.
 
         ``unique``: the pending jobs of that name are cancelled, these replace them. ``limit``: how
-        many may be pending at most.
-
-        Raises:
-            FullError: there are too many.
-            NoSuchJobError: one of these is to follow a job that does not exist.
-            ReplacedError: one of these is to follow one that they replace.
+        many may be pending at most. Raises FullError if there are too many, NoSuchJobError if one
+        of these is to follow a job that does not exist, ReplacedError if one of these is to follow
+        one that they replace.
         """
 
     def look(self, name: bytes) -> float | None:
