@@ -3,9 +3,8 @@
     take the lock -> record the start -> start the command -> record its process
                   -> wait for its end -> record the end -> free the lock
 
-The order is the promise. The start is recorded under the lock and before the command starts, the
-end before the lock is free, so an onlooker sees no gap. The command inherits the lock, so the death
-of this process frees nothing while the command lives (lifecycle.py has the law).
+The order is the promise: an onlooker sees no gap. The command inherits the lock, so the death of
+this process frees nothing while the command lives (lifecycle.py has the law).
 """
 
 import os
@@ -33,7 +32,6 @@ class Report:
     """What became of a spec.
 
     Attributes:
-        exit_status: what the prefix form exits with.
         run: the latest try; None before there was one.
         held: why it was not started, if it was refused and there is something to say about it.
     """
@@ -95,11 +93,8 @@ class _Runner:
     """One command line, from its first try to its last."""
 
     def __init__(self, life: Lifecycle, signals: Signals, capture: "Capture | None") -> None:
-        self._life = life
-        self._spec = life.spec
-        self._recorder = life.recorder
-        self._signals = signals
-        self._capture = capture
+        self._life, self._signals, self._capture = life, signals, capture
+        self._spec, self._recorder = life.spec, life.recorder
         self._attempts = 0
         self._last: tuple[Run, int] | None = None
 
@@ -237,8 +232,6 @@ class _Runner:
             # What it wrote arrives before its end is told.
             self._capture.end(relay, command, outcome, self._signals)
         return outcome
-
-    # -- ends ----------------------------------------------------------------------------------
 
     def _check_signals(self) -> None:
         if number := self._signals.ending():

@@ -24,8 +24,7 @@ class Channel:
         source: the pipe; -1 after its end, or after that of its reader.
         sink: None if nothing is passed on.
         pending: what was read and has not been passed on yet.
-        asked: how many bytes must be read before the wrapper gets its answer; None if it has not
-            asked.
+        asked: how many bytes are to be read before the wrapper's answer; None: it has not asked.
     """
 
     def __init__(self, stream: int, source: int, sink: "Sink | None") -> None:

@@ -53,10 +53,8 @@ def become(
     sources: dict[int, int], writer: segments.Writer | None, wrapper: tuple[int, int], *,
     hold_back: bool, pass_on: bool,
 ) -> "NoReturn":  # fmt: skip
-    """Be the relay, in a process that was forked for it.
-
-    ``sources`` are the command's pipes by their stream; ``wrapper`` are the ends of two more, one
-    that says how the command ended and one for the answer.
+    """Be the relay, in a process that was forked for it; ``sources`` are the command's pipes by
+    their stream, ``wrapper`` two more: one tells how the command ended, one is for the answer.
     """
     try:
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())

@@ -131,7 +131,11 @@ class Reader:
         try:
             os.stat(_ENDED, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
-            return not _is_written(self._directory)
+            try:
+                fcntl.flock(self._directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            fcntl.flock(self._directory, fcntl.LOCK_UN)
         return True
 
     def read(self) -> "Iterator[tuple[int, memoryview, int]]":
@@ -222,15 +226,6 @@ def _open(state: "StateDir", run_id: int) -> int | None:
         return state.open_directory(path_of(run_id), create=False)
     except FileNotFoundError:
         return None
-
-
-def _is_written(directory: int) -> bool:
-    try:
-        fcntl.flock(directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(directory, fcntl.LOCK_UN)
-    return False
 
 
 def _remove(directory: int, path: bytes) -> None:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 KEPT = (
     "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "SINGLERUN_DIR", "TMPDIR", "TZ", "USER",
 )  # fmt: skip
-"""The variables that a job keeps, and those that begin with LC_. Others may be secrets, which would
-lie in the database; they are kept on demand."""
+"""The variables that a job keeps, and those with LC_. Others, perhaps secrets, only on demand."""
 
 
 def context_here(

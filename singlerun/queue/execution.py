@@ -54,10 +54,8 @@ class Executor:
 
     def __init__(self, life: "Lifecycle", signals: "Signals", announcer: "Announcer") -> None:
         assert life.state is not None
-        self._life = life
-        self._state = life.state
-        self._signals = signals
-        self._announcer = announcer
+        self._life, self._state = life, life.state
+        self._signals, self._announcer = signals, announcer
         self._null = lift(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._prepared: Context | None = None
         self._relays: set[int] = set()
@@ -66,8 +64,7 @@ class Executor:
         self._output = -1
         self.spec = life.spec
         self.env: dict[bytes, bytes] = {}
-        self.left_lock_behind = False
-        self.was_signalled = False
+        self.left_lock_behind = self.was_signalled = False
 
     def perform(self, job: "Job") -> Ending:
         """Run a job's command; return how it ended, which is not recorded yet."""

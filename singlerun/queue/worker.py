@@ -48,9 +48,7 @@ class Worker:
 
     def __init__(self, state: StateDir, name: bytes, fifo: int, *, end_job: bool = False) -> None:
         """``end_job``: a signal that asks to end is for the running job, too."""
-        self._state = state
-        self._name = name
-        self._fifo = fifo
+        self._state, self._name, self._fifo = state, name, fifo
         self._queue = SqliteQueue(state)
         recorder = Recorder(required=True)
         recorder.use(self._queue)
@@ -87,8 +85,6 @@ class Worker:
             except block.InterruptedWaitError:
                 return
 
-    # -- what the executor asks for while a short job runs ---------------------------------------
-
     def announce(self) -> None:
         """Name the next job durably, if possible: its claim needs no sync then."""
         try:
@@ -104,8 +100,6 @@ class Worker:
             except RecordError as error:
                 say(str(error))
             self._announced = None
-
-    # -- how -------------------------------------------------------------------------------------
 
     def _sleep(self, seconds: float) -> None:
         """Sleep so long, or until a wake-up; raise InterruptedWaitError if a signal came first."""

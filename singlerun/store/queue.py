@@ -84,23 +84,15 @@ class Job:
         not_before_ns: int | None = None, after_id: int | None = None, label: str | None = None,
         retries: int = 0, retry_delay: float = 1.0,
     ) -> None:  # fmt: skip
+        self.name, self.argv, self.label = name, argv, label
+        self.priority, self.not_before_ns, self.after_id = priority, not_before_ns, after_id
+        self.retries, self.retry_delay = retries, retry_delay
+        self.state, self.is_blocked = QUEUED, False
+        self.tries = self.uid = self.added_ns = 0
         self.id: int | None = None
-        self.name = name
-        self.argv = argv
-        self.priority = priority
-        self.not_before_ns = not_before_ns
-        self.after_id = after_id
-        self.label = label
-        self.retries = retries
-        self.retry_delay = retry_delay
-        self.state = QUEUED
-        self.is_blocked = False
         self.paused_until_ns: int | None = None
         self.place: int | None = None
-        self.tries = 0
-        self.uid = 0
         self.parent_id: int | None = None
-        self.added_ns = 0
         self.started_ns: int | None = None
         self.ended_ns: int | None = None
         self.run_id: int | None = None
