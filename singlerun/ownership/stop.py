@@ -131,11 +131,10 @@ class _Attempt:
     def begin(self) -> bool:
         """Signal the processes that it is for; return whether that was allowed."""
         try:
-            same = self._started.__getitem__
             termination.send_each(
                 self._started,
                 (self._number, _signal.SIGCONT),  # a stopped process must go on to end
-                lambda pids: [pid for pid in pids if start_time(pid) == same(pid)],
+                lambda pids: {pid for pid in pids if start_time(pid) == self._started[pid]},
             )
         except PermissionError:
             self.was_allowed = False
