@@ -8,11 +8,7 @@ LONGEST = 100 * 366 * 86_400
 
 
 def parse(text: str) -> float:
-    """Return the seconds of a duration.
-
-    Raises:
-        UsageError: it is empty, negative, or malformed.
-    """
+    """Return the seconds of a duration; raise UsageError if it is empty, negative, or malformed."""
     if text.lower() in {"inf", "infinity"}:
         return LONGEST
     total, number, unit_before = 0.0, "", 10 * UNITS["d"]

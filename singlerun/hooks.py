@@ -94,10 +94,8 @@ def _run(script: str, event: str, env: dict[bytes, bytes], signals: "Signals", n
     begun = time.monotonic()
     if not _await(pid, HOOK_TIMEOUT, signals):
         timed_out = time.monotonic() >= begun + HOOK_TIMEOUT
-        say(
-            f"{what} "
-            + (f"timed out after {HOOK_TIMEOUT:.0f}s" if timed_out else "was interrupted")
-        )
+        why = f"timed out after {HOOK_TIMEOUT:.0f}s" if timed_out else "was interrupted"
+        say(f"{what} {why}")
         _end(pid, what, signals)
         return not timed_out
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

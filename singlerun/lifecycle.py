@@ -42,11 +42,7 @@ class CrowdedError(Exception):
 
 
 class RefusedError(Exception):
-    """The run is not started, and that is recorded.
-
-    Attributes:
-        held: what there is to say of it; None where nothing is.
-    """
+    """The run is not started, and that is recorded; ``held`` is what there is to say, or None."""
 
     def __init__(self, held: HeldError | None) -> None:
         super().__init__(held)
@@ -57,25 +53,18 @@ class Lifecycle:
     """What one spec holds, from the first try to the release.
 
     Attributes:
-        spec: what is to run, and how.
         state: the state directory; None if it can't be used and the lock doesn't need it.
         locks: what is held.
-        recorder: keeps the record.
         parent: the marks of the run inside which this one was asked for.
         run: the present try; a spec with retries has several.
     """
 
-    __slots__ = ("_is_bound", "locks", "parent", "recorder", "run", "spec", "state")
-
     def __init__(self, spec: "RunSpec", recorder: "Recorder", parent: Marks | None) -> None:
         """Open what the spec needs.
 
-        Raises:
-            SinglerunError: the lock can't be had at all, or a required record can't be kept.
+        Raises SinglerunError if the lock can't be had at all, or a required record can't be kept.
         """
-        self.spec = spec
-        self.recorder = recorder
-        self.parent = parent
+        self.spec, self.recorder, self.parent = spec, recorder, parent
         self.state = _open_state(spec, recorder)
         self.locks = _locks_of(spec, self.state)
         self.run = _new_run(spec)
@@ -89,10 +78,7 @@ class Lifecycle:
             return False  # would hold some of them for a moment: only where that refuses no other
         if not self.locks.try_in_turn() or self.locks.created or self.locks.suspects:
             return False
-        spec = self.spec
-        return not self.recorder.attempt(
-            lambda store: store.open_runs(spec.names, spec.lock_file), []
-        )
+        return not self.former_runs()
 
     def try_in_turn(self) -> bool:
         """Take locks that are free and that no other process waits for; return whether so.
@@ -118,15 +104,12 @@ class Lifecycle:
         from singlerun.ownership import reaper  # noqa: PLC0415 - a lock that was free needs no look
 
         spec, attempt, created = self.spec, self.recorder.attempt, self.locks.created
-        former = attempt(lambda store: store.open_runs(spec.names, spec.lock_file), [])
+        former = self.former_runs()
         living: Living = []
         if former:
-            shared = spec.shared or bool(spec.slots)
+            how = {"shared": spec.shared or bool(spec.slots), "proven": not created}
             living += attempt(
-                lambda store: reaper.settle(
-                    store, former, shared=shared, proven=not created, slots=spec.slots
-                ),
-                [],
+                lambda store: reaper.settle(store, former, **how, slots=spec.slots), []
             )
         if created:
             # No lock file, a new store: the state directory may have been deleted under a holder.
@@ -141,6 +124,11 @@ class Lifecycle:
             if not living and self.locks.suspects:
                 self.locks.suspect(suspected=False)
         return living
+
+    def former_runs(self) -> list[Run]:
+        """Return the runs of these locks whose end is not recorded."""
+        names, file = self.spec.names, self.spec.lock_file
+        return self.recorder.attempt(lambda store: store.open_runs(names, file), [])
 
     # -- begin -------------------------------------------------------------------------------
 
@@ -198,8 +186,7 @@ class Lifecycle:
     def note(self, command: identity.Owner | None = None) -> None:
         """Note the run beside a lock file, and the process of its command once it has started.
 
-        Raises:
-            LockFileError: the run can't be noted, so nothing must be started.
+        Raises LockFileError if the run can't be noted, so nothing must be started.
         """
         started = None if command is None else (command.pid, command.started)
         self.locks.note((self.run.id, self.run.token or 0), started)
@@ -267,14 +254,13 @@ def _said(error: Exception) -> str:
 
 def _open_state(spec: "RunSpec", recorder: "Recorder") -> StateDir | None:
     try:
-        state = StateDir(state_path(spec.dir))
+        return StateDir(state_path(spec.dir))
     except StateDirError as error:
         if spec.lock_file is None:
             raise
         # A file of the user's is locked without us, only the record needs the directory.
         recorder.failed(error)
         return None
-    return state
 
 
 def _locks_of(spec: "RunSpec", state: StateDir | None) -> lock.LockSet:
@@ -293,13 +279,8 @@ def _new_run(spec: "RunSpec") -> Run:
     except FileNotFoundError:
         cwd = None
     return Run(
-        names=spec.names,
-        argv=tuple(os.fsencode(word) for word in spec.argv),
-        wrapper=identity.this_process(),
-        uid=os.getuid(),
-        asked_ns=time.time_ns(),
-        lock_file=spec.lock_file,
-        cwd=cwd,
-        shared=spec.shared or spec.slots is not None,
+        names=spec.names, argv=tuple(os.fsencode(word) for word in spec.argv),
+        wrapper=identity.this_process(), uid=os.getuid(), asked_ns=time.time_ns(),
+        lock_file=spec.lock_file, cwd=cwd, shared=spec.shared or spec.slots is not None,
         slots=spec.slots,
-    )
+    )  # fmt: skip

@@ -237,8 +237,7 @@ WITH_ONE_NAME = ("lock_file", "lock_fd", "queue")
 def check(values: "Mapping[str, Any]") -> None:
     """Check that options, by Option.dest, can be combined; a value of 0 asks for nothing.
 
-    Raises:
-        UsageError: two of them exclude each other.
+    Raises UsageError if two of them exclude each other.
     """
     for option, others, message in EXCLUSIONS:
         if values[option]:
@@ -288,10 +287,7 @@ def split(arguments: list[str]) -> Words | None:
     """Parse the plain forms of the prefix form; return None for all else, which is left to Click.
 
     Plain are ``-n NAME``, ``-nNAME``, ``--name NAME``, ``--name=NAME``, flags also joined as in
-    ``-qw``, and ``--``.
-
-    Raises:
-        UsageError: a value cannot be read.
+    ``-qw``, and ``--``. Raises UsageError if a value cannot be read.
     """
     flags = {flag: option for option in RUN_OPTIONS for flag in option.flags}
     words = Words()

@@ -19,23 +19,12 @@ class Outcome:
     )  # fmt: skip
 
     def __init__(
-        self,
-        exit_code: int | None,
-        signal: int | None = None,
-        *,
-        elapsed_ns: int = 0,
-        user_us: int = 0,
-        system_us: int = 0,
-        max_rss_kb: int = 0,
-        timed_out: bool = False,
-    ) -> None:
-        self.exit_code = exit_code
-        self.signal = signal
-        self.elapsed_ns = elapsed_ns
-        self.user_us = user_us
-        self.system_us = system_us
+        self, exit_code: int | None, signal: int | None = None, *, elapsed_ns: int = 0,
+        user_us: int = 0, system_us: int = 0, max_rss_kb: int = 0, timed_out: bool = False,
+    ) -> None:  # fmt: skip
+        self.exit_code, self.signal, self.timed_out = exit_code, signal, timed_out
+        self.elapsed_ns, self.user_us, self.system_us = elapsed_ns, user_us, system_us
         self.max_rss_kb = max_rss_kb
-        self.timed_out = timed_out
 
     @property
     def exit_status(self) -> int:

@@ -40,10 +40,8 @@ def lift(descriptor: int) -> int:
 def default_dir() -> bytes:
     """Return the state directory of this user: by the password database, not by HOME or XDG.
 
-    The latter differ between cron and a login, and two directories would be two locks.
-
-    Raises:
-        StateDirError: the user has no entry in the password database.
+    The latter differ between cron and a login, and two directories would be two locks. Raises
+    StateDirError if the user has no entry in the password database.
     """
     if os.geteuid() == 0:
         return SYSTEM_DIR
@@ -53,8 +51,8 @@ def default_dir() -> bytes:
         home = pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:
         why = f"user {os.geteuid()} has no home in the password database"
-        remedy = "name a directory with --dir or SINGLERUN_DIR"
-        raise StateDirError("~/.local/state/singlerun", why, remedy) from None
+        advice = "name a directory with --dir or SINGLERUN_DIR"
+        raise StateDirError("~/.local/state/singlerun", why, advice) from None
     return os.path.join(os.fsencode(home), HOME_DIR)
 
 
@@ -83,20 +81,18 @@ def slot_file_name(lock_file: bytes, slot: int) -> bytes:
 class StateDir:
     """The opened state directory.
 
+    What opens something in it raises StateDirError if that cannot be made, or was planted.
+
     Attributes:
         path: its absolute path.
         locks, lines: the absolute paths of the lock files and of the waiting lines.
         is_exchangeable: whether another user may put a different directory in its place.
     """
 
-    __slots__ = ("_fd", "_locks_fd", "is_exchangeable", "lines", "locks", "path")
-
     def __init__(self, path: bytes, *, create: bool = True) -> None:
         """Open a state directory; if missing and ``create`` is true, make it with all its parents.
 
-        Raises:
-            StateDirError: it cannot be made, or cannot be trusted.
-            FileNotFoundError: it is missing, and ``create`` is false.
+        Raises StateDirError if it cannot be trusted, FileNotFoundError if it is missing otherwise.
         """
         self.path = os.path.abspath(path)
         self.locks = os.path.join(self.path, b"locks")
@@ -113,11 +109,7 @@ class StateDir:
         self._fd = self._locks_fd = -1
 
     def open_lock(self, file: bytes) -> tuple[int, bool]:
-        """Open a lock's file; return its descriptor and whether this call created it.
-
-        Raises:
-            StateDirError: it cannot be made, or was planted.
-        """
+        """Open a lock's file; return its descriptor and whether this call created it."""
         return _open_private(file, self._locks_fd, self.locks)
 
     def stat_lock(self, file: bytes) -> os.stat_result:
@@ -138,11 +130,7 @@ class StateDir:
         return os.path.join(self.lines, b"%%" + lock_file_name(path).removesuffix(b".lock"))
 
     def open_fifo(self, name: bytes) -> int:
-        """Open the FIFO of a name's queue for reading and writing; make it if missing.
-
-        Raises:
-            StateDirError: it cannot be made, or was planted.
-        """
+        """Open the FIFO of a name's queue for reading and writing; make it if missing."""
         directory = os.path.join(self.path, b"workers")
         make_private_directory(directory)
         path = os.path.join(directory, lock_file_name(name).removesuffix(b".lock"))
@@ -164,20 +152,11 @@ class StateDir:
         return descriptor
 
     def open_file(self, name: bytes) -> int:
-        """Open a file in the directory itself, and make it if missing; return its descriptor.
-
-        Raises:
-            StateDirError: it cannot be made, or was planted.
-        """
+        """Open a file in the directory itself, and make it if missing; return its descriptor."""
         return _open_private(name, self._fd, self.path)[0]
 
     def open_directory(self, name: bytes, *, create: bool = True) -> int:
-        """Open a directory below it, and make it if missing and ``create`` is true.
-
-        Raises:
-            StateDirError: it cannot be made, or was planted.
-            FileNotFoundError: it is missing, and ``create`` is false.
-        """
+        """Open a directory below it; if missing make it, or raise FileNotFoundError."""
         return _open_directory(os.path.join(self.path, name), create=create)
 
 
@@ -237,9 +216,8 @@ def _make_directories(path: bytes) -> None:
         _make_directories(parent)
     entry = os.stat(parent)
     if entry.st_mode & stat.S_IWOTH and not entry.st_mode & stat.S_ISVTX:
-        shown = os.fsdecode(parent)
-        why = f"any user may write to {shown}"
-        raise StateDirError(os.fsdecode(path), why, f"chmod +t {shown}")
+        shown, above = os.fsdecode(path), os.fsdecode(parent)
+        raise StateDirError(shown, f"any user may write to {above}", f"chmod +t {above}")
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:  # another process was faster
@@ -248,11 +226,7 @@ def _make_directories(path: bytes) -> None:
 
 
 def make_private_directory(path: bytes) -> None:
-    """Make a directory in the state directory, and those above it, if missing.
-
-    Raises:
-        StateDirError: it cannot be made.
-    """
+    """Make a directory in the state directory, and those above it, if missing; or StateDirError."""
     try:
         _make_directories(path)
     except OSError as error:

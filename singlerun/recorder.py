@@ -27,16 +27,12 @@ if TYPE_CHECKING:
 class Recorder:
     """A store that may be missing. Where it is, runs change all the same.
 
-    Attributes:
-        required: whether a failure is an error.
-        tell: called with what the user must be told.
+    If ``required``, a failure is an error, RecordError, of each verb; else the user is told by
+    ``tell``.
     """
 
-    __slots__ = ("_opened", "_state", "_store", "required", "tell")
-
     def __init__(self, *, required: bool, tell: "Callable[[str], object]" = say) -> None:
-        self.required = required
-        self.tell = tell
+        self.required, self.tell = required, tell
         self._store: SqliteStore | None = None
         self._opened: SqliteStore | None = None
         self._state: StateDir | None = None
@@ -67,11 +63,7 @@ class Recorder:
     def attempt(
         self, verb: "Callable[[SqliteStore], Result]", otherwise: "Default"
     ) -> "Result | Default":
-        """Use the store; return ``otherwise`` if it fails.
-
-        Raises:
-            RecordError: it failed, and a record is required.
-        """
+        """Use the store; return ``otherwise`` if it fails."""
         if self._store is None:
             return otherwise
         store = self._store
@@ -90,11 +82,7 @@ class Recorder:
         self.attempt(lambda store: store.wait_run(run), None)
 
     def start(self, run: "Run", parent: "Marks | None", *, heed_pause: bool = True) -> None:
-        """Record that a run starts.
-
-        Raises:
-            PausedError: its name is paused, and ``heed_pause`` is true.
-        """
+        """Record that a run starts; raise PausedError if ``heed_pause``, and its name is paused."""
         self.attempt(lambda store: store.start_run(run, parent, heed_pause=heed_pause), None)
         if run.started_ns is None:
             # Its marks need a token that stays the same, and is no other's (store/sqlite.py).
@@ -127,11 +115,7 @@ class Recorder:
             run.apply(run.is_refused(state, detail, **more))
 
     def failed(self, error: RecordError | StateDirError) -> None:
-        """Warn that there will be no record.
-
-        Raises:
-            RecordError, StateDirError: this one, if a record is required.
-        """
+        """Warn that there will be no record; raise the error if one is required."""
         self._store = None
         if self.required:
             raise error

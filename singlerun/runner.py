@@ -3,20 +3,13 @@
     take the lock -> record the start -> start the command -> record its process
                   -> wait for its end -> record the end -> free the lock
 
-The order is the promise. The start is recorded under the lock and before the command starts, the
-end before the lock is free, so an onlooker sees no gap. The command inherits the lock, so the death
-of this process frees nothing while the command lives (lifecycle.py has the law).
+The order is the promise: an onlooker sees no gap. The command inherits the lock, so the death of
+this process frees nothing while the command lives (lifecycle.py has the law).
 """
 
 import os
 
-from singlerun.errors import (
-    HeldError,
-    NoWorkerError,
-    SinglerunError,
-    StateDirError,
-    UsageError,
-)
+from singlerun.errors import HeldError, NoWorkerError, SinglerunError, StateDirError, UsageError
 from singlerun.lifecycle import CrowdedError, Lifecycle, LockLostError, RefusedError
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
@@ -39,17 +32,12 @@ class Report:
     """What became of a spec.
 
     Attributes:
-        exit_status: what the prefix form exits with.
         run: the latest try; None before there was one.
         held: why it was not started, if it was refused and there is something to say about it.
     """
 
-    __slots__ = ("exit_status", "held", "run")
-
     def __init__(self, exit_status: int, run: Run | None, held: HeldError | None = None) -> None:
-        self.exit_status = exit_status
-        self.run = run
-        self.held = held
+        self.exit_status, self.run, self.held = exit_status, run, held
 
 
 class _SignalledError(Exception):
@@ -59,9 +47,8 @@ class _SignalledError(Exception):
 def run(spec: "RunSpec") -> Report:
     """Run a command under its lock.
 
-    Raises:
-        SinglerunError: the lock can't be had at all, the command can't be started, or a required
-            record can't be kept.
+    Raises SinglerunError if the lock can't be had at all, the command can't be started, or a
+    required record can't be kept.
     """
     if spec.queue:
         return _enqueue(spec)
@@ -89,11 +76,9 @@ def _enqueue(spec: "RunSpec") -> Report:
     from singlerun.store.queue import Job  # noqa: PLC0415
 
     job = Job(
-        name=spec.names[0],
-        argv=tuple(os.fsencode(word) for word in spec.argv),
-        retries=spec.retries,
-        retry_delay=spec.retry_delay,
-    )
+        name=spec.names[0], argv=tuple(os.fsencode(word) for word in spec.argv),
+        retries=spec.retries, retry_delay=spec.retry_delay,
+    )  # fmt: skip
     marks = Marks.from_environ(os.environb)
     job.parent_id = None if marks is None else marks.run_id
     state = StateDir(state_path(spec.dir))
@@ -108,11 +93,8 @@ class _Runner:
     """One command line, from its first try to its last."""
 
     def __init__(self, life: Lifecycle, signals: Signals, capture: "Capture | None") -> None:
-        self._life = life
-        self._spec = life.spec
-        self._recorder = life.recorder
-        self._signals = signals
-        self._capture = capture
+        self._life, self._signals, self._capture = life, signals, capture
+        self._spec, self._recorder = life.spec, life.recorder
         self._attempts = 0
         self._last: tuple[Run, int] | None = None
 
@@ -239,17 +221,12 @@ class _Runner:
                 self._recorder.name(life.run, life.run.wrapper)
                 spawn.become(spec.argv, env, life.locks.fds, self._signals)
             command = Child(
-                spec.argv,
-                env,
-                [*life.locks.fds, *pipe[1:]],
-                self._signals,
-                marks=marks,
-                kill_after=spec.kill_after,
-                stop_signal=spec.signal,
+                spec.argv, env, [*life.locks.fds, *pipe[1:]], self._signals, marks=marks,
+                kill_after=spec.kill_after, stop_signal=spec.signal,
                 adopt=spec.timeout is not None,
                 redirected=None if relay is None else relay.streams,
                 strangers=() if self._capture is None else self._capture.pids,
-            )
+            )  # fmt: skip
         finally:
             if relay is not None:
                 relay.started()
@@ -270,8 +247,6 @@ class _Runner:
             # What it wrote arrives before its end is told.
             self._capture.end(relay, command, outcome, self._signals)
         return outcome
-
-    # -- ends ----------------------------------------------------------------------------------
 
     def _check_signals(self) -> None:
         if number := self._signals.ending():
@@ -295,13 +270,13 @@ class _Runner:
         return Report(128 + number, run)
 
     def _call_hooks(self, run: Run, status: int) -> None:
+        def call() -> None:
+            from singlerun import hooks  # noqa: PLC0415 - rare
+
+            hooks.call(self._spec, run, status, self._signals)
+
         if self._spec.hooks:
-            self._life.harmless("a hook could not be run", lambda: self._hooks(run, status))
-
-    def _hooks(self, run: Run, status: int) -> None:
-        from singlerun import hooks  # noqa: PLC0415 - rare
-
-        hooks.call(self._spec, run, status, self._signals)
+            self._life.harmless("a hook could not be run", call)
 
     def _wake_workers(self) -> None:
         """Make sure that the jobs which waited for us have a worker, should theirs be dead."""

@@ -16,23 +16,12 @@ HASH_BYTES = 6
 SIGTERM = 15
 OF_A_JOB = ("timeout", "kill_after", "signal", "on_success", "on_failure", "on_finish")
 """Options that a job in a queue takes along."""
-_SAME = (
-    "coalesce", "dir", "jitter", "linger", "lock_fd", "lock_file", "log", "max_starts",
-    "min_interval", "only_failed", "queue", "quiet", "replace", "require_record", "restart",
-    "shared", "skip", "slots", "timeout", "verbose",
-)  # fmt: skip
-"""Options whose value is the attribute of that name."""
-_OTHERS = (
-    "argv", "become", "conflict_status", "hooks", "job_options", "kill_after", "lock_type", "names",
-    "retries", "retry_delay", "signal", "wait_for", "wait_hint",
-)  # fmt: skip
 
 
 class RunSpec:
     """A command and its policy.
 
     Attributes:
-        argv: the command and its arguments.
         names: what it holds, at least one.
         lock_file: the file that the user chose to lock instead, or None.
         lock_fd: the caller's descriptor that is to be locked, and the path of its file, or None.
@@ -46,8 +35,7 @@ class RunSpec:
         conflict_status: the exit status if the lock is held.
     """
 
-    __slots__ = (*_SAME, *_OTHERS)
-
+    # The options whose value is the attribute of that name.
     coalesce: bool
     dir: bytes | None
     jitter: float | None
@@ -72,11 +60,10 @@ class RunSpec:
     def __init__(self, argv: list[str], values: "Mapping[str, Any]") -> None:
         """Make a spec of a command and the values of run options, by their Option.dest.
 
-        Raises:
-            UsageError: the options contradict each other, or there is no command.
+        Raises UsageError if the options contradict each other, or there is no command.
         """
         options.check(values)
-        for name in _SAME:
+        for name in RunSpec.__annotations__:
             setattr(self, name, values[name])
         if self.lock_fd is not None:
             if argv:
@@ -114,10 +101,7 @@ class RunSpec:
         }
 
     def delay_before_next(self, exit_status: int, attempts: int) -> float | None:
-        """Return the seconds after which to run the command again, None to leave it at that.
-
-        ``attempts`` is how often it has run.
-        """
+        """Return the seconds until the command, which has run so often, runs again, or None."""
         failed = exit_status != 0
         if self.restart is not None:
             wanted = {"always": True, "on-failure": failed, "on-success": not failed}

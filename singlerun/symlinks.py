@@ -19,8 +19,7 @@ _MOST = 40
 def resolve(path: bytes) -> bytes:
     """Return an absolute path without symbolic links; what is missing of it stays as it is.
 
-    Raises:
-        LockFileError: it leads through a link that may have been planted, or in a circle.
+    Raises LockFileError if it leads through a link that may have been planted, or in a circle.
     """
     rest, real, links = path.split(b"/")[::-1], b"/", 0
     while rest:
@@ -55,15 +54,10 @@ def _target(path: bytes) -> bytes | None:
             return None
         directory = os.stat(os.path.dirname(path))
         shared = stat.S_ISVTX | stat.S_IWOTH
-        if directory.st_mode & shared == shared and entry.st_uid not in {
-            os.geteuid(),
-            directory.st_uid,
-        }:
-            raise LockFileError(
-                os.fsdecode(path),
-                f"it is a symbolic link of user {entry.st_uid} where any user may create one",
-                "name the file that it leads to",
-            )
+        trusted = {os.geteuid(), directory.st_uid}
+        if directory.st_mode & shared == shared and entry.st_uid not in trusted:
+            why = f"it is a symbolic link of user {entry.st_uid} where any user may create one"
+            raise LockFileError(os.fsdecode(path), why, "name the file that it leads to")
         return os.readlink(b"", dir_fd=link)
     finally:
         os.close(link)

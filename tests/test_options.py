@@ -143,8 +143,9 @@ def values(*given, **more):
 
 
 SOME = {
-    "lock_file": b"/x", "lock_fd": (9, b"/x"), "lock_type": "flock", "slots": 2, "wait_for": 3.0, "min_interval": 3.0,
-    "max_starts": (1, 3.0), "restart": "always", "jitter": 3.0, "timeout": 3.0, "retries": 1,
+    "lock_file": b"/x", "lock_fd": (9, b"/x"), "lock_type": "flock", "slots": 2, "wait_for": 3.0,
+    "min_interval": 3.0, "max_starts": (1, 3.0), "restart": "always", "jitter": 3.0,
+    "timeout": 3.0, "retries": 1,
     "on_success": "true", "on_failure": "true", "on_finish": "true",
 }  # fmt: skip
 EXCLUDING = [

@@ -16,14 +16,15 @@ a pidfd and the socket: forked children may have copies of either end, so neithe
 
 import marshal
 import os
-import select
 import socket
 import sys
 import time
+from select import POLLIN, POLLRDHUP
 
 from singlerun import errors, lock
 from singlerun.paths import StateDir, lift, reason
 from singlerun.process import interpreter, procfs
+from singlerun.process.descriptors import poll
 from singlerun.timings import DEPUTY_GRACE
 
 TYPE_CHECKING = False
@@ -102,11 +103,8 @@ def _await(pid: int, link: socket.socket, deadline: float | None) -> bool:
     except ProcessLookupError:  # it died, and the program ignores SIGCHLD
         return True
     try:
-        poll = select.poll()
-        poll.register(link, select.POLLIN)
-        poll.register(pidfd, select.POLLIN)
-        left = None if deadline is None else max(0, deadline - time.monotonic()) * 1000
-        return bool(poll.poll(left))
+        left = None if deadline is None else max(0, deadline - time.monotonic())
+        return bool(poll({link.fileno(): POLLIN, pidfd: POLLIN}, left))
     finally:
         os.close(pidfd)
 
@@ -203,10 +201,7 @@ def _hand(link: socket.socket, hold: lock.LockSet) -> None:
 
 def _watch(link: socket.socket, pidfd: int, hold: lock.LockSet) -> None:
     """Give up as soon as the program has: it closed the socket, or has died."""
-    poll = select.poll()
-    poll.register(link, select.POLLRDHUP)
-    poll.register(pidfd, select.POLLIN)
-    poll.poll()
+    poll({link.fileno(): POLLRDHUP, pidfd: POLLIN})
     _give_up(hold)
 
 

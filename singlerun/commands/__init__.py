@@ -32,8 +32,7 @@ class _Group(click.Group):
         if cmd_name not in options.SUBCOMMANDS:
             return None
         module = importlib.import_module(f"singlerun.commands.{cmd_name.replace('-', '_')}")
-        command = module.command
-        assert isinstance(command, click.Command)
+        command: click.Command = module.command
         return command
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

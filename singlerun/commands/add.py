@@ -126,10 +126,8 @@ def read_jobs(
 ) -> Iterator[Job]:
     """Yield the jobs in a file: a shell command or a JSON text on each line that is not blank.
 
-    ``values`` are those of all jobs. With ``null`` NUL ends a job instead of a newline.
-
-    Raises:
-        UsageError: a line cannot be read as a job.
+    ``values`` are those of all jobs. With ``null`` NUL ends a job instead of a newline. Raises
+    UsageError if a line cannot be read as a job.
     """
     entries: Iterable[bytes] = file.read().split(b"\0") if null else file
     for number, entry in enumerate(entries, 1):

@@ -32,10 +32,7 @@ from singlerun.timings import REDRAW
 
 
 class Command(click.Command):
-    """A subcommand with ``--dir``: it returns a result, or yields several.
-
-    Its own failures are one line and exit status 125.
-    """
+    """A subcommand with ``--dir``: returns a result, or yields several; its failures are 125."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["context_settings"]["help_option_names"] = ["-h", "--help"]
@@ -138,8 +135,7 @@ def _store(state: StateDir) -> SqliteQueue:
 def open_record(ctx: click.Context) -> tuple[StateDir | None, SqliteQueue | None]:
     """Open the state directory, and the run-log and queues in it; None stands for what is missing.
 
-    Raises:
-        StateDirError: the directory is not trusted or cannot be read.
+    Raises StateDirError if the directory is not trusted or cannot be read.
     """
     try:
         state = _state(state_path(ctx.obj))
@@ -149,11 +145,7 @@ def open_record(ctx: click.Context) -> tuple[StateDir | None, SqliteQueue | None
 
 
 def make_state(ctx: click.Context) -> StateDir:
-    """Open the state directory, making it if need be.
-
-    Raises:
-        StateDirError: it is not trusted or cannot be made.
-    """
+    """Open the state directory, making it if need be; or raise StateDirError."""
     return StateDir(state_path(ctx.obj))
 
 

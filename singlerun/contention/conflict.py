@@ -31,19 +31,15 @@ DEEPEST = 100
 
 
 class Waiter:
-    """How a program waits: the command line in threads, a Python program by a second process.
-
-    Attributes:
-        has_failed: whether there was a holder to replace that could not be stopped.
-    """
+    """How a program waits: the command line in threads, a Python program by a second process."""
 
     has_failed = False
+    """Whether there was a holder to replace that could not be stopped."""
 
     def take(self, deadline: float | None) -> bool:
         """Wait in line and take the locks; return whether that was before the deadline.
 
-        Raises:
-            OccupiedError: another process waits already, and the spec wants only one to.
+        Raises OccupiedError if another process waits already, and the spec wants only one to.
         """
         raise NotImplementedError
 
@@ -70,8 +66,7 @@ class Conflict:
     def resolve(self) -> None:
         """Acquire the locks, waiting or replacing if the spec says so.
 
-        Raises:
-            RefusedError: they are still held; that is recorded.
+        Raises RefusedError if they are still held; that is recorded.
         """
         try:
             while self._take():
@@ -138,8 +133,7 @@ class Conflict:
         paths = self._life.locks.paths
         waited = time.monotonic() - self._begun if spec.wait_for else None
         if not living:
-            former = recorder.attempt(lambda store: store.open_runs(spec.names, spec.lock_file), [])
-            living = [holder.find(former, paths)]
+            living = [holder.find(self._life.former_runs(), paths)]
         run, pids = living[0]
         held, usual = this.names, None
         if run is not None:

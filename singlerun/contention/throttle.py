@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 def check_limits(life: "Lifecycle") -> None:
-    """Refuse a run that comes too soon.
-
-    Raises:
-        RefusedError: it does; that is recorded.
-    """
+    """Refuse a run that comes too soon: record that, and raise RefusedError."""
     spec = life.spec
     wait = max((_seconds_to_wait(spec, name, life.recorder) for name in spec.names), default=0.0)
     if wait > 0:

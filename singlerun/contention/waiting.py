@@ -34,7 +34,6 @@ class InterruptibleWaiter(Waiter):
 
     @property
     def has_failed(self) -> bool:  # type: ignore[override]  # a class attribute is its default
-        """Whether there was a holder to replace that could not be stopped."""
         return self._replacement is not None and self._replacement.has_failed
 
     def take(self, deadline: float | None) -> bool:

@@ -20,20 +20,14 @@ AUTO, FLOCK, LOCKFILE = "auto", "flock", "lockfile"
 
 
 def of_names(
-    names: "tuple[bytes, ...]",
-    state: "StateDir",
-    *,
-    shared: bool,
-    slots: int | None = None,
+    names: "tuple[bytes, ...]", state: "StateDir", *, shared: bool, slots: int | None = None,
     lock_type: str = AUTO,
-) -> LockSet:
+) -> LockSet:  # fmt: skip
     """Return the locks of these names; with ``slots``, one of that many slots of each.
 
-    Whatever the type, no two runs of a name use two different locks: all take the kernel lock
-    where it can be trusted, and the lock file where it can't.
-
-    Raises:
-        LockFileError, UsageError: it needs a lock file, and is not exclusive.
+    Whatever the type, no two runs of a name use two different locks: all take the kernel lock where
+    it can be trusted, and the lock file where it can't. Raises LockFileError or UsageError if it
+    needs a lock file, and is not exclusive.
     """
     remote = _distrusted(state.locks)
     exclusive = not shared and slots is None
@@ -56,19 +50,13 @@ def of_names(
 
 
 def of_file(
-    path: bytes,
-    state: "StateDir | None",
-    *,
-    shared: bool,
-    slots: int | None = None,
+    path: bytes, state: "StateDir | None", *, shared: bool, slots: int | None = None,
     lock_type: str = AUTO,
-) -> LockSet:
+) -> LockSet:  # fmt: skip
     """Return the lock on a file that the user chose; it has no line without a state directory.
 
-    Raises:
-        LockFileError, UsageError: it can't be looked at, or it needs a lock file and is not
-            exclusive.
-        StateDirError: there is no state directory for the slots.
+    Raises LockFileError or UsageError if it can't be looked at, or it needs a lock file and is not
+    exclusive, StateDirError if there is no state directory for the slots.
     """
     exclusive = not shared and slots is None
     kernel = ChosenFile(path, shared=not exclusive)
@@ -76,15 +64,14 @@ def of_file(
     lock: FlockFile | SlotLock | LockFile = kernel
     if remote is not None or lock_type == LOCKFILE:
         if not exclusive:
-            remedy = "name a local file, or insist with --lock-type flock"
-            raise _not_exclusive(path, remote, remedy)
+            advice = "name a local file, or insist with --lock-type flock"
+            raise _not_exclusive(path, remote, advice)
         lock = _lock_file(path, kernel, both=remote is None)
     local = state if state is not None and _distrusted(state.locks) is None else None
     if slots is not None:
         if local is None:
-            raise StateDirError(
-                "of the slots", "there is no local one", "name one with --dir or SINGLERUN_DIR"
-            )
+            advice = "name one with --dir or SINGLERUN_DIR"
+            raise StateDirError("of the slots", "there is no local one", advice)
         # No escaped name begins like this.
         lock = _slot_of(kernel, b"%%" + lock_file_name(path), local, slots)
     return LockSet([lock], _lines_of(path, local))

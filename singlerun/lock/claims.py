@@ -39,24 +39,18 @@ _FIRST_TIME_NAMESPACE = 0xEFFFFFFA
 
 
 class Claim:
-    """One process's claim on a lock file.
+    """One process's claim on the lock file ``path``.
 
     Attributes:
-        path: the lock file.
         token: 32 hexadecimal digits, of this claim alone.
         names: the files that make it up.
         held: whether it has the lock, or only tries to take it.
         pid, host, start: its owner, as filelock wrote it.
     """
 
-    __slots__ = ("held", "host", "names", "path", "pid", "start", "token")
-
     def __init__(self, path: bytes, token: str, pid: int, host: str, start: int | None) -> None:
-        self.path = path
-        self.token = token
-        self.pid = pid
-        self.host = host
-        self.start = start
+        self.path, self.token = path, token
+        self.pid, self.host, self.start = pid, host, start
         self.names: list[str] = []
         self.held = False
 
@@ -77,11 +71,7 @@ def exist(path: bytes) -> bool:
 
 
 def read(path: bytes) -> list[Claim]:
-    """Return the claims on a lock file.
-
-    Raises:
-        filelock.SoftFileLockProtocolError: they can't be read.
-    """
+    """Return the claims on a lock file; filelock.SoftFileLockProtocolError: they can't be read."""
     if not exist(path):
         return []
     found: dict[str, Claim] = {}
@@ -100,11 +90,7 @@ def _lock(path: bytes) -> "StrictSoftFileLock":
 
 
 def break_(claim: Claim) -> None:
-    """Delete a claim: only one that is dead, or that a person has judged.
-
-    Raises:
-        OSError: it can't be deleted.
-    """
+    """Delete a claim that is dead, or that a person has judged; raise OSError if it can't be."""
     lock = _lock(claim.path)
     # While the older of the two is there, the lock can't be mistaken for free.
     for name in sorted(claim.names):
@@ -117,11 +103,10 @@ def break_(claim: Claim) -> None:
 
 def fate(claim: Claim) -> tuple[str, list[int]]:
     """Return whether a claim's owner is ALIVE, DEAD or UNKNOWN, and the PIDs that keep it alive."""
-    if (
-        claim.start is None
-        or _is_shifted()
-        or _namespace_of(claim.host) != _namespace_of(_our_host())
-    ):
+    # In a time namespace start times differ from those that other processes wrote.
+    is_shifted = _namespace("time") not in {None, _FIRST_TIME_NAMESPACE}
+    other = _namespace_of(claim.host) != _namespace_of(_our_host())
+    if claim.start is None or is_shifted or other:
         return identity.UNKNOWN, []
     boot, ticks = divmod(claim.start, 2**64)
     here = identity.here()
@@ -132,7 +117,8 @@ def fate(claim: Claim) -> tuple[str, list[int]]:
     except (OSError, ValueError):
         return identity.UNKNOWN, []
     if boot != int(here.boot_id.replace("-", ""), 16):
-        same = claim.host == _our_host() and note is not None and _is_ours(note.machine)
+        ours = note is not None and note.machine not in {"", "-"} and note.machine == _machine()
+        same = ours and claim.host == _our_host()
         return (identity.DEAD if same else identity.UNKNOWN), []
     life = identity.life(identity.Owner(here, claim.pid, ticks))
     if life != identity.DEAD:
@@ -166,11 +152,6 @@ def _namespace(kind: str) -> int | None:
         return None
 
 
-def _is_shifted() -> bool:
-    # In a time namespace start times differ from those that other processes wrote.
-    return _namespace("time") not in {None, _FIRST_TIME_NAMESPACE}
-
-
 def _is_elsewhere(pid: int, ticks: int) -> bool:
     """Return whether this PID is of a live process in another PID namespace.
 
@@ -192,10 +173,6 @@ def _innermost_pid(pid: int) -> int | None:
     return next((int(line.split()[-1]) for line in lines if line.startswith(b"NSpid:")), None)
 
 
-def _is_ours(machine: str) -> bool:
-    return machine not in {"", "-"} and machine == _machine()
-
-
 def _machine() -> str:
     try:
         with open("/etc/machine-id", "rb", buffering=0) as file:
@@ -213,16 +190,12 @@ class Note:
         pid, started: the command's process, 0 before it is started.
     """
 
-    __slots__ = ("machine", "pid", "run_id", "started", "token")
-
     def __init__(
         self, machine: str, run_id: int = 0, token: int = 0, pid: int = 0, started: int = 0
     ) -> None:
         self.machine = machine
-        self.run_id = run_id
-        self.token = token
-        self.pid = pid
-        self.started = started
+        self.run_id, self.token = run_id, token
+        self.pid, self.started = pid, started
 
     def survivors(self) -> list[int]:
         """Return the live processes of the run: the command first, then all with its marks."""
@@ -237,17 +210,10 @@ class Note:
 
 
 def write_note(
-    path: bytes,
-    marks: tuple[int | None, int] | None = None,
-    command: tuple[int, int | None] | None = None,
-    *,
-    mode: int = 0o666,
-) -> None:
-    """Write this machine, the marks of a run, and its command's process.
-
-    Raises:
-        OSError: it can't be written.
-    """
+    path: bytes, marks: tuple[int | None, int] | None = None,
+    command: tuple[int, int | None] | None = None, *, mode: int = 0o666,
+) -> None:  # fmt: skip
+    """Write this machine, a run's marks, and its command's process; raise OSError if that fails."""
     words = (_machine() or "-", *(marks or (0, 0)), *(command or (0, 0)))
     line = "1 " + " ".join(str(word or 0) for word in words)
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -270,8 +236,7 @@ def forget_note(path: bytes) -> None:
 def _read_note(claim: Claim) -> Note | None:
     """Return a claim's note; None if it has none, like other programs' claims.
 
-    Raises:
-        OSError, ValueError: it can't be read, or belongs to another user than the claim.
+    Raises OSError or ValueError if it can't be read, or belongs to another user than the claim.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -294,11 +259,8 @@ def _read_note(claim: Claim) -> Note | None:
 class Swept:
     """What became of a claim: ``state`` is dead, broken or unknown."""
 
-    __slots__ = ("claim", "state")
-
     def __init__(self, claim: Claim, state: str) -> None:
-        self.claim = claim
-        self.state = state
+        self.claim, self.state = claim, state
 
 
 BROKEN = "broken"
@@ -307,8 +269,7 @@ BROKEN = "broken"
 def sweep(paths: "Iterable[bytes]", *, dry_run: bool) -> "Iterator[Swept]":
     """Break the claims of dead owners on these lock files; yield them, and those of unknown ones.
 
-    Raises:
-        OSError: claims can't be read or broken.
+    Raises OSError if claims can't be read or broken.
     """
     for path in paths:
         for claim in read(path):

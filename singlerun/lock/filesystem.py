@@ -18,18 +18,10 @@ from singlerun.errors import LockFileError
 from singlerun.paths import reason
 
 LOCAL = {
-    "aufs": 0x61756673,
-    "bcachefs": 0xCA451A4E,
-    "btrfs": 0x9123683E,
-    "devtmpfs": 0x01021994,
-    "ecryptfs": 0xF15F,
-    "overlay": 0x794C7630,
-    "ramfs": 0x858458F6,
-    "rootfs": 0x858458F6,
-    "tmpfs": 0x01021994,
-    "ubifs": 0x24051905,
-    "zfs": 0x2FC12FC1,
-}
+    "aufs": 0x61756673, "bcachefs": 0xCA451A4E, "btrfs": 0x9123683E, "devtmpfs": 0x01021994,
+    "ecryptfs": 0xF15F, "overlay": 0x794C7630, "ramfs": 0x858458F6, "rootfs": 0x858458F6,
+    "tmpfs": 0x01021994, "ubifs": 0x24051905, "zfs": 0x2FC12FC1,
+}  # fmt: skip
 """File systems without a device that are local, with their numbers in statfs(2)."""
 
 
@@ -37,10 +29,7 @@ def distrusted(path: bytes) -> str | None:
     """Return the type of a file's file system if its kernel locks can't be trusted, else None.
 
     If the file is missing, its directory counts. If that is missing too, None is returned: opening
-    the file will show what is wrong.
-
-    Raises:
-        LockFileError: the path can't be looked at.
+    the file will show what is wrong. Raises LockFileError if the path can't be looked at.
     """
     flags = os.O_PATH | os.O_CLOEXEC
     try:
@@ -51,9 +40,8 @@ def distrusted(path: bytes) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise LockFileError(
-            os.fsdecode(path), reason(error), "name a file that you may read or create"
-        ) from error
+        advice = "name a file that you may read or create"
+        raise LockFileError(os.fsdecode(path), reason(error), advice) from error
     try:
         if os.major(os.fstat(descriptor).st_dev):
             return None

@@ -22,15 +22,10 @@ if TYPE_CHECKING:
 
 
 class KernelLock:
-    """A lock held by flock(2): processes that inherit it keep it, and the kernel frees it at last.
-
-    Attributes:
-        needs_freeing: whether it stays held when this process ends.
-    """
-
-    __slots__ = ()
+    """A lock held by flock(2): processes that inherit it keep it; the kernel frees it at last."""
 
     needs_freeing = False
+    """Whether it stays held when this process ends."""
 
     def unlock(self) -> None:
         """Free the lock, for all that inherited it too."""
@@ -48,7 +43,9 @@ class KernelLock:
 
 
 class FlockFile(KernelLock):
-    """A lock file, open or not, held or not.
+    """A lock file, open or not, held or not. Its verbs are those of every kind of lock.
+
+    What opens or takes it raises LockFileError or StateDirError if that can't be done.
 
     Attributes:
         path: absolute.
@@ -57,8 +54,6 @@ class FlockFile(KernelLock):
         is_suspect: whether its latest holder could not be recorded (``suspect``), or may have
             locked a file at this path that another user has moved away.
     """
-
-    __slots__ = ("_operation", "_to_write", "created", "fd", "is_suspect", "path")
 
     def __init__(self, path: bytes, *, shared: bool) -> None:
         self.path = path
@@ -79,28 +74,16 @@ class FlockFile(KernelLock):
         return [self.path]
 
     def open(self) -> None:
-        """Open the file, unless it is open.
-
-        Raises:
-            LockFileError, StateDirError: it can't be opened.
-        """
+        """Open the file, unless it is open."""
         if self.fd < 0:
             self.fd, self.created = self._open()
 
     def try_take(self) -> bool:
-        """Take the lock if it is free; return whether it was taken.
-
-        Raises:
-            LockFileError, StateDirError: the file can't be opened or locked.
-        """
+        """Take the lock if it is free; return whether it was taken."""
         return self._take(self._operation | fcntl.LOCK_NB)
 
     def take(self) -> None:
-        """Take the lock; sleep in the kernel until it is free.
-
-        Raises:
-            LockFileError, StateDirError: the file can't be opened or locked.
-        """
+        """Take the lock; sleep in the kernel until it is free."""
         self._take(self._operation)
 
     def free(self) -> None:
@@ -109,7 +92,6 @@ class FlockFile(KernelLock):
         self.close()
 
     def unlock(self) -> None:
-        """Free the lock, for all that inherited it too."""
         if self.fd >= 0:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
 
@@ -154,9 +136,8 @@ class FlockFile(KernelLock):
                     # NFS turns it into a byte-range lock, which needs a file opened for writing.
                     self._to_write = True
                     continue
-                raise LockFileError(
-                    os.fsdecode(self.path), reason(error), "put it on a local file system"
-                ) from error
+                advice = "put it on a local file system"
+                raise LockFileError(os.fsdecode(self.path), reason(error), advice) from error
             else:
                 if self.is_current():
                     return True
@@ -184,8 +165,6 @@ class FlockFile(KernelLock):
 
 class NamedLock(FlockFile):
     """A lock file in the state directory."""
-
-    __slots__ = ("_file", "_state")
 
     def __init__(self, file: bytes, state: StateDir, *, shared: bool) -> None:
         super().__init__(os.path.join(state.locks, file), shared=shared)
@@ -219,8 +198,6 @@ class NamedLock(FlockFile):
 class ChosenFile(FlockFile):
     """A file that the user chose, shared with flock(1) and others, and opened as flock(1) does."""
 
-    __slots__ = ()
-
     def _open(self) -> tuple[int, bool]:
         from singlerun.symlinks import resolve  # noqa: PLC0415 - not in the plain form
 
@@ -240,9 +217,8 @@ class ChosenFile(FlockFile):
             except OSError as error:
                 if error.errno == ELOOP:  # it has become a link since it was resolved
                     continue
-                raise LockFileError(
-                    shown, reason(error), "name a file that you may read or create"
-                ) from error
+                advice = "name a file that you may read or create"
+                raise LockFileError(shown, reason(error), advice) from error
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             os.close(descriptor)

@@ -45,16 +45,13 @@ class OccupiedError(Exception):
 class Line:
     """The line of one lock. The directory is made by the first waiter."""
 
-    __slots__ = ("path",)
-
     def __init__(self, path: bytes) -> None:
         self.path = path
 
     def live(self) -> "Iterator[bytes]":
         """Yield the names of the live tickets in order; delete the dead ones on the way.
 
-        Raises:
-            StateDirError: the line can't be read.
+        Raises StateDirError if the line can't be read, as all do that look through it.
         """
         try:
             for name in names(self.path):
@@ -75,8 +72,7 @@ class Line:
     def issue(self, name: bytes) -> int:
         """Create and lock a ticket; return its descriptor, or -1 if it was taken for dead.
 
-        Raises:
-            StateDirError: it can't be created.
+        Raises StateDirError if it can't be created.
         """
         path = os.path.join(self.path, name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -97,9 +93,8 @@ class Line:
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
-            raise StateDirError(
-                os.fsdecode(self.path), reason(error), "make room, and make it writable"
-            ) from error
+            advice = "make room, and make it writable"
+            raise StateDirError(os.fsdecode(self.path), reason(error), advice) from error
         os.close(descriptor)
         return -1
 
@@ -126,8 +121,7 @@ class Line:
     def shut(self) -> int:
         """Lock the directory until the returned descriptor is closed: only for ``unless_occupied``.
 
-        Raises:
-            StateDirError: it can't be made or locked.
+        Raises StateDirError if it can't be made or locked.
         """
         while True:
             try:
@@ -193,8 +187,6 @@ class Line:
 class Lines:
     """The lines of all locks of one process, and its tickets there."""
 
-    __slots__ = ("_abandoned", "_lines", "_tickets")
-
     def __init__(self, lines: list[Line]) -> None:
         # One order for all processes: those that lock the directories must not deadlock.
         self._lines = sorted(lines, key=lambda line: line.path)
@@ -202,19 +194,11 @@ class Lines:
         self._abandoned = False
 
     def are_empty(self) -> bool:
-        """Return whether no process waits.
-
-        Raises:
-            StateDirError: a line can't be read.
-        """
+        """Return whether no process waits."""
         return not any(True for line in self._lines for _ in line.live())
 
     def sweep(self) -> None:
-        """Delete the tickets of the dead.
-
-        Raises:
-            StateDirError: a line can't be read.
-        """
+        """Delete the tickets of the dead."""
         for line in self._lines:
             for _ in line.live():
                 pass
@@ -232,9 +216,8 @@ class Lines:
     def join(self, *, unless_occupied: bool = False, pid: int | None = None) -> None:
         """Join all lines; ``pid`` is the process that the tickets are for, if it is another.
 
-        Raises:
-            OccupiedError: another process waits, and ``unless_occupied`` is true.
-            StateDirError: a ticket can't be created.
+        Raises OccupiedError if another process waits, and ``unless_occupied`` is true,
+        StateDirError if a ticket can't be created.
         """
         gates: list[int] = []
         try:
@@ -277,10 +260,7 @@ class Lines:
             os.close(descriptor)
 
     def abandon(self) -> None:
-        """Leave no ticket behind; the end of the process gives up the places.
-
-        Another thread may be about to join or leave.
-        """
+        """Leave no ticket, though another thread may just join or leave; the process is to end."""
         self._abandoned = True
         for line, name, _ in list(self._tickets):
             line.delete(name)
@@ -317,7 +297,12 @@ def _deleted_tickets(prefix: bytes) -> "Iterator[tuple[bytes, bytes]]":
     except OSError:
         return
     for pid in pids:
-        for path in _open_files(b"/proc/%b/fd/" % pid):
+        directory = b"/proc/%b/fd/" % pid
+        try:
+            numbers = os.listdir(directory)
+        except OSError:
+            continue
+        for path in [directory + number for number in numbers]:
             try:
                 target = os.readlink(path)
                 if not target.startswith(prefix) or not target.endswith(_DELETED):
@@ -330,10 +315,3 @@ def _deleted_tickets(prefix: bytes) -> "Iterator[tuple[bytes, bytes]]":
             name = target[len(prefix) : -len(_DELETED)]
             if _is_ticket(name):
                 yield name, path
-
-
-def _open_files(directory: bytes) -> list[bytes]:
-    try:
-        return [directory + name for name in os.listdir(directory)]
-    except OSError:
-        return []

@@ -46,27 +46,18 @@ _NO_LINKS = {EMLINK, ENOSYS, ENOTSUP, EPERM, EXDEV}
 
 
 class LockFile:
-    """A lock file, and the kernel lock beside it where there is one; held or not.
+    """A lock file, and the kernel lock beside it where there is one; the same verbs as FlockFile.
 
-    Attributes:
-        path: of the kernel lock, even where none is taken: the key by which locks are sorted.
-        needs_freeing: whether it stays held when this process ends.
+    ``path`` is that of the kernel lock, even where none is taken: locks are sorted by it.
     """
 
-    __slots__ = (
-        "_abandoned", "_at", "_is_given", "_is_ours", "_kernel", "_lock", "_made", "_mode",
-        "_mutex", "_needs_links", "_token", "needs_freeing", "path",
-    )  # fmt: skip
+    needs_freeing = True
+    is_suspect = False  # the claim's note has the marks of its holder
 
     def __init__(
-        self,
-        at: bytes,
-        kernel: "FlockFile",
-        *,
-        both: bool,
-        mode: int | None = None,
+        self, at: bytes, kernel: "FlockFile", *, both: bool, mode: int | None = None,
         needs_links: bool = True,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Name a lock file, and the kernel lock for the same purpose, taken too if ``both``.
 
         ``mode`` is for the files that are made, in a directory of ours; None for a file that the
@@ -74,7 +65,6 @@ class LockFile:
         no claim, so the kernel lock is enough there unless ``needs_links`` is true.
         """
         self.path = kernel.path
-        self.needs_freeing = True
         self._at = at
         self._kernel = kernel if both else None
         self._needs_links = needs_links
@@ -99,32 +89,20 @@ class LockFile:
 
     @property
     def paths(self) -> list[bytes]:
-        """The paths at which it is locked."""
         if self._kernel is None or self._at == self.path:
             return [self._at]
         return [self.path, self._at]
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether its latest holder could not be recorded: the claim's note has its marks."""
-        return False
 
     def suspect(self, *, suspected: bool) -> None:
         """Note nothing."""
 
     @property
     def created(self) -> bool:
-        """Whether taking it created the file."""
         if self._kernel is None or self._at == self.path:
             return self._made
         return self._kernel.created
 
     def try_take(self) -> bool:
-        """Take the lock if it is free; return whether it was taken.
-
-        Raises:
-            LockFileError, StateDirError: the file can't be made or locked.
-        """
         if not self._mutex.acquire(timeout=TRY_PATIENCE):
             return False
         try:
@@ -141,11 +119,7 @@ class LockFile:
             self._mutex.release()
 
     def take(self) -> None:
-        """Take the lock; try again until that succeeds, or it is abandoned.
-
-        Raises:
-            LockFileError, StateDirError: the file can't be made or locked.
-        """
+        """Try again until the lock is taken, or abandoned."""
         nap = SHORTEST_TRY
         while not self._abandoned and not self.try_take():
             time.sleep(uniform(nap / 2, nap))  # noqa: S311 - so that waiters don't try in step
@@ -206,26 +180,19 @@ class LockFile:
         return bool(SoftFileLock(path).pid or MarkerSoftFileLock(path).pid)
 
     def _failure(self, error: Exception) -> LockFileError:
+        what, advice = "its claims were deleted from outside", "try again"
         if isinstance(error, SoftFileLockProtocolError):
-            what = (
-                error.reason if error.claim_name is None else f"{error.claim_name}: {error.reason}"
-            )
-            return LockFileError(
-                os.fsdecode(self._at), what, "remove it if it is not in use, or name another file"
-            )
-        if isinstance(error, OSError):
-            return LockFileError(
-                os.fsdecode(self._at), reason(error), "make its directory writable, and make room"
-            )
-        return LockFileError(
-            os.fsdecode(self._at), "its claims were deleted from outside", "try again"
-        )
+            name = "" if error.claim_name is None else f"{error.claim_name}: "
+            what = f"{name}{error.reason}"
+            advice = "remove it if it is not in use, or name another file"
+        elif isinstance(error, OSError):
+            what, advice = reason(error), "make its directory writable, and make room"
+        return LockFileError(os.fsdecode(self._at), what, advice)
 
     def note(self, marks: tuple[int | None, int], command: tuple[int, int | None] | None) -> None:
         """Note the marks of the run that begins, then the process of its command.
 
-        Raises:
-            LockFileError: the marks can't be noted, so what is left of the run would not be found.
+        Raises LockFileError if the marks can't be noted: what is left would not be found.
         """
         self._is_given = command is not None
         if not self._token:
@@ -238,7 +205,6 @@ class LockFile:
                 raise self._failure(error) from error
 
     def is_current(self) -> bool:
-        """Return whether our claim and the locked file are still where they were made."""
         if self._kernel is not None and not self._kernel.is_current():
             return False
         name = f"held-v1-{self._token}.claim".encode()
@@ -246,7 +212,6 @@ class LockFile:
         return not self._token or os.path.lexists(os.path.join(directory, name))
 
     def unlock(self) -> None:
-        """Free the lock, for all that inherited the kernel lock too."""
         self._drop()
         if self._kernel is not None:
             self._kernel.unlock()
@@ -276,7 +241,6 @@ class LockFile:
             self.free()
 
     def forget_created(self) -> None:
-        """Delete the file if taking it created it; only with the lock held."""
         if self._kernel is not None:
             self._kernel.forget_created()
         if self._made:
@@ -286,7 +250,6 @@ class LockFile:
                 pass
 
     def free(self) -> None:
-        """Free the lock, for all that inherited the kernel lock too, and close the file."""
         self.unlock()
         if self._kernel is not None:
             self._kernel.close()

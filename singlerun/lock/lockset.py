@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class LockSet:
     """The locks of a job, and the lines in which it waits for them.
 
+    What takes them raises LockFileError or StateDirError if a lock file can't be opened or locked.
+
     Attributes:
         out_of_line: why the job waited without a ticket, None if it had one.
     """
-
-    __slots__ = ("_abandoned", "_is_held", "_lines", "_locks", "out_of_line")
 
     def __init__(self, locks: "list[FlockFile | SlotLock | LockFile]", lines: list[Line]) -> None:
         self._locks = sorted(locks, key=lambda lock: lock.path)
@@ -74,20 +74,12 @@ class LockSet:
         return not self._lines.are_empty()
 
     def try_in_turn(self) -> bool:
-        """Take all locks, or none if one is held or awaited; return whether they were taken.
-
-        Raises:
-            LockFileError, StateDirError: a lock file can't be opened or locked.
-        """
+        """Take all locks, or none if one is held or awaited; return whether they were taken."""
         # Waiters that came after the locks were taken stand behind this process, not before it.
         return self._is_held or (self._lines.are_empty() and self.try_take())
 
     def try_take(self) -> bool:
-        """Take all locks, or none if one is held; return whether they were taken. Ignores the line.
-
-        Raises:
-            LockFileError, StateDirError: a lock file can't be opened or locked.
-        """
+        """Take all locks, or none if one is held; ignoring the line; return whether all were."""
         taken = []
         try:
             for lock in self._locks:
@@ -102,14 +94,7 @@ class LockSet:
                     lock.free()
 
     def take(self, *, unless_occupied: bool = False, pid: int | None = None) -> None:
-        """Take all locks in turn, asleep in the kernel meanwhile.
-
-        ``pid`` is as for ``stand_in_line``.
-
-        Raises:
-            OccupiedError: another process waits already, and ``unless_occupied`` is true.
-            LockFileError, StateDirError: a lock file can't be opened or locked.
-        """
+        """Take all locks in turn, asleep in the kernel meanwhile; else as ``stand_in_line``."""
         self.stand_in_line(unless_occupied=unless_occupied, pid=pid)
         for lock in self._locks:
             lock.take()
@@ -118,10 +103,8 @@ class LockSet:
     def stand_in_line(self, *, unless_occupied: bool = False, pid: int | None = None) -> None:
         """Join the lines, and sleep until this process is at the front of each.
 
-        ``pid`` is the process on whose behalf this one waits, if any.
-
-        Raises:
-            OccupiedError: another process waits already, and ``unless_occupied`` is true.
+        ``pid`` is the process on whose behalf this one waits, if any. Raises OccupiedError if
+        another process waits already, and ``unless_occupied`` is true.
         """
         try:
             self._lines.join(unless_occupied=unless_occupied, pid=pid)
@@ -130,15 +113,10 @@ class LockSet:
         self._lines.wait()
 
     def try_take_as_first(self) -> bool:
-        """Take all locks, or none if one is held, and leave the line; after ``stand_in_line``.
-
-        Raises:
-            LockFileError, StateDirError: a lock file can't be opened or locked.
-        """
-        if not self.try_take():
-            return False
-        self._taken()
-        return True
+        """Take all locks, or none if one is held, and leave the line; after ``stand_in_line``."""
+        if taken := self.try_take():
+            self._taken()
+        return taken
 
     def _taken(self) -> None:
         self._is_held = True
@@ -168,8 +146,7 @@ class LockSet:
     ) -> None:
         """Note the marks of the run that begins, then its command's process, beside a lock file.
 
-        Raises:
-            LockFileError: the marks can't be noted.
+        Raises LockFileError if the marks can't be noted.
         """
         for lock in self._locks:
             lock.note(marks, command)

@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 
 class SlotLock(KernelLock):
-    """One of the slots of a lock; the same verbs as FlockFile.
-
-    Attributes:
-        path: that of the lock itself.
-    """
-
-    __slots__ = ("_main", "_slots", "_taken", "path")
+    """One of the slots of a lock; the same verbs as FlockFile. ``path`` is the lock's own."""
 
     def __init__(self, main: FlockFile, slots: list[FlockFile]) -> None:
         """``main`` must be a shared lock."""
@@ -43,29 +37,20 @@ class SlotLock(KernelLock):
 
     @property
     def paths(self) -> list[bytes]:
-        """The path of the lock itself."""
         return [self.path]
 
     @property
     def is_suspect(self) -> bool:
-        """Whether its latest holder could not be recorded."""
         return self._main.is_suspect
 
     def suspect(self, *, suspected: bool) -> None:
-        """Note that no record has its holder."""
         self._main.suspect(suspected=suspected)
 
     @property
     def created(self) -> bool:
-        """Whether the lock's file did not exist before."""
         return self._main.created
 
     def try_take(self) -> bool:
-        """Take a slot if one is free; return whether it was taken.
-
-        Raises:
-            LockFileError, StateDirError: a file can't be opened or locked.
-        """
         if not self._main.try_take():
             return False
         for slot in self._slots:
@@ -77,11 +62,6 @@ class SlotLock(KernelLock):
         return False
 
     def take(self) -> None:
-        """Take a slot; sleep in the kernel until one is free.
-
-        Raises:
-            LockFileError, StateDirError: a file can't be opened or locked.
-        """
         self._main.take()
         while self._taken is None:
             for slot in self._slots:
@@ -96,7 +76,6 @@ class SlotLock(KernelLock):
                 slot.close()
 
     def adopt(self, descriptors: "Iterator[int]", *, created: bool) -> None:
-        """Take over lock and slot by the next two of these descriptors."""
         self._main.adopt(descriptors, created=created)
         slot_fd = next(descriptors)
         for slot in self._slots:
@@ -110,40 +89,31 @@ class SlotLock(KernelLock):
         self._taken = slot
 
     def close(self) -> None:
-        """Close the files; other processes that have them open keep the slot."""
         if self._taken is not None:
             self._taken.close()
             self._taken = None
         self._main.close()
 
     def is_current(self) -> bool:
-        """Return whether the files that were locked are still those at their paths."""
         return self._main.is_current() and self._taken is not None and self._taken.is_current()
 
     def free(self) -> None:
-        """Free the slot, for all that inherited it too, and close the files."""
         if self._taken is not None:
             self._taken.free()
             self._taken = None
         self._main.free()
 
     def unlock(self) -> None:
-        """Free the slot, for all that inherited it too."""
         if self._taken is not None:
             self._taken.unlock()
         self._main.unlock()
 
     def forget_created(self) -> None:
-        """Delete the lock's file if opening it created it; only with the lock held."""
         self._main.forget_created()
 
 
 def _first_locked(fds: list[int]) -> int:
-    """Sleep until one of these files is locked; return its index, and let go of the others.
-
-    Raises:
-        OSError: a file can't be locked.
-    """
+    """Sleep until one of these files is locked; return its index, and let go of the others."""
     mutex, decided = _thread.allocate_lock(), _thread.allocate_lock()
     decided.acquire()
     locked: list[tuple[int, OSError | None]] = []

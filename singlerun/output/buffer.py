@@ -57,12 +57,8 @@ class Frames:
 class _Segment:
     """A segment in memory; ``start`` is how many bytes were written before it."""
 
-    __slots__ = ("data", "start", "used")
-
     def __init__(self, start: int, data: bytearray) -> None:
-        self.start = start
-        self.data = data
-        self.used = 0
+        self.start, self.data, self.used = start, data, 0
 
 
 class Buffer:
@@ -82,7 +78,10 @@ class Buffer:
         rest = memoryview(data)
         while rest:
             if not self.segments or self.segments[-1].used + _HEADER >= SEGMENT:
-                self._begin_segment()
+                # Fresh memory from the system costs more than what is written into it.
+                is_full = len(self.segments) == FIRST + LAST
+                memory = self.segments.pop(FIRST).data if is_full else bytearray(SEGMENT)
+                self.segments.append(_Segment(self.total, memory))
             segment = self.segments[-1]
             body = segment.used + _HEADER
             part = rest[: SEGMENT - body]
@@ -100,11 +99,3 @@ class Buffer:
             for stream, part, offset in Frames(segment.start).parse(used):
                 yield stream, part, offset - at
                 at = offset + len(part)
-
-    def _begin_segment(self) -> None:
-        if len(self.segments) < FIRST + LAST:
-            data = bytearray(SEGMENT)
-        else:
-            # Fresh memory from the system costs more than what is written into it.
-            data = self.segments.pop(FIRST).data
-        self.segments.append(_Segment(self.total, data))

@@ -2,15 +2,16 @@
 
 import fcntl
 import os
-import select
 import sys
 import time
+from select import POLLIN
 
 from singlerun.errors import StateDirError, ThreadError
 from singlerun.output import segments
 from singlerun.output.relay import FAILED, GOES_ON, SUCCEEDED, become
 from singlerun.paths import lift, reason
 from singlerun.process import block
+from singlerun.process.descriptors import poll
 from singlerun.render.line import say
 
 TYPE_CHECKING = False
@@ -27,10 +28,7 @@ PIPE = 1024 * 1024
 
 
 class Capture:
-    """The relays of one job, one for each run of its command.
-
-    ``pids`` are those that are our children still.
-    """
+    """The relays of one job, a run each; ``pids`` are those that are our children still."""
 
     def __init__(self, job: "RunSpec", state: "StateDir | None") -> None:
         self._job = job
@@ -38,10 +36,7 @@ class Capture:
         self.pids: set[int] = set()
 
     def begin(self, run: "Run") -> "Relay | None":
-        """Start a relay for a run that is about to start.
-
-        None if it cannot be started, which must not keep the command from its start.
-        """
+        """Start a relay for a run that is about to start; None, and no error, if that fails."""
         self.pids = {pid for pid in self.pids if not reaped(pid)}
         writer = self._writer(run) if self._job.log else None
         try:
@@ -88,13 +83,12 @@ class Relay:
     """
 
     def __init__(
-        self, writer: segments.Writer | None, *, hold_back: bool = False, pass_on: bool = True,
-        source: int | None = None,
-    ) -> None:  # fmt: skip
+        self, writer: segments.Writer | None, *, hold_back: bool = False, source: int | None = None
+    ) -> None:
         """Fork it; OSError means too many processes, or open files.
 
-        With ``hold_back`` nothing is passed on until the command has failed; without ``pass_on``
-        nothing ever is. ``source`` is a pipe that the command has already.
+        With ``hold_back`` nothing is passed on until the command has failed. Nothing ever is of
+        ``source``, a pipe that the command has already.
         """
         self.pid: int | None = None
         self.streams: dict[int, int] = {}
@@ -121,6 +115,7 @@ class Relay:
                     os.close(descriptor)
                 raise
             if self.pid == 0:
+                pass_on = source is None
                 become(sources, writer, (control, answer), hold_back=hold_back, pass_on=pass_on)
             for descriptor in (*sources.values(), control, answer):
                 os.close(descriptor)
@@ -139,46 +134,38 @@ class Relay:
         """
         if self.pid is None:
             return 0
-        answers: list[bytes] = []
         deadline = None if patience is None else time.monotonic() + patience
         signals.admit_stops()
         try:
             os.write(self._control, FAILED if failed else SUCCEEDED)
-            arrived = self._await_answer(answers, signals, deadline)
-        except BrokenPipeError:
-            answers.append(b"")
-            arrived = True
+            if not self._has_answered(signals, deadline):
+                return 0
+        except BrokenPipeError:  # it was killed, and its end is read below
+            pass
         except block.InterruptedWaitError as interrupted:
             return int(interrupted.args[0])
         finally:
             signals.defer_stops()
-        if not arrived:
-            return 0
+        answer = os.read(self._answer, 1)
         for descriptor in (self._control, self._answer):
             os.close(descriptor)
-        if answers == [b""]:
+        if not answer:
             say("the output is incomplete: the process that passed it on was killed")
-        if answers != [GOES_ON]:
+        if answer != GOES_ON:
             reaped(self.pid, 0)
         return 0
 
-    def _await_answer(
-        self, answers: list[bytes], signals: "Signals", deadline: float | None
-    ) -> bool:
-        def read() -> None:
-            answers.append(os.read(self._answer, 1))
-
+    def _has_answered(self, signals: "Signals", deadline: float | None) -> bool:
+        """Wait until an answer or the relay's end can be read; return False at the deadline."""
+        wanted = {self._answer: POLLIN}
         try:
-            return block.call(read, signals.ending_watched, deadline)
+            return block.call(lambda: poll(wanted), signals.ending_watched, deadline)
         except ThreadError:  # the command has ended, and its status must not be lost
-            poll = select.poll()
-            poll.register(self._answer, select.POLLIN)
-            while not poll.poll(0):
+            while not poll(wanted, 0):
                 if deadline is not None and time.monotonic() > deadline:
                     return False
                 if number := signals.sleep(0.01):
                     raise block.InterruptedWaitError(number) from None
-            read()
             return True
 
 

@@ -2,9 +2,11 @@
 
 import fcntl
 import os
-import select
 import sys
 import termios
+from select import POLLHUP, POLLIN
+
+from singlerun.process.descriptors import poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +24,11 @@ class Channel:
         source: the pipe; -1 after its end, or after that of its reader.
         sink: None if nothing is passed on.
         pending: what was read and has not been passed on yet.
-        asked: how many bytes must be read before the wrapper gets its answer; None if it has not
-            asked.
+        asked: how many bytes are to be read before the wrapper's answer; None: it has not asked.
     """
 
     def __init__(self, stream: int, source: int, sink: "Sink | None") -> None:
-        self.stream = stream
-        self.source = source
-        self.sink = sink
+        self.stream, self.source, self.sink = stream, source, sink
         self.pending = memoryview(b"")
         self.asked: int | None = None
         self._buffer = memoryview(bytearray(CHUNK))
@@ -57,9 +56,7 @@ class Channel:
 
     def is_at_end(self) -> bool:
         """Return whether the pipe is empty, and no process could write to it any more."""
-        poll = select.poll()
-        poll.register(self.source, select.POLLIN)
-        return poll.poll(0) == [(self.source, select.POLLHUP)]
+        return poll({self.source: POLLIN}, 0) == {self.source: POLLHUP}
 
     def close(self) -> None:
         """Close the pipe."""

@@ -29,7 +29,7 @@ from singlerun.output.buffer import Buffer
 from singlerun.output.channel import Channel
 from singlerun.output.sink import Sink
 from singlerun.paths import reason
-from singlerun.process.descriptors import close_all_but
+from singlerun.process.descriptors import close_all_but, poll
 from singlerun.render.line import say
 from singlerun.timings import FLUSH
 
@@ -53,10 +53,8 @@ def become(
     sources: dict[int, int], writer: segments.Writer | None, wrapper: tuple[int, int], *,
     hold_back: bool, pass_on: bool,
 ) -> "NoReturn":  # fmt: skip
-    """Be the relay, in a process that was forked for it.
-
-    ``sources`` are the command's pipes by their stream; ``wrapper`` are the ends of two more, one
-    that says how the command ended and one for the answer.
+    """Be the relay, in a process that was forked for it; ``sources`` are the command's pipes by
+    their stream, ``wrapper`` two more: one tells how the command ended, one is for the answer.
     """
     try:
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
@@ -106,21 +104,21 @@ class _Relay:
         self._flush()
 
     def _await(self) -> dict[int, int]:
-        poll = select.poll()
+        wanted = {}
         if self._control >= 0 and self._verdict is None:
-            poll.register(self._control, select.POLLIN)
+            wanted[self._control] = select.POLLIN
         for channel in self._channels:
             if channel.pending and channel.sink:
-                poll.register(channel.sink.fd, select.POLLOUT)
+                wanted[channel.sink.fd] = select.POLLOUT
             elif channel.source >= 0:
                 if channel.asked != 0:
-                    poll.register(channel.source, select.POLLIN)
+                    wanted[channel.source] = select.POLLIN
                 if channel.sink and channel.sink.is_nameless:
-                    poll.register(channel.sink.fd, 0)  # tells when its reader is gone
+                    wanted[channel.sink.fd] = 0  # tells when its reader is gone
         left = None
         if self._writer is not None and not self._writer.is_flushed():
-            left = max(0, self._flush_at - time.monotonic()) * 1000
-        return dict(poll.poll(left))
+            left = max(0, self._flush_at - time.monotonic())
+        return poll(wanted, left)
 
     def _serve(self, channel: Channel, came: dict[int, int]) -> None:
         sink = channel.sink

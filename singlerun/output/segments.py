@@ -36,18 +36,12 @@ _ENDED = b"ended"
 class Writer:
     """Output in memory on its way to the disk.
 
-    What comes faster than it is flushed, and would be deleted soon, is never written at all.
-
-    Attributes:
-        buffer: where output is appended.
+    What comes faster than it is flushed, and would be deleted soon, is never written at all. Output
+    is appended to ``buffer``.
     """
 
     def __init__(self, state: "StateDir", run_id: int) -> None:
-        """Begin to keep the output of a run.
-
-        Raises:
-            StateDirError, OSError: it cannot be kept there.
-        """
+        """Begin to keep the output of a run; StateDirError or OSError: it cannot be kept there."""
         self.buffer = Buffer()
         self._written: dict[int, int] = {}  # by a segment's start: how much of it is on disk
         self._fd = -1
@@ -78,8 +72,7 @@ class Writer:
     def flush(self) -> None:
         """Write to the disk what was appended; delete there what is not kept any more.
 
-        Raises:
-            OSError: it cannot be written; then nothing more must be.
+        Raises OSError if it cannot be written; then nothing more must be.
         """
         kept = self.buffer.segments
         for start in self._written.keys() - {segment.start for segment in kept}:
@@ -100,11 +93,7 @@ class Writer:
             self._written[segment.start] = segment.used
 
     def end(self) -> None:
-        """Mark that the command has ended; what it left behind may go on writing.
-
-        Raises:
-            OSError: the mark cannot be made.
-        """
+        """Mark that the command has ended (else OSError); what it left behind may go on writing."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(_ENDED, flags, 0o600, dir_fd=self._directory))
 
@@ -142,14 +131,17 @@ class Reader:
         try:
             os.stat(_ENDED, dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
-            return not _is_written(self._directory)
+            try:
+                fcntl.flock(self._directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            fcntl.flock(self._directory, fcntl.LOCK_UN)
         return True
 
     def read(self) -> "Iterator[tuple[int, memoryview, int]]":
         """Yield what has come since the last time: stream, bytes, and how many are missing before.
 
-        Raises:
-            StateDirError: it cannot be read.
+        Raises StateDirError if it cannot be read.
         """
         while True:
             # Listed first: if there is a next segment, this one does not grow any more.
@@ -212,11 +204,7 @@ def path_of(run_id: int) -> bytes:
 
 
 def reader(state: "StateDir", run_id: int) -> Reader | None:
-    """Return a reader of what is kept of a run's output; None if nothing is.
-
-    Raises:
-        StateDirError: it cannot be trusted.
-    """
+    """Return a reader of what is kept of a run's output, None if nothing is; or StateDirError."""
     directory = _open(state, run_id)
     path = os.path.join(state.path, path_of(run_id))
     return None if directory is None else Reader(path, directory)
@@ -238,15 +226,6 @@ def _open(state: "StateDir", run_id: int) -> int | None:
         return state.open_directory(path_of(run_id), create=False)
     except FileNotFoundError:
         return None
-
-
-def _is_written(directory: int) -> bool:
-    try:
-        fcntl.flock(directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(directory, fcntl.LOCK_UN)
-    return False
 
 
 def _remove(directory: int, path: bytes) -> None:

@@ -6,8 +6,10 @@ and files are written to as they are.
 """
 
 import os
-import select
 import stat
+from select import POLLOUT
+
+from singlerun.process.descriptors import poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,28 +53,17 @@ class Sink:
                 os.dup2(again, number)
 
     def write(self, data: memoryview) -> int:
-        """Write some of it; return how much.
-
-        Raises:
-            BlockingIOError: nothing can be written now.
-            OSError: nothing can be written any more.
-        """
+        """Write some of it; return how much. BlockingIOError: nothing can be now, OSError: ever."""
         return self._write(data)
 
     def write_all(self, data: "memoryview | bytes") -> None:
-        """Write all of it, and wait for that.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write all of it, and wait for that; raise OSError if it cannot be written."""
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[self.write(rest) :]
             except BlockingIOError:
-                poll = select.poll()
-                poll.register(self.fd, select.POLLOUT)
-                poll.poll()
+                poll({self.fd: POLLOUT})
 
     def close(self) -> None:
         """Close it, so that its reader sees the end."""
@@ -81,9 +72,6 @@ class Sink:
             os.close(self.also)
 
     def _write_file(self, data: memoryview) -> int:
-        if self._at_once == ATOMIC:
-            poll = select.poll()
-            poll.register(self.fd, select.POLLOUT)
-            if not poll.poll(0):
-                raise BlockingIOError
+        if self._at_once == ATOMIC and not poll({self.fd: POLLOUT}, 0):
+            raise BlockingIOError
         return os.write(self.fd, data[: self._at_once])

@@ -60,9 +60,7 @@ def of_name(name: bytes, state: "StateDir", store: "SqliteStore | None") -> "Liv
 
     The lock is taken for a moment, and only while the store is kept to ourselves: a run that fails
     to get it because of that tries again under the same guard, and is not refused (lifecycle.py).
-
-    Raises:
-        RecordError, StateDirError, LockFileError: the answer can't be had.
+    Raises RecordError or StateDirError or LockFileError if the answer can't be had.
     """
     former = [] if store is None else [
         run for run in store.open_runs() if name in run.names and run.state == RUNNING

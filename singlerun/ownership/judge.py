@@ -26,17 +26,12 @@ class Verdict:
     """What is known of a run.
 
     Attributes:
-        run: as it is now.
         state: as ``ps`` shows it: the recorded one, orphan, or zombie.
         pids: the processes that prove it, the most telling first.
     """
 
-    __slots__ = ("pids", "run", "state")
-
     def __init__(self, run: "Run", state: str, pids: list[int]) -> None:
-        self.run = run
-        self.state = state
-        self.pids = pids
+        self.run, self.state, self.pids = run, state, pids
 
 
 def survivors(run: "Run", snapshot: "Snapshot | None" = None) -> list[int]:
@@ -67,10 +62,7 @@ def keepers(run: "Run") -> list[int]:
 
 
 def judge(run: "Run", snapshot: "Snapshot | None" = None) -> Verdict:
-    """Judge an open run; one of another host or PID namespace is as recorded.
-
-    ``snapshot`` is as for ``survivors``.
-    """
+    """Judge an open run; one of another host or PID namespace is as recorded."""
     wrapper = life(run.wrapper)
     if wrapper == UNKNOWN:
         return Verdict(run, run.state, [])

@@ -106,13 +106,8 @@ class Reaped:
         pids: the processes that it was done to, or that prevent it.
     """
 
-    __slots__ = ("action", "pids", "run", "state")
-
     def __init__(self, run: "Run", state: str, action: str, pids: "Sequence[int]" = ()) -> None:
-        self.run = run
-        self.state = state
-        self.action = action
-        self.pids = tuple(pids)
+        self.run, self.state, self.action, self.pids = run, state, action, tuple(pids)
 
 
 CLOSED, WOULD_CLOSE = "closed", "would close"
@@ -127,10 +122,8 @@ def reap(
     """Close the open runs of dead owners, of some names or all; yield those and the orphans.
 
     Each is closed while its locks are held, so a run that starts meanwhile is never closed; and
-    each by itself, so a reaper that is killed leaves nothing half done.
-
-    Raises:
-        RecordError, StateDirError, LockFileError: a run can't be closed.
+    each by itself, so a reaper that is killed leaves nothing half done. Raises RecordError or
+    StateDirError or LockFileError if a run can't be closed.
     """
     found = [run for run in store.open_runs() if not names or set(names) & set(run.names)]
     for verdict in judge_all(found):

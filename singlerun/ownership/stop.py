@@ -85,10 +85,7 @@ def await_end(store: "Store", run: "Run", deadline: float | None) -> "Run | None
     """Sleep until a run has ended; return it as it is then, None if the deadline came first.
 
     A run whose processes died without recording its end is returned as lost. ``deadline`` is by
-    time.monotonic.
-
-    Raises:
-        RecordError: the record can't be read.
+    time.monotonic. Raises RecordError if the record can't be read.
     """
     nap = SHORTEST_NAP
     while run.ended_ns is None:

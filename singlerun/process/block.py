@@ -26,21 +26,16 @@ class InterruptedWaitError(Exception):
 
 
 def call(
-    block: "Callable[[], object]",
-    watched: "Iterable[int]",
-    deadline: float | None,
+    block: "Callable[[], object]", watched: "Iterable[int]", deadline: float | None,
     tick: "Callable[[], object] | None" = None,
-) -> bool:
+) -> bool:  # fmt: skip
     """Make a blocking call; return whether it ended before the deadline (time.monotonic).
 
     ``tick`` is called every second meanwhile. ``watched`` are signals that are blocked in this
     thread. After a timeout or a signal the call still sleeps in its thread, so the process must not
-    go on to rely on what it would do.
-
-    Raises:
-        InterruptedWaitError: one of the watched signals came first.
-        ThreadError: no thread can be started, so the call was not made.
-        Exception: what the call raised.
+    go on to rely on what it would do. Raises InterruptedWaitError if one of the watched signals
+    came first, ThreadError if no thread can be started, so the call was not made, Exception if what
+    the call raised.
     """
     ended: list[BaseException | None] = []
 

@@ -28,10 +28,9 @@ else:
 
 
 class Child:
-    """A command that was started.
+    """A command that was started; ``pid`` and ``started`` are as in identity.Owner.
 
     Attributes:
-        pid, started: its identity, as in identity.Owner.
         asked_to_end: whether a signal that asks to end came while it ran.
         timed_out: whether it was ended because it timed out.
     """
@@ -62,10 +61,8 @@ class Child:
         self.started = start_time(self.pid)
         self.asked_to_end = False
         self.timed_out = False
-        self._kill_after = kill_after
-        self._stop_signal = stop_signal
-        self._marks = marks
-        self._strangers = strangers
+        self._kill_after, self._stop_signal = kill_after, stop_signal
+        self._marks, self._strangers = marks, strangers
         self._lazy_tree: ProcessTree | None = None
         self._escalation: Escalation | None = None
         self._interrupted = False

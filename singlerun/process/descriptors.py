@@ -2,6 +2,19 @@
 
 import os
 
+POLLIN = 1
+"""As in poll(2): the module select is no import of the plain form."""
+
+
+def poll(wanted: dict[int, int], seconds: float | None = None) -> dict[int, int]:
+    """Sleep until such an event has come, or so long; return those that have, by descriptor."""
+    import select  # noqa: PLC0415 - not in the plain form
+
+    waiting = select.poll()
+    for descriptor, events in wanted.items():
+        waiting.register(descriptor, events)
+    return dict(waiting.poll(None if seconds is None else seconds * 1000))
+
 
 def close_all_but(wanted: set[int]) -> None:
     """Close all descriptors of this process but these."""

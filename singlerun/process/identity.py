@@ -16,9 +16,7 @@ class Place:
     __slots__ = ("boot_id", "host", "pid_ns")
 
     def __init__(self, host: str, boot_id: str, pid_ns: int) -> None:
-        self.host = host
-        self.boot_id = boot_id
-        self.pid_ns = pid_ns
+        self.host, self.boot_id, self.pid_ns = host, boot_id, pid_ns
 
 
 class Owner:
@@ -27,9 +25,7 @@ class Owner:
     __slots__ = ("pid", "place", "started")
 
     def __init__(self, place: Place, pid: int, started: int | None) -> None:
-        self.place = place
-        self.pid = pid
-        self.started = started
+        self.place, self.pid, self.started = place, pid, started
 
 
 _here: Place | None = None
@@ -74,11 +70,7 @@ def has_proc() -> bool:
 
 
 def stat_fields(pid: int | str) -> list[bytes]:
-    """Return the fields of /proc/PID/stat from the third, "state", on.
-
-    Raises:
-        OSError: there is no such process, or it cannot be read.
-    """
+    """Return the fields of /proc/PID/stat from the third, "state", on; or raise OSError."""
     if not has_proc():
         raise FileNotFoundError
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:

@@ -20,8 +20,7 @@ _START = (
 def words(module: str) -> list[str]:
     """Return the command line that calls ``main`` of a module; its arguments are to be appended.
 
-    Raises:
-        SinglerunError: this program has no interpreter of its own, as some bundlers make them.
+    Raises SinglerunError if this program has no interpreter of its own, as some bundlers make them.
     """
     if not sys.executable or getattr(sys, "frozen", False):
         raise SinglerunError("this program has no Python interpreter to start: sys.executable")

@@ -27,10 +27,8 @@ class Marks:
     def __init__(
         self, name: bytes, run_id: int | None, token: int, locks: "Iterable[bytes]" = ()
     ) -> None:
+        self.name, self.run_id, self.token = name, run_id, token
         self.locks = tuple(map(os.path.realpath, locks))
-        self.name = name
-        self.run_id = run_id
-        self.token = token
 
     @classmethod
     def from_environ(cls, env: "Mapping[bytes, bytes]") -> "Marks | None":

@@ -6,8 +6,10 @@ another PID namespace, it is as if there were no other process.
 """
 
 import os
+import time
 
 from singlerun.process import marks
+from singlerun.process.descriptors import POLLIN, poll
 from singlerun.process.identity import has_ended, has_proc, stat_fields
 
 TYPE_CHECKING = False
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 class Snapshot:
     """One walk of /proc; each file in it is read once, when a question first needs it."""
-
-    __slots__ = ("_live", "_marks", "_pids")
 
     def __init__(self) -> None:
         self._pids = list(pids())
@@ -174,15 +174,11 @@ def _holds(pid: int, number: str, wanted: bytes) -> bool:
 
 def await_one(waited: "Iterable[int]", timeout: float | None = None) -> bool:
     """Sleep until one of these processes has ended, as await_end does; return whether one has."""
-    import select  # noqa: PLC0415 - as below
-
-    poll = select.poll()
-    pidfds = []
+    pidfds: dict[int, int] = {}
     try:
         for pid in waited:
-            pidfds.append(os.pidfd_open(pid))
-            poll.register(pidfds[-1], select.POLLIN)
-        return bool(poll.poll(None if timeout is None else timeout * 1000))
+            pidfds[os.pidfd_open(pid)] = POLLIN
+        return bool(poll(pidfds, timeout))
     except ProcessLookupError:
         return True
     finally:
@@ -196,9 +192,6 @@ def await_end(waited: "Iterable[int]", timeout: float | None) -> bool:
     A pidfd becomes readable when its process ends (pidfd_open(2)). A PID that is used again is not
     waited for by mistake for longer than ``timeout``.
     """
-    import select  # noqa: PLC0415 - only an unusual run waits for processes that are no children
-    import time  # noqa: PLC0415
-
     deadline = None if timeout is None else time.monotonic() + timeout
     for pid in waited:
         try:
@@ -206,10 +199,8 @@ def await_end(waited: "Iterable[int]", timeout: float | None) -> bool:
         except ProcessLookupError:
             continue
         try:
-            poll = select.poll()
-            poll.register(descriptor, select.POLLIN)
-            left = None if deadline is None else max(0, deadline - time.monotonic()) * 1000
-            if not poll.poll(left):
+            left = None if deadline is None else max(0, deadline - time.monotonic())
+            if not poll({descriptor: POLLIN}, left):
                 return False
         finally:
             os.close(descriptor)

@@ -32,8 +32,7 @@ class Signals:
     Attributes:
         terminal: whether this process has a controlling terminal.
         watched: those that are taken while a command runs.
-        endings: those that ask this process to end.
-        ending_watched: those of them that are taken while a command runs.
+        endings, ending_watched: those that ask this process to end; those of them in ``watched``.
         inherited: the mask that this process was started with.
     """
 

@@ -66,11 +66,7 @@ def spawn(
     """Start a program that inherits these descriptors; return its PID.
 
     ``redirected`` maps descriptors of the program to ours; ``path`` is where it was found, if that
-    is known.
-
-    Raises:
-        CommandNotFoundError: there is no such command.
-        CommandNotExecutableError: it cannot be executed.
+    is known. Raises CommandNotFoundError, or CommandNotExecutableError.
     """
     # dup2 onto itself clears close-on-exec in the child alone (posix_spawn_file_actions_adddup2).
     actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in inherited]

@@ -35,13 +35,9 @@ class Escalation:
         deadline: when (time.monotonic) SIGKILL is due next; None until a process was asked to end.
     """
 
-    __slots__ = ("_grace", "_pause", "_send", "deadline")
-
     def __init__(self, send: "Send", grace: float) -> None:
         """``send`` sends a signal to all processes that there are at that moment."""
-        self._send = send
-        self._grace = grace
-        self._pause = SHORTEST_PAUSE
+        self._send, self._grace, self._pause = send, grace, SHORTEST_PAUSE
         self.deadline: float | None = None
 
     def ask(self, number: int = _signal.SIGTERM) -> None:
@@ -80,8 +76,7 @@ def terminate(
 ) -> bool:  # fmt: skip
     """End processes and wait for that; return whether all have ended.
 
-    Raises:
-        PermissionError: ``send`` may not signal one of them.
+    Raises PermissionError if ``send`` may not signal one of them.
     """
     escalation = Escalation(send, grace)
     escalation.ask(number)
@@ -93,8 +88,6 @@ class Targets:
 
     ``terminate(targets.send, targets.await_end, grace)`` ends them.
     """
-
-    __slots__ = ("_find", "_number", "_sent")
 
     def __init__(self, find: "Find") -> None:
         """``find`` returns the PIDs of those that are alive now."""
@@ -146,17 +139,14 @@ def await_none(
 
 
 def send_each(
-    pids: "Iterable[int]",
-    numbers: "Collection[int]",
+    pids: "Iterable[int]", numbers: "Collection[int]",
     confirm: "Callable[[Collection[int]], Collection[int]]",
-) -> None:
+) -> None:  # fmt: skip
     """Send signals to each of these processes that is confirmed to be meant.
 
     ``confirm`` is called with some at a time, whose pidfds are open, and returns those that are the
-    right processes; it may return others, too.
-
-    Raises:
-        PermissionError: one of them may not be signalled; the others were.
+    right processes; it may return others, too. Raises PermissionError after all were signalled, if
+    one of them may not be.
     """
     refused = None
     waiting = list(pids)
@@ -181,8 +171,7 @@ def send_each(
 def _open_batch(waiting: list[int]) -> dict[int, int]:
     """Take some PIDs off a list; return the pidfds of those that there still are.
 
-    Raises:
-        OSError: not even two descriptors are left, one of which a look at /proc needs.
+    Raises OSError if not even two descriptors are left, one of which a look at /proc needs.
     """
     pidfds: dict[int, int] = {}
     while waiting and len(pidfds) < BATCH:

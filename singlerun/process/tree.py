@@ -32,10 +32,8 @@ class ProcessTree:
         number can belong to a stranger. ``owns_group``: it leads a process group; ``adopted``: its
         orphans become our children, as are the ``strangers``, which are not of the tree.
         """
-        self._leader = leader
-        self._marks = marks
-        self._owns_group = owns_group
-        self._adopted = adopted
+        self._leader, self._marks = leader, marks
+        self._owns_group, self._adopted = owns_group, adopted
         self._strangers = frozenset(strangers)
         self._known: dict[int, int] = {}  # start times by PID
 

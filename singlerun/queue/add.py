@@ -17,22 +17,17 @@ if TYPE_CHECKING:
 KEPT = (
     "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "SINGLERUN_DIR", "TMPDIR", "TZ", "USER",
 )  # fmt: skip
-"""The variables that a job keeps, and those that begin with LC_. Others may be secrets, which would
-lie in the database; they are kept on demand."""
+"""The variables that a job keeps, and those with LC_. Others, perhaps secrets, only on demand."""
 
 
 def context_here(
-    variables: "Sequence[str]" = (),
-    options: dict[str, object] | None = None,
-    *,
+    variables: "Sequence[str]" = (), options: dict[str, object] | None = None, *,
     all_env: bool = False,
-) -> Context:
+) -> Context:  # fmt: skip
     """Return the context of this process: directory, file mode mask, and the environment to keep.
 
     ``variables`` are ``NAME``, to keep that one too, or ``NAME=VALUE``; ``all_env`` keeps all.
-
-    Raises:
-        UsageError: a variable is not set, or the working directory was deleted.
+    Raises UsageError if a variable is not set, or the working directory was deleted.
     """
     ours = environment()
     # The marks of the run in which the job is added are not the job's.
@@ -59,21 +54,14 @@ def context_here(
 
 
 def enqueue(
-    state: StateDir,
-    jobs: "Sequence[Job]",
-    context: Context,
-    *,
-    unique: bool = False,
+    state: StateDir, jobs: "Sequence[Job]", context: Context, *, unique: bool = False,
     limit: int | None = None,
-) -> list[int]:
-    """Accept jobs of one name, all or none; return their ids.
+) -> list[int]:  # fmt: skip
+    """Accept jobs of one name, all or none; return their ids: they survive kill -9 and power loss.
 
-    Once this has returned they survive kill -9 and a power loss.
-
-    Raises:
-        RecordError, StateDirError: they can't be accepted.
-        QueueFullError: as many are pending as may be.
-        UsageError: a job is to follow one that does not exist, or that it replaces.
+    Raises RecordError or StateDirError if they can't be accepted, QueueFullError if as many are
+    pending as may be, UsageError if a job is to follow one that does not exist, or that it
+    replaces.
     """
     queue = SqliteQueue(state)
     name = jobs[0].name

@@ -1,7 +1,7 @@
 """One job's command: prepared, started, watched, its output kept."""
 
 import os
-import select
+from select import POLLHUP, POLLIN
 
 from singlerun.errors import SinglerunError, StateDirError
 from singlerun.options import Words
@@ -10,6 +10,7 @@ from singlerun.output import segments
 from singlerun.output.capture import Relay, reaped
 from singlerun.paths import lift, reason
 from singlerun.process.child import Child
+from singlerun.process.descriptors import poll
 from singlerun.process.identity import Owner, here
 from singlerun.process.search import find_program
 from singlerun.render.line import say
@@ -53,10 +54,8 @@ class Executor:
 
     def __init__(self, life: "Lifecycle", signals: "Signals", announcer: "Announcer") -> None:
         assert life.state is not None
-        self._life = life
-        self._state = life.state
-        self._signals = signals
-        self._announcer = announcer
+        self._life, self._state = life, life.state
+        self._signals, self._announcer = signals, announcer
         self._null = lift(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._prepared: Context | None = None
         self._relays: set[int] = set()
@@ -65,8 +64,7 @@ class Executor:
         self._output = -1
         self.spec = life.spec
         self.env: dict[bytes, bytes] = {}
-        self.left_lock_behind = False
-        self.was_signalled = False
+        self.left_lock_behind = self.was_signalled = False
 
     def perform(self, job: "Job") -> Ending:
         """Run a job's command; return how it ended, which is not recorded yet."""
@@ -88,7 +86,7 @@ class Executor:
         outcome = self._life.watch(
             command, lambda: self._await(command, output, job.run), lambda: self._output
         )
-        self.left_lock_behind = not _has_ended(heirs)
+        self.left_lock_behind = not poll({heirs: 0}, 0)
         for pipe in (heirs, self._output):
             if pipe >= 0:
                 os.close(pipe)
@@ -103,11 +101,7 @@ class Executor:
         self._prepared = None
 
     def _prepare(self, context: "Context") -> None:
-        """Become what a context asks for: directory, file mode mask, PATH.
-
-        Raises:
-            OSError: its directory can't be entered.
-        """
+        """Become what a context asks for: directory (else OSError), file mode mask, PATH."""
         os.chdir(context.cwd)
         if context is self._prepared:
             return
@@ -134,18 +128,12 @@ class Executor:
         output, writing, heirs, inherited = pipes
         argv = [os.fsdecode(word) for word in job.argv]
         command = Child(
-            argv,
-            env,
-            [*life.locks.fds, inherited],
-            self._signals,
-            marks=marks,
-            kill_after=self.spec.kill_after,
-            stop_signal=self.spec.signal,
-            adopt=self.spec.timeout is not None,
+            argv, env, [*life.locks.fds, inherited], self._signals, marks=marks,
+            kill_after=self.spec.kill_after, stop_signal=self.spec.signal,
+            adopt=self.spec.timeout is not None, strangers=self._relays,
             redirected={0: self._null, 1: writing, 2: writing},
-            strangers=self._relays,
             path=self._find(argv[0]),
-        )
+        )  # fmt: skip
         life.bind(Owner(here(), command.pid, command.started))
         os.close(writing)
         os.close(inherited)
@@ -179,30 +167,23 @@ class Executor:
         try:
             if self._was_brief:  # then this one may be, too
                 self._announcer.announce()
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            came = dict(poll.poll(BRIEF * 1000))
+            came = poll({pidfd: POLLIN}, BRIEF)
             self._was_brief = bool(came)
             if not came:
                 self._announcer.retract()
                 assert run.command is not None
                 self._life.recorder.name(run, run.command)
-                poll.register(output, select.POLLIN)
-                came = dict(poll.poll(SILENT * 1000))
+                came = poll({pidfd: POLLIN, output: POLLIN}, SILENT)
         finally:
             os.close(pidfd)
-        if pidfd in came and not came.get(output, 0) & select.POLLIN:
+        if pidfd in came and not came.get(output, 0) & POLLIN:
             return None
         return self._relay(output, run)
 
     def _last_relay(self, output: int, run: "Run") -> Relay | None:
         """Keep what a command wrote in its last moment, and what it left behind may write."""
-        poll = select.poll()
-        poll.register(output, select.POLLIN)
-        came = dict(poll.poll(0)).get(output, 0)
-        if came & select.POLLHUP and not came & select.POLLIN:
-            return None
-        return self._relay(output, run)
+        came = poll({output: POLLIN}, 0).get(output, 0)
+        return None if came & POLLHUP and not came & POLLIN else self._relay(output, run)
 
     def _relay(self, output: int, run: "Run") -> Relay:
         writer = None
@@ -214,7 +195,7 @@ class Executor:
         self._relays -= {pid for pid in self._relays if reaped(pid)}
         os.set_blocking(output, False)
         try:
-            relay = Relay(writer, pass_on=False, source=output)
+            relay = Relay(writer, source=output)
         finally:
             if writer is not None:
                 writer.close()
@@ -222,9 +203,3 @@ class Executor:
         if relay.pid is not None:
             self._relays.add(relay.pid)
         return relay
-
-
-def _has_ended(pipe: int) -> bool:
-    poll = select.poll()
-    poll.register(pipe, 0)
-    return bool(poll.poll(0))

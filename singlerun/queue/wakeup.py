@@ -49,9 +49,7 @@ _LOCK_BYTE_0 = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
 def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
     """Make sure that the queue of a name has a worker; return whether it had none.
 
-    Raises:
-        NoWorkerError: there is none, and none could be started.
-        StateDirError: its FIFO can't be used.
+    Raises NoWorkerError if none could be started, StateDirError if its FIFO can't be used.
     """
     if dry_run:
         return not has_worker(state, name)
@@ -77,12 +75,9 @@ def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
 
 
 def has_worker(state: "StateDir", name: bytes) -> bool:
-    """Return whether the queue of a name has a worker.
+    """Return whether the queue of a name has a worker; StateDirError: its FIFO can't be used.
 
-    Without trying its lock: an adder in that moment would take us for a worker.
-
-    Raises:
-        StateDirError: its FIFO can't be used.
+    Its lock is not tried: an adder in that moment would take us for a worker.
     """
     fifo = state.open_fifo(name)
     try:
@@ -144,11 +139,7 @@ def clear(fifo: int) -> None:
 
 
 def _start(state: "StateDir", name: bytes, fifo: int) -> None:
-    """Start a worker in a session of its own, without a terminal; it has the FIFO and its lock.
-
-    Raises:
-        OSError: it can't be started.
-    """
+    """Start a worker in a session of its own, without a terminal; it has the FIFO and its lock."""
     log = os.path.join(state.path, LOG)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:

@@ -11,10 +11,10 @@ or tried again if it was given retries.
 """
 
 import os
-import select
 import signal
 import sys
 import time
+from select import POLLIN
 
 from singlerun import hooks
 from singlerun.errors import RecordError, SinglerunError
@@ -22,7 +22,7 @@ from singlerun.lifecycle import LOCK_LOST, Lifecycle
 from singlerun.ownership import reaper
 from singlerun.paths import StateDir
 from singlerun.process import block, identity
-from singlerun.process.descriptors import close_all_but
+from singlerun.process.descriptors import close_all_but, poll
 from singlerun.process.signals import Signals
 from singlerun.queue import wakeup
 from singlerun.queue.execution import Executor, spec_of
@@ -48,9 +48,7 @@ class Worker:
 
     def __init__(self, state: StateDir, name: bytes, fifo: int, *, end_job: bool = False) -> None:
         """``end_job``: a signal that asks to end is for the running job, too."""
-        self._state = state
-        self._name = name
-        self._fifo = fifo
+        self._state, self._name, self._fifo = state, name, fifo
         self._queue = SqliteQueue(state)
         recorder = Recorder(required=True)
         recorder.use(self._queue)
@@ -64,8 +62,7 @@ class Worker:
     def drain(self, *, stay: bool = False) -> None:
         """Work until there is nothing to do, or a signal comes; with ``stay`` only until that.
 
-        Raises:
-            RecordError, StateDirError, LockFileError: it can't go on.
+        Raises RecordError, StateDirError or LockFileError if it can't go on.
         """
         left_open = self._persist(lambda: self._queue.open_runs((self._name,)))
         has_lost = any(run.job_id is not None for run in left_open)
@@ -88,13 +85,8 @@ class Worker:
             except block.InterruptedWaitError:
                 return
 
-    # -- what the executor asks for while a short job runs ---------------------------------------
-
     def announce(self) -> None:
-        """Name the next job durably, so that its claim needs no sync; if that can't be, never mind.
-
-        The running command comes first.
-        """
+        """Name the next job durably, if possible: its claim needs no sync then."""
         try:
             self._announced = self._queue.announce(self._name)
         except RecordError as error:
@@ -109,29 +101,17 @@ class Worker:
                 say(str(error))
             self._announced = None
 
-    # -- how -------------------------------------------------------------------------------------
-
     def _sleep(self, seconds: float) -> None:
-        """Sleep so long, or until a wake-up.
-
-        Raises:
-            InterruptedWaitError: a signal came first.
-        """
+        """Sleep so long, or until a wake-up; raise InterruptedWaitError if a signal came first."""
         self._executor.leave_directory()
-        poll = select.poll()
-        poll.register(self._fifo, select.POLLIN)
-        until = min(seconds, LONGEST_SLEEP) * 1000
-        block.call(lambda: poll.poll(until), self._signals.endings, None)
+        until = min(seconds, LONGEST_SLEEP)
+        block.call(lambda: poll({self._fifo: POLLIN}, until), self._signals.endings, None)
 
     def _is_to_end(self) -> bool:
         return self._executor.was_signalled or bool(self._signals.endings & signal.sigpending())
 
     def _run_jobs(self) -> None:
-        """Take the name's lock, and run jobs until another process waits for it.
-
-        Raises:
-            InterruptedWaitError: a signal came before that.
-        """
+        """Take the name's lock, and run jobs until another process waits for it."""
         self._acquire()
         try:
             job = self._persist(lambda: self._queue.claim(self._name, self._this))
@@ -148,11 +128,7 @@ class Worker:
             self._executor.leave_directory()
 
     def _acquire(self) -> None:
-        """Take the name's lock in turn, also from what a dead wrapper left behind.
-
-        Raises:
-            InterruptedWaitError: a signal came first.
-        """
+        """Take the name's lock in turn, also from what a dead wrapper left behind."""
         locks, endings = self._life.locks, self._signals.endings
         while True:
             if not locks.try_in_turn():
@@ -209,11 +185,7 @@ class Worker:
             say(str(error))
 
     def _persist(self, use: "Callable[[], Result]") -> "Result":
-        """Use the run-log; try again for a while if it can't be used.
-
-        Raises:
-            RecordError: it still can't.
-        """
+        """Use the run-log; try again for a while before RecordError is raised."""
         for delay in STORE_DELAYS:
             try:
                 return use()

@@ -1,9 +1,10 @@
 """The kept output of a command, written to the streams that it was written to."""
 
 import os
-import select
 import sys
+from select import POLLERR, POLLOUT
 
+from singlerun.process.descriptors import poll
 from singlerun.render.line import say
 from singlerun.render.result import Result
 
@@ -23,17 +24,11 @@ class Chunk(Result):
         at_line_start: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.stream = stream
-        self.data = memoryview(data)
-        self.gap = gap
-        self.at_line_start = at_line_start
+        self.stream, self.data = stream, memoryview(data)
+        self.gap, self.at_line_start = gap, at_line_start
 
     def print(self) -> None:
-        """Write it, byte for byte.
-
-        Raises:
-            BrokenPipeError: the reader of standard output is gone.
-        """
+        """Write it, byte for byte; BrokenPipeError: the reader of standard output is gone."""
         if self.gap:
             are_one = None not in {sys.stdout, sys.stderr} and os.path.sameopenfile(1, 2)
             if are_one and not self.at_line_start:
@@ -41,7 +36,7 @@ class Chunk(Result):
             say(self.gap)
         if self.data:
             _write(self.stream, self.data)
-        elif _is_broken():
+        elif poll({1: 0}, 0).get(1, 0) & POLLERR:  # a pipe without a reader
             raise BrokenPipeError
 
 
@@ -53,13 +48,4 @@ def _write(stream: int, data: memoryview) -> None:
         try:
             data = data[os.write(stream, data) :]
         except BlockingIOError:
-            poll = select.poll()
-            poll.register(stream, select.POLLOUT)
-            poll.poll()
-
-
-def _is_broken() -> bool:
-    """Return whether standard output is a pipe without a reader."""
-    poll = select.poll()
-    poll.register(1, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+            poll({stream: POLLOUT})

@@ -56,16 +56,15 @@ class Reaped(Result):
 def _said(one: "ReapedRun") -> str:
     """Say what became of a run."""
     pids = ", ".join(map(str, one.pids))
-    if one.action == reaper.LEFT:
-        return f"an orphan, PID {pids} is alive; to end it: singlerun reap --kill-orphans"
-    if one.action == reaper.STILL_HELD:
-        return f"a zombie, its lock is still held by PID {pids}"
+    what = "a zombie that waited" if one.state == STOPPED else "a zombie"
     if one.run.fd is not None:
-        return f"its caller closed the descriptor, {one.action} as {one.state}"
-    if one.action in {reaper.CLOSED, reaper.WOULD_CLOSE}:
-        what = "a zombie that waited" if one.state == STOPPED else "a zombie"
-        return f"{what}, {one.action} as {one.state}"
+        what = "its caller closed the descriptor"
+    closed = f"{what}, {one.action} as {one.state}"
     return {
+        reaper.LEFT: f"an orphan, PID {pids} is alive; to end it: singlerun reap --kill-orphans",
+        reaper.STILL_HELD: f"a zombie, its lock is still held by PID {pids}",
+        reaper.CLOSED: closed,
+        reaper.WOULD_CLOSE: closed,
         reaper.WOULD_KILL: f"an orphan, would kill PID {pids}",
         reaper.UNKILLABLE: f"an orphan, PID {pids} could not be killed; see: singlerun ps",
         reaper.HALF_KILLED: f"an orphan, killed PID {pids}, but something that it started is alive",

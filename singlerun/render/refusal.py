@@ -41,10 +41,7 @@ def clock(time_ns: int) -> str:
 
 
 def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
-    """Describe a holder: PID, command, user, since when, usual duration.
-
-    ``pids`` are its live processes, the most significant first.
-    """
+    """Describe a holder, whose live processes are ``pids``, the most significant first."""
     parts = []
     if pids:
         what = command(tuple(procfs.command_line(pids[0])))

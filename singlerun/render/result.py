@@ -21,10 +21,8 @@ CLEAR = "\x1b[2J\x1b[1;1H"
 class Result:
     """What a subcommand found or did. Subclasses render theirs as a table, lines, and JSON.
 
-    Attributes:
-        errors: lines for standard error.
-        status: the exit status.
-        redraws: whether it takes the place of the one before, as ``--watch`` does.
+    ``errors`` are lines for standard error, ``status`` is the exit status; a result that
+    ``redraws`` takes the place of the one before, as ``--watch`` does.
     """
 
     columns: "Sequence[str]" = ()
@@ -33,10 +31,8 @@ class Result:
     """What a terminal shows instead of a table without rows."""
 
     def __init__(self, *lines: str, errors: "Iterable[str]" = (), status: int = 0) -> None:
-        self._lines = lines
-        self.errors = list(errors)
-        self.status = status
-        self.redraws = False
+        self._lines, self.errors = lines, list(errors)
+        self.status, self.redraws = status, False
 
     def rows(self) -> "list[tuple[str, ...]]":
         """Return the rows of the table, made safe to show."""

@@ -32,9 +32,7 @@ class OpenRuns(Result):
         jobs: "Sequence[Job]" = (), *, tree: bool = False, errors: "Iterable[str]" = (),
     ) -> None:  # fmt: skip
         super().__init__(errors=errors)
-        self._runs, self._places = runs, places
-        self._jobs = jobs
-        self._tree = tree
+        self._runs, self._places, self._jobs, self._tree = runs, places, jobs, tree
 
     def rows(self) -> list[tuple[str, ...]]:
         found = _as_tree(self._runs) if self._tree else [(seen, 0) for seen in self._runs]
@@ -98,9 +96,8 @@ def _elapsed(run: "Run") -> str:
 
 
 def _status(run: "Run") -> str:
-    if run.signal is not None:
-        return f"SIG {run.signal}"
-    return "-" if run.exit_code is None else str(run.exit_code)
+    status = "-" if run.exit_code is None else str(run.exit_code)
+    return status if run.signal is None else f"SIG {run.signal}"
 
 
 def _as_tree(runs: "list[Verdict]") -> "list[tuple[Verdict, int]]":

@@ -19,17 +19,10 @@ STYLES = {
 
 
 def show(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
-    """Print a table; on a terminal, cut the columns that SHRINK until it fits.
-
-    Cells must be safe to show (render/text.py).
-    """
+    """Print a table of safe text; on a terminal, cut the columns that SHRINK until it fits."""
     if sys.stdout is not None and sys.stdout.isatty():
         _show_rich(columns, rows)
-    else:
-        _show_plain(columns, rows)
-
-
-def _show_plain(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
+        return
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):  # nothing is cut, but one long cell must not push all others away
         cells = (cell.ljust(min(width, PADDED)) for cell, width in zip(row, widths, strict=True))

@@ -1,10 +1,11 @@
 """The live line of a waiter on a terminal: which run it waits for, and about how long."""
 
 import os
-import select
 import time
+from select import POLLOUT
 
 from singlerun.duration import brief
+from singlerun.process.descriptors import poll
 from singlerun.render.refusal import holder
 from singlerun.render.text import names
 
@@ -70,11 +71,8 @@ def _is_in_front() -> bool:
 
 def _write(data: bytes) -> None:
     # A terminal stopped with Ctrl-S must not block us: we may get the lock at any moment.
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
-    if not poll.poll(0):
-        return
     try:
-        os.write(2, data)
+        if poll({2: POLLOUT}, 0):
+            os.write(2, data)
     except OSError:
         pass

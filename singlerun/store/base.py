@@ -22,37 +22,33 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from typing import Protocol
 
     from singlerun.process.identity import Owner
     from singlerun.process.marks import Marks
     from singlerun.store.run import Ending
+else:
+    Protocol = object
 
 
-class Store:
+class Store(Protocol):
     """A run-log. Each verb raises RecordError when it can't be carried out."""
 
     def exclusively(self) -> "AbstractContextManager[object]":
         """Keep all other writers out while the context lasts; may be nested."""
-        raise NotImplementedError
 
     def wait_run(self, run: Run) -> None:
         """Record that a run waits."""
-        raise NotImplementedError
 
     def start_run(self, run: Run, parent: "Marks | None", *, heed_pause: bool = False) -> None:
         """Record, durably against a crash of ours, that a run starts.
 
         ``parent`` are the marks of the run inside which this one was started; they count only if
-        this store knows that run.
-
-        Raises:
-            PausedError: its name is paused, and ``heed_pause`` is true.
+        this store knows that run. Raises PausedError if ``heed_pause``, and its name is paused.
         """
-        raise NotImplementedError
 
     def name_command(self, run: Run, command: "Owner") -> None:
         """Record the command's process."""
-        raise NotImplementedError
 
     def hand_over(self, run: Run, keeper: "Owner", fd: int) -> None:
         """Record that another process keeps the lock of a run, through this descriptor."""
@@ -63,14 +59,12 @@ class Store:
 
         A run that the store lost meanwhile is recorded anew.
         """
-        raise NotImplementedError
 
     def refuse_run(
         self, run: Run, state: str, detail: str | None, *, conflict_id: int | None = None,
         signal: int | None = None,
     ) -> None:  # fmt: skip
         """Record that a run was not started: refused, skipped, or stopped by a signal."""
-        raise NotImplementedError
 
     def ask_to_end(self, run: Run, detail: str, signal: "Callable[[], bool]") -> bool:
         """Signal an open run, and record who does it; return whether the run was still open.
@@ -79,47 +73,36 @@ class Store:
         transaction, so there is no note without a signal. However a run with a note ends, it ends
         as stopped, with this detail.
         """
-        raise NotImplementedError
 
     def take_back(self, run: Run) -> None:
         """Remove the note of ``ask_to_end``: the run could not be stopped."""
-        raise NotImplementedError
 
     def close_run(self, run: Run, state: str, detail: str) -> bool:
         """Close the open run of a dead owner; return whether it was still open."""
-        raise NotImplementedError
 
     def open_runs(self, names: tuple[bytes, ...] = (), lock_file: bytes | None = None) -> list[Run]:
         """Return the open runs: of one of these names, of this lock file, or all; oldest first."""
-        raise NotImplementedError
 
     def runs(self, name: bytes | None = None, *, limit: int) -> list[Run]:
         """Return the latest runs, of a name or all; newest first."""
-        raise NotImplementedError
 
     def find(self, run_id: int) -> Run | None:
         """Return one run."""
-        raise NotImplementedError
 
     def usual_ns(self, name: bytes, argv: tuple[bytes, ...]) -> int | None:
         """Return the median duration of the latest successful runs of a command under a name.
 
         Where that command has not succeeded yet, of all commands under that name.
         """
-        raise NotImplementedError
 
     def starts(self, name: bytes, *, limit: int) -> list[int]:
         """Return the times of the latest starts of a name, newest first."""
-        raise NotImplementedError
 
     def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
         """Return the pause of the first of these names that is paused; None if none is."""
-        raise NotImplementedError
 
     def is_young(self) -> bool:
         """Return whether the store was begun since this machine was booted."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Let go of it."""
-        raise NotImplementedError

@@ -77,8 +77,7 @@ else:
 FILE = b"singlerun.db"
 LOG_BYTES = 512 * 1024
 MANY = 500
-"""Transactions of one connection after which the log is looked at again: a queue is worked off by
-one that lives long."""
+"""Transactions of one connection after which the log is looked at again: a worker lives long."""
 _BROKEN = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
 _ADVICE = {
     5: "find who keeps it locked: fuser -v FILE",  # SQLITE_BUSY
@@ -109,11 +108,7 @@ class Database:
         self._inode = 0
 
     def close(self) -> None:
-        """Close it, and the guard's file too.
-
-        Raises:
-            RecordError: it can't be closed properly.
-        """
+        """Close it, and the guard's file too; raise RecordError if it can't be closed properly."""
         try:
             if self._open is not None:
                 with self.guard:
@@ -131,8 +126,7 @@ class Database:
         survives a power loss, and so does all before it, at the price of a sync.
 
         Raises:
-            RecordError: it can't be done.
-            Declined: ``work`` answered with it.
+            RecordError: it can't be done. A Declined is the answer of ``work``, and passed on.
         """
         with self.guard:
             try:
@@ -245,11 +239,8 @@ class Database:
         if application != migrations.APPLICATION_ID and (application or tables or version):
             raise DamagedError("it is a database of another program")
         if version > migrations.LATEST:
-            raise RecordError(
-                self._shown,
-                "a newer singlerun wrote it",
-                "upgrade this one, or give it another --dir",
-            )
+            hint = "upgrade this one, or give it another --dir"
+            raise RecordError(self._shown, "a newer singlerun wrote it", hint)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -275,10 +266,8 @@ class Database:
                 os.rename(self._path + suffix, aside + suffix)
             except FileNotFoundError:
                 pass
-        self.notices.append(
-            f"the run-log {self._shown} could not be used ({why}):"
-            f" it was set aside as {os.fsdecode(aside)}, and a new one begun"
-        )
+        notice = f"the run-log {self._shown} could not be used ({why}): it was set aside as"
+        self.notices.append(f"{notice} {os.fsdecode(aside)}, and a new one begun")
 
 
 def _flaw(entry: os.stat_result) -> str | None:

@@ -43,33 +43,28 @@ def end_job(database: "sqlite3.Connection", run: "Run", change: "Change") -> set
     else:
         becomes = LOST if state == runs.LOST else FAILED
     outcome = change.get("outcome")
-    exit_code, signal = (
-        (outcome.exit_code, outcome.signal) if isinstance(outcome, Outcome) else (None, None)
-    )
+    ended = (outcome.exit_code, outcome.signal) if isinstance(outcome, Outcome) else (None, None)
     database.execute(
         "UPDATE jobs SET state = ?, ended_ns = ?, not_before_ns = ?, exit_code = ?, signal = ?,"
         " detail = ? WHERE id = ?",
-        (becomes, ended_ns, not_before_ns, exit_code, signal, _detail(run, change), run.job_id),
+        (becomes, ended_ns, not_before_ns, *ended, _detail(run, change), run.job_id),
     )
     return {name} if becomes == DELAYED else cancel_followers(database, run.job_id)
 
 
 def _detail(run: "Run", change: "Change") -> object:
     state, detail = change.get("state"), change.get("detail")
-    if state == runs.TIMED_OUT:
-        return "timed out"
     if state == runs.LOST:
         return f"run {run.id} is lost: {detail}; its worker was PID {run.wrapper_pid}"
-    if state == runs.STOPPED:
-        return detail or "stopped"
-    return detail
+    if state == runs.TIMED_OUT:
+        return "timed out"
+    return detail or "stopped" if state == runs.STOPPED else detail
 
 
 def state_after(database: "sqlite3.Connection", after_id: int | None) -> str | None:
     """Return how a job begins that follows another: DELAYED, CANCELLED, or None: ready at once.
 
-    Raises:
-        LookupError: there is no such job.
+    Raises LookupError if there is no such job.
     """
     if after_id is None:
         return None

@@ -29,11 +29,7 @@ SELECT_JOBS = f"SELECT {', '.join(_JOB)} FROM jobs"  # noqa: S608
 
 
 def read_job(row: "Sequence[Any]") -> tuple[Job, int]:
-    """Read a job, without its context, whose id is returned too.
-
-    Raises:
-        DamagedError: it can't be a job.
-    """
+    """Read a job, and its context's id; raise DamagedError if it can't be one."""
     values = dict(zip(_JOB, row, strict=True))
     for name, kind in _JOB.items():
         value = values[name]
@@ -48,11 +44,7 @@ def read_job(row: "Sequence[Any]") -> tuple[Job, int]:
 
 
 def read_context(row: "Sequence[Any] | None") -> Context:
-    """Read a context.
-
-    Raises:
-        DamagedError: it can't be one.
-    """
+    """Read a context; raise DamagedError if it can't be one."""
     try:
         cwd, umask, env, text = row or ()
         options = json.loads(text)

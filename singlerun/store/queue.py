@@ -24,9 +24,12 @@ from singlerun.store.run import Declined
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
 
     from singlerun.process.identity import Owner
     from singlerun.store.run import Ending, Run
+else:
+    Protocol = object
 
 QUEUED, DELAYED, PAUSED, RUNNING = "queued", "delayed", "paused", "running"
 SUCCEEDED, FAILED, CANCELLED, LOST = "succeeded", "failed", "cancelled", "lost"
@@ -37,11 +40,8 @@ PENDING = (QUEUED, DELAYED)
 class Context:
     """What jobs that were added together share: where and how they run.
 
-    Attributes:
-        cwd: the working directory.
-        umask: the file mode creation mask.
-        env: the environment, as ``NAME=VALUE``.
-        options: run options by their Option.dest, those that are not the default.
+    ``env`` has entries ``NAME=VALUE``, ``options`` the run options that are not the default, by
+    their Option.dest.
     """
 
     __slots__ = ("cwd", "env", "options", "umask")
@@ -49,10 +49,7 @@ class Context:
     def __init__(
         self, cwd: bytes, umask: int, env: "tuple[bytes, ...]", options: dict[str, object]
     ) -> None:
-        self.cwd = cwd
-        self.umask = umask
-        self.env = env
-        self.options = options
+        self.cwd, self.umask, self.env, self.options = cwd, umask, env, options
 
 
 class Job:
@@ -83,34 +80,19 @@ class Job:
     )  # fmt: skip
 
     def __init__(
-        self,
-        *,
-        name: bytes,
-        argv: tuple[bytes, ...],
-        priority: int = 0,
-        not_before_ns: int | None = None,
-        after_id: int | None = None,
-        label: str | None = None,
-        retries: int = 0,
-        retry_delay: float = 1.0,
-    ) -> None:
+        self, *, name: bytes, argv: tuple[bytes, ...], priority: int = 0,
+        not_before_ns: int | None = None, after_id: int | None = None, label: str | None = None,
+        retries: int = 0, retry_delay: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.name, self.argv, self.label = name, argv, label
+        self.priority, self.not_before_ns, self.after_id = priority, not_before_ns, after_id
+        self.retries, self.retry_delay = retries, retry_delay
+        self.state, self.is_blocked = QUEUED, False
+        self.tries = self.uid = self.added_ns = 0
         self.id: int | None = None
-        self.name = name
-        self.argv = argv
-        self.priority = priority
-        self.not_before_ns = not_before_ns
-        self.after_id = after_id
-        self.label = label
-        self.retries = retries
-        self.retry_delay = retry_delay
-        self.state = QUEUED
-        self.is_blocked = False
         self.paused_until_ns: int | None = None
         self.place: int | None = None
-        self.tries = 0
-        self.uid = 0
         self.parent_id: int | None = None
-        self.added_ns = 0
         self.started_ns: int | None = None
         self.ended_ns: int | None = None
         self.run_id: int | None = None
@@ -137,7 +119,7 @@ class NotAnnouncedError(Declined):
     """The next job is not the one that was announced, so that claiming it needs a sync."""
 
 
-class QueueStore(Store):
+class QueueStore(Store, Protocol):
     """A run-log with queues. Each verb raises RecordError when it can't be carried out.
 
     Verbs that may give the workers of other names something to do return those names.
@@ -149,95 +131,71 @@ class QueueStore(Store):
         """Accept jobs of one name, durably, all of them or none; return their ids.
 
         ``unique``: the pending jobs of that name are cancelled, these replace them. ``limit``: how
-        many may be pending at most.
-
-        Raises:
-            FullError: there are too many.
-            NoSuchJobError: one of these is to follow a job that does not exist.
-            ReplacedError: one of these is to follow one that they replace.
+        many may be pending at most. Raises FullError if there are too many, NoSuchJobError if one
+        of these is to follow a job that does not exist, ReplacedError if one of these is to follow
+        one that they replace.
         """
-        raise NotImplementedError
 
     def look(self, name: bytes) -> float | None:
         """Return the seconds until something of a queue may start: 0 at once, None never."""
-        raise NotImplementedError
 
     def claim(self, name: bytes, worker: "Owner") -> Job | None:
-        """Make the next job of a name ours, and record the start of its run, in one synced commit.
+        """Make the next job of a name, which is held, ours, and record the start of its run.
 
-        The name must be held. Returns None if nothing may start now.
+        In one synced commit; return None if nothing may start now.
         """
-        raise NotImplementedError
 
     def announce(self, name: bytes) -> int | None:
         """Name the next job of a queue durably: to claim it then needs no sync. Return its id.
 
-        For the time in which a short job runs. If power is lost, and the claim with it, the
-        announced job may have been started: it counts as lost, or as a try that failed.
+        If power is lost, and the claim with it, the job may have been started: it counts as lost,
+        or as a try that failed.
         """
-        raise NotImplementedError
 
     def retract(self, job_id: int) -> None:
         """Take an announcement back, durably: the running job is not a short one."""
-        raise NotImplementedError
 
     def finish(self, job: Job, ending: "Ending") -> "frozenset[bytes]":
         """Record the end of a job's run, durably."""
-        raise NotImplementedError
 
     def finish_and_claim(
         self, job: Job, ending: "Ending", worker: "Owner"
     ) -> "tuple[Job | None, frozenset[bytes]]":
         """Record the end of a job's run and claim the next of its queue, in one synced commit."""
-        raise NotImplementedError
 
     def finish_and_claim_announced(
         self, job: Job, ending: "Ending", worker: "Owner", announced: int
     ) -> "tuple[Job | None, frozenset[bytes]]":
         """Do as ``finish_and_claim`` without a sync, which the announcement had.
 
-        Raises:
-            NotAnnouncedError: another job is the next; nothing was recorded.
+        If another job is the next, nothing is recorded, and NotAnnouncedError is raised.
         """
-        raise NotImplementedError
 
     def give_back(self, job: Job, detail: str) -> None:
         """Undo a claim whose command was not started."""
-        raise NotImplementedError
 
     def jobs(
         self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
     ) -> list[Job]:
-        """Return the jobs that are pending or run, in the order in which they will start.
-
-        With ``ended`` all, the latest first.
-        """
-        raise NotImplementedError
+        """Return the pending and running jobs in order of start; if ``ended`` all, latest first."""
 
     def find_job(self, job_id: int) -> Job | None:
         """Return one job."""
-        raise NotImplementedError
 
     def cancel(self, job_id: int, detail: str) -> "frozenset[bytes] | None":
         """Cancel a pending job, and those that follow it; return None if it was not pending."""
-        raise NotImplementedError
 
     def retry(self, job_id: int) -> bool:
         """Queue a job again that failed, was lost or cancelled; return whether it had."""
-        raise NotImplementedError
 
     def put_first(self, job_id: int) -> bool:
         """Make a pending job the next to start; return whether it was pending."""
-        raise NotImplementedError
 
     def pause(self, name: bytes, until_ns: int | None) -> None:
         """Let nothing start under a name, until then or until it is resumed."""
-        raise NotImplementedError
 
     def resume(self, name: bytes) -> bool:
         """Remove a pause; return whether there was one."""
-        raise NotImplementedError
 
     def names_with_jobs(self) -> list[bytes]:
         """Return the names that have jobs which are pending or not known to have ended."""
-        raise NotImplementedError

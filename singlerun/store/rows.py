@@ -56,11 +56,7 @@ def columns_of(change: "Change") -> "dict[str, Any]":
 
 
 def read_run(row: "Sequence[Any]") -> Run:
-    """Read a row, of which any byte may be damaged.
-
-    Raises:
-        DamagedError: it can't be a run.
-    """
+    """Read a row, of which any byte may be damaged; raise DamagedError if it can't be a run."""
     for value, (kind, is_needed, name) in zip(row, _CHECKS, strict=True):
         if type(value) is not kind and (value is not None or is_needed):
             raise DamagedError(f"run {row[0]!r} has a damaged {name}")
@@ -70,13 +66,10 @@ def read_run(row: "Sequence[Any]") -> Run:
             raise DamagedError(f"run {row[0]} has a damaged {name}")
     place = Place(values["host"], values["boot_id"], values["pid_ns"] or 0)
     run = Run(
-        names=tuple(values["names"].split(b"\0")),
-        argv=tuple(values["argv"].split(b"\0")),
+        names=tuple(values["names"].split(b"\0")), argv=tuple(values["argv"].split(b"\0")),
         wrapper=Owner(place, values["wrapper_pid"], values["wrapper_started"]),
-        uid=values["uid"],
-        asked_ns=values["asked_ns"],
-        shared=bool(values["shared"]),
-    )
+        uid=values["uid"], asked_ns=values["asked_ns"], shared=bool(values["shared"]),
+    )  # fmt: skip
     for name in _PLAIN:
         if name not in {"names", "argv", "uid", "asked_ns", "shared"}:
             setattr(run, name, values[name])
@@ -84,10 +77,8 @@ def read_run(row: "Sequence[Any]") -> Run:
         run.command = Owner(place, values["command_pid"], values["command_started"])
     if values["elapsed_ns"] is not None or values["signal"] is not None:
         measured = {name: values[name] or 0 for name in _OUTCOME[2:]}
-        timed_out = run.state == TIMED_OUT
-        run.outcome = Outcome(
-            values["exit_code"], values["signal"], timed_out=timed_out, **measured
-        )
+        ended = values["exit_code"], values["signal"]
+        run.outcome = Outcome(*ended, timed_out=run.state == TIMED_OUT, **measured)
     return run
 
 

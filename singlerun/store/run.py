@@ -73,39 +73,23 @@ class Run:
     )  # fmt: skip
 
     def __init__(
-        self,
-        *,
-        names: tuple[bytes, ...],
-        argv: tuple[bytes, ...],
-        wrapper: Owner,
-        uid: int,
-        asked_ns: int,
-        lock_file: bytes | None = None,
-        cwd: bytes | None = None,
-        shared: bool = False,
-        slots: int | None = None,
-        job_id: int | None = None,
+        self, *, names: tuple[bytes, ...], argv: tuple[bytes, ...], wrapper: Owner, uid: int,
+        asked_ns: int, lock_file: bytes | None = None, cwd: bytes | None = None,
+        shared: bool = False, slots: int | None = None, job_id: int | None = None,
         parent_id: int | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
+        self.names, self.argv, self.cwd = names, argv, cwd
+        self.lock_file, self.shared, self.slots = lock_file, shared, slots
+        self.wrapper, self.uid, self.asked_ns = wrapper, uid, asked_ns
+        self.parent_id, self.job_id = parent_id, job_id
+        self.state = WAITING
         self.id: int | None = None
         self.token: int | None = None
-        self.names = names
-        self.lock_file = lock_file
-        self.argv = argv
-        self.cwd = cwd
-        self.shared = shared
-        self.slots = slots
-        self.state = WAITING
-        self.uid = uid
-        self.wrapper = wrapper
         self.command: Owner | None = None
-        self.asked_ns = asked_ns
         self.started_ns: int | None = None
         self.ended_ns: int | None = None
         self.outcome: Outcome | None = None
-        self.parent_id = parent_id
         self.conflict_id: int | None = None
-        self.job_id = job_id
         self.fd: int | None = None
         self.detail: str | None = None
 
@@ -155,8 +139,6 @@ class Run:
         """Take over a change that has been written."""
         for attribute, value in change.items():
             setattr(self, attribute, value)
-
-    # -- what is asked for often ---------------------------------------------------------------
 
     @property
     def wrapper_pid(self) -> int:
@@ -220,10 +202,8 @@ class Pause:
     __slots__ = ("name", "since_ns", "uid", "until_ns")
 
     def __init__(self, name: bytes, since_ns: int, until_ns: int | None, uid: int) -> None:
-        self.name = name
-        self.since_ns = since_ns
-        self.until_ns = until_ns
-        self.uid = uid
+        self.name, self.uid = name, uid
+        self.since_ns, self.until_ns = since_ns, until_ns
 
 
 class Declined(Exception):  # noqa: N818 - an answer, not an error: the store works

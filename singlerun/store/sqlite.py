@@ -23,18 +23,12 @@ if TYPE_CHECKING:
 
 
 class SqliteStore(Store):
-    """The run-log in the state directory.
-
-    Attributes:
-        notices: what the user must be told, such as that a database was set aside.
-    """
+    """The run-log in the state directory; ``notices`` are as Database's."""
 
     def __init__(self, state: "StateDir") -> None:
         self._database = Database(state)
         self.notices = self._database.notices
         self._do = self._database.do
-
-    # -- the verbs that write ----------------------------------------------------------------
 
     def exclusively(self) -> "Guard":
         return self._database.guard
@@ -111,8 +105,6 @@ class SqliteStore(Store):
             run.apply(change)
         return closed
 
-    # -- the verbs that read -----------------------------------------------------------------
-
     def open_runs(self, names: tuple[bytes, ...] = (), lock_file: bytes | None = None) -> list[Run]:
         if lock_file is not None:
             return self._select(
@@ -167,8 +159,6 @@ class SqliteStore(Store):
 
     def close(self) -> None:
         self._database.close()
-
-    # -- how ---------------------------------------------------------------------------------
 
     def _numbers(self, query: str, values: "Sequence[object]") -> list[int]:
         def fetch(database: "sqlite3.Connection") -> list[int]:
@@ -284,9 +274,6 @@ def _next_token(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> int
 
 
 def _have_jobs(database: "sqlite3.Connection", names: tuple[bytes, ...]) -> bool:
-    for name in names:
-        for state in ("queued", "delayed"):  # each has its index
-            query = f"SELECT 1 FROM jobs WHERE name = ? AND state = '{state}' LIMIT 1"  # noqa: S608
-            if database.execute(query, (name,)).fetchone():
-                return True
-    return False
+    query = "SELECT 1 FROM jobs WHERE name = ? AND state = '%s' LIMIT 1"
+    queries = [query % state for state in ("queued", "delayed")]  # each has its index
+    return any(database.execute(each, (name,)).fetchone() for name in names for each in queries)

@@ -50,8 +50,6 @@ class SqliteQueue(SqliteStore, QueueStore):
         super().__init__(state)
         self._contexts: dict[int, Context] = {}
 
-    # -- adding --------------------------------------------------------------------------------
-
     def enqueue(
         self, jobs: "Sequence[Job]", context: Context, *, unique: bool, limit: int | None
     ) -> list[int]:
@@ -69,8 +67,6 @@ class SqliteQueue(SqliteStore, QueueStore):
             return list(range(first, first + len(jobs)))
 
         return self._do(enqueue, durable=True)
-
-    # -- working off ---------------------------------------------------------------------------
 
     def look(self, name: bytes) -> float | None:
         def look(database: "sqlite3.Connection") -> float | None:
@@ -192,8 +188,6 @@ class SqliteQueue(SqliteStore, QueueStore):
         self._do(give_back, durable=True)
         run.apply(change)
 
-    # -- looking -------------------------------------------------------------------------------
-
     def jobs(
         self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
     ) -> list[Job]:
@@ -237,8 +231,6 @@ class SqliteQueue(SqliteStore, QueueStore):
             job.run = self.find(job.run_id)
         return job
 
-    # -- steering ------------------------------------------------------------------------------
-
     def cancel(self, job_id: int, detail: str) -> frozenset[bytes] | None:
         names = self._do(lambda database: followers.cancel(database, job_id, detail), durable=True)
         return None if names is None else frozenset(names)
@@ -276,8 +268,6 @@ class SqliteQueue(SqliteStore, QueueStore):
         )
         rows = self._do(lambda database: database.execute(query).fetchall())
         return [name for (name,) in rows if isinstance(name, bytes)]
-
-    # -- how -----------------------------------------------------------------------------------
 
     def _changes(self, statement: str, *values: object) -> bool:
         """Execute a statement durably; return whether it changed a row."""
