@@ -196,3 +196,13 @@ def test_the_holder_of_a_slot_on_another_host_is_left_alone(cli, slots):
             assert (reaped.returncode, reaped.stdout, reaped.stderr) == (0, "", "")
         assert [run["state"] for run in cli.json("ps")] == ["running"]
         assert holding.wrapper.poll() is None
+
+
+def test_the_parent_may_be_pid_1(cli, container):
+    """As in a container whose entry point starts it from a shell, or replaces itself by it."""
+    script = "$1 -n x -t 60 sh -c 'exit 3'; echo $?; exec $1 -n x sh -c 'exit 4'"
+    done = subprocess.run(
+        [*container, "sh", "-c", script, "sh", str(cli.binary)], env=cli.env,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (4, "3\n", "")
