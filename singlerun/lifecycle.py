@@ -249,7 +249,7 @@ LOCK_LOST = "the lock file was deleted in the moment of the start"
 def _said(error: Exception) -> str:
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _open_state(spec: "RunSpec", recorder: "Recorder") -> StateDir | None:

@@ -228,6 +228,37 @@ class StoreContract:
         found = store.find(run.id).command
         assert (found.pid, found.started) == (7, 8)
 
+    def test_a_run_of_the_same_id_in_a_store_begun_anew_is_another(self, store):
+        run = self.started(store)
+        before = fields(store.find(run.id))
+        stranger = a_copy(store, run)
+        stranger.asked_ns -= 1
+        stranger.token -= 1
+        assert store.close_run(stranger, LOST, "gone") is False
+        assert store.ask_to_end(stranger, "stopped", lambda: pytest.fail("sent")) is False
+        store.name_command(stranger, Owner(run.wrapper.place, 7, 8))
+        store.take_back(stranger)
+        assert fields(store.find(run.id)) == before
+        store.finish_run(stranger, Ending(Outcome(3)))
+        assert stranger.id != run.id, "recorded anew"
+        assert store.find(stranger.id).exit_code == 3
+        assert fields(store.find(run.id)) == before
+
+    def test_a_waiter_that_was_signalled_is_stopped_by_the_one_that_signalled(self, store):
+        run = a_run()
+        store.wait_run(run)
+        assert store.ask_to_end(a_copy(store, run), "replaced by me", lambda: True)
+        store.refuse_run(run, REFUSED, "held")
+        assert (run.state, run.detail) == (STOPPED, "replaced by me")
+        assert fields(store.find(run.id)) == fields(run)
+
+    def test_a_lost_run_that_was_signalled_ends_as_its_wrapper_says(self, store):
+        run = self.started(store)
+        store.ask_to_end(a_copy(store, run), "stopped by me", lambda: True)
+        assert store.close_run(a_copy(store, run), LOST, "gone")
+        store.finish_run(run, Ending(Outcome(0)))
+        assert (store.find(run.id).state, run.detail) == (SUCCEEDED, None)
+
     def test_unknown_run(self, store):
         assert store.find(12345) is None
 

@@ -238,6 +238,34 @@ class QueueContract:
         self.end(store, job)
         assert self.state(store, number) == SUCCEEDED
 
+    def test_the_late_end_of_a_former_try_says_nothing_of_the_present_one(self, store, again):
+        number = self.one(store, retries=1, retry_delay=0.0)
+        former = self.claimed(store)
+        other = again()
+        assert other.close_run(other.find(former.run.id), RUN_LOST, "gone")
+        present = self.claimed(store)
+        assert present.tries == 2
+        follower = self.one(store, name=b"y", after_id=number)
+        for state in (RUN_SUCCEEDED, RUN_FAILED):
+            self.end(store, former, Outcome(0), state)
+            assert self.state(store, number) == RUNNING
+            assert self.state(store, follower) == DELAYED
+        store.give_back(former, "why")
+        found = store.find_job(number)
+        assert (found.state, found.tries, found.run_id) == (RUNNING, 2, present.run.id)
+        self.end(store, present)
+        assert self.state(store, number) == SUCCEEDED
+
+    def test_a_long_chain_is_cancelled_to_its_end(self, store):
+        first = self.one(store)
+        chain = [first]
+        for name in (b"a", b"b", b"c"):
+            chain.append(self.one(store, name=name, after_id=chain[-1]))
+        assert self.end(store, self.claimed(store), Outcome(1), RUN_FAILED) == {b"a", b"b", b"c"}
+        assert [self.state(store, number) for number in chain] == [FAILED, *[CANCELLED] * 3]
+        details = [store.find_job(number).detail for number in chain[1:]]
+        assert details == [f"job {number} did not succeed" for number in chain[:-1]]
+
     def test_what_follows_is_set_free_or_cancelled(self, store):
         first = self.one(store)
         second = self.one(store, name=b"y", after_id=first)
@@ -372,6 +400,7 @@ class QueueContract:
     def test_what_was_announced_before_a_boot_may_have_run(self, store, monkeypatch, retries):
         self.one(store)
         announced, last = self.one(store, retries=retries), self.one(store)
+        follower = self.one(store, name=b"y", after_id=announced)
         job = self.claimed(store)
         store.announce(b"x")
         self.end(store, job)
@@ -383,6 +412,7 @@ class QueueContract:
         else:
             assert job.id == last
             assert self.state(store, announced) == LOST
+            assert self.state(store, follower) == CANCELLED
             assert "went down" in store.find_job(announced).detail
 
     def test_what_was_retracted_has_not_run(self, store, monkeypatch):

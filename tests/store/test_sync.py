@@ -1,0 +1,96 @@
+"""What is synced to the disk before a verb returns: all that a queue promises, and no plain run."""
+
+import re
+import subprocess
+import sys
+
+from conftest import need
+
+SCRIPT = """
+import os, sys
+from singlerun.outcome import Outcome
+from singlerun.paths import StateDir
+from singlerun.process.identity import this_process
+from singlerun.store.queue import Context, Job
+from singlerun.store.run import LOST, Ending, Run
+from singlerun.store.sqlite_queue import SqliteQueue
+import time
+
+store = SqliteQueue(StateDir(os.fsencode(sys.argv[1])))
+me, context = this_process(), Context(b"/", 0, (), {})
+
+def do(verb, call):
+    os.write(1, b"begin %s" % verb.encode())
+    result = call()
+    os.write(1, b"end %s" % verb.encode())
+    return result
+
+def add(count=1):
+    jobs = [Job(name=b"x", argv=(b"true",)) for _ in range(count)]
+    return do("enqueue", lambda: store.enqueue(jobs, context, unique=False, limit=None))
+
+def run():
+    return Run(names=(b"x",), argv=(b"true",), wrapper=me, uid=0, asked_ns=time.time_ns())
+
+def ending():
+    return Ending(Outcome(0))
+
+add(6)
+job = do("claim", lambda: store.claim(b"x", me))
+do("give_back", lambda: store.give_back(job, "why"))
+job = store.claim(b"x", me)
+announced = do("announce", lambda: store.announce(b"x"))
+do("retract", lambda: store.retract(announced))
+job, _ = do("finish_and_claim", lambda: store.finish_and_claim(job, ending(), me))
+announced = store.announce(b"x")
+job, _ = do(
+    "finish_and_claim_announced",
+    lambda: store.finish_and_claim_announced(job, ending(), me, announced),
+)
+do("finish", lambda: store.finish(job, ending()))
+(number,) = store.enqueue([Job(name=b"y", argv=(b"true",))], context, unique=False, limit=None)
+do("put_first", lambda: store.put_first(number))
+do("cancel", lambda: store.cancel(number, "why"))
+do("retry", lambda: store.retry(number))
+do("pause", lambda: store.pause(b"x", None))
+do("resume", lambda: store.resume(b"x"))
+
+first = run()
+do("wait_run", lambda: store.wait_run(first))
+do("start_run", lambda: store.start_run(first, None))
+do("name_command", lambda: store.name_command(first, me))
+do("finish_run", lambda: store.finish_run(first, ending()))
+second = run()
+do("refuse_run", lambda: store.refuse_run(second, "refused", "held"))
+do("look", lambda: store.look(b"x"))
+do("open_runs", lambda: store.open_runs())
+"""
+SYNCED = {
+    "enqueue", "claim", "give_back", "announce", "retract", "finish_and_claim", "finish",
+    "put_first", "cancel", "retry", "pause", "resume",
+}  # fmt: skip
+NOT_SYNCED = {
+    "finish_and_claim_announced", "wait_run", "start_run", "name_command", "finish_run",
+    "refuse_run", "look", "open_runs",
+}  # fmt: skip
+
+
+def test_verbs_of_a_queue_are_synced_and_those_of_a_run_are_not(tmp_path):
+    need("strace")
+    trace = tmp_path / "trace"
+    subprocess.run(
+        ["strace", "-qq", "-y", "-o", trace, "-e", "trace=fdatasync,fsync,write", sys.executable,
+         "-c", SCRIPT, tmp_path / "state"],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    verb, synced, verbs = "", set(), set()
+    for line in trace.read_text().splitlines():
+        if begins := re.search(r'"begin (\w+)"', line):
+            verb = begins[1]
+            verbs.add(verb)
+        elif re.search(r'"end \w+"', line):
+            verb = ""
+        elif "sync(" in line and "singlerun.db-wal" in line and verb:
+            synced.add(verb)
+    assert verbs == SYNCED | NOT_SYNCED
+    assert synced == SYNCED
