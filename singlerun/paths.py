@@ -29,12 +29,13 @@ _ELSEWHERE = "name another directory with --dir or SINGLERUN_DIR"
 
 
 def lift(descriptor: int) -> int:
-    """Move a descriptor to ten or above, close-on-exec."""
+    """Move a descriptor to ten or above, close-on-exec; if it can't be moved, it is closed."""
     if descriptor >= LOWEST_DESCRIPTOR:
         return descriptor
-    lifted = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LOWEST_DESCRIPTOR)
-    os.close(descriptor)
-    return lifted
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LOWEST_DESCRIPTOR)
+    finally:
+        os.close(descriptor)
 
 
 def default_dir() -> bytes:
@@ -98,7 +99,12 @@ class StateDir:
         self.locks = os.path.join(self.path, b"locks")
         self.lines = os.path.join(self.path, b"lines")
         self._fd = _open_directory(self.path, create=create)
-        self._locks_fd = _open_directory(self.locks, create=create)
+        self._locks_fd = -1
+        try:
+            self._locks_fd = _open_directory(self.locks, create=create)
+        except BaseException:
+            self.close()
+            raise
         self.is_exchangeable = _is_exchangeable(os.path.realpath(self.path))
 
     def close(self) -> None:
@@ -171,7 +177,7 @@ def _open_directory(path: bytes, *, create: bool) -> int:
     if create and not os.path.lexists(path):
         make_private_directory(path)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = lift(os.open(path, flags))
     except FileNotFoundError:
         if not create:
             raise
@@ -194,7 +200,7 @@ def _open_directory(path: bytes, *, create: bool) -> int:
     if why:
         os.close(descriptor)
         raise StateDirError(shown, why, remedy)
-    return lift(descriptor)
+    return descriptor
 
 
 def _is_exchangeable(path: bytes) -> bool:
@@ -243,11 +249,11 @@ def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, b
     path = os.fsdecode(os.path.join(shown_dir, name))
     try:
         descriptor, created = _open_or_create(name, directory)
+        descriptor = lift(descriptor)
     except OSError as error:
         if os.path.islink(path):
             raise StateDirError(shown, f"{path} is a symbolic link", "remove it") from None
         raise StateDirError(shown, f"{path}: {reason(error)}", _remedy(error)) from error
-    descriptor = lift(descriptor)
     if created:
         os.fchmod(descriptor, 0o600)  # whatever the umask
         return descriptor, True

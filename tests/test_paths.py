@@ -1,9 +1,11 @@
 import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from singlerun import paths
+from singlerun.errors import StateDirError
 from singlerun.spec import derived_name
 
 names = st.binary(min_size=1, max_size=300).filter(lambda name: b"\0" not in name)
@@ -71,3 +73,19 @@ def test_derived_name_does_not_follow_links(tmp_path):
 
 def test_derived_name_tells_where_arguments_end():
     assert len({derived_name(words) for words in (["a", "b c"], ["a", "b", "c"], ["a", "bc"])}) == 3
+
+
+@pytest.mark.parametrize("flaw", ["a stranger's", "writable for others", "no directory for locks"])
+def test_a_directory_that_is_refused_is_not_kept_open(tmp_path, monkeypatch, flaw):
+    paths.StateDir(os.fsencode(tmp_path)).close()
+    if flaw == "a stranger's":
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    elif flaw == "writable for others":
+        tmp_path.chmod(0o777)
+    else:
+        (tmp_path / "locks").rmdir()
+        (tmp_path / "locks").write_text("")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(StateDirError):
+        paths.StateDir(os.fsencode(tmp_path))
+    assert os.listdir("/proc/self/fd") == before

@@ -50,11 +50,20 @@ def take(
         SinglerunError: a lock can't be had at all, or the deputy died. Whatever is raised, nothing
             is left in line, and no lock is held.
     """
+    try:
+        return _take(spec, hold, state, deadline)
+    except OSError as error:
+        raise errors.SinglerunError(f"cannot wait in line: {reason(error)}") from error
+
+
+def _take(
+    spec: "RunSpec", hold: lock.LockSet, state: StateDir | None, deadline: float | None
+) -> bool:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    link = lift(theirs.detach())  # below 3 it would be lost among the standard streams
     process = None
     taken = False
     try:
+        link = lift(theirs.detach())  # below 3 it would be lost among the standard streams
         try:
             process = _send(spec, state, link)
         finally:
@@ -86,14 +95,11 @@ def _send(spec: "RunSpec", state: StateDir | None, link: int) -> "subprocess.Pop
     numbers = os.getpid(), link, int(spec.shared), spec.slots or 0
     words: list[str | bytes] = [*interpreter.words(__name__), *map(str, numbers)]
     words += [state.path if state else b"", spec.lock_file or b"", *spec.names]
-    try:
-        # In a session of its own it isn't told of what the terminal tells the program.
-        return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            pass_fds=[link], start_new_session=True, cwd="/",
-        )  # fmt: skip
-    except OSError as error:
-        raise errors.SinglerunError(f"cannot wait in line: {reason(error)}") from error
+    # In a session of its own it isn't told of what the terminal tells the program.
+    return subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        pass_fds=[link], start_new_session=True, cwd="/",
+    )  # fmt: skip
 
 
 def _await(pid: int, link: socket.socket, deadline: float | None) -> bool:
@@ -112,18 +118,19 @@ def _await(pid: int, link: socket.socket, deadline: float | None) -> bool:
 def _receive(link: socket.socket, hold: lock.LockSet) -> None:
     """Take over what the deputy hands over, and thank for it."""
     descriptors: list[int] = []
+    lifted: list[int] = []
     try:
         created, hold.out_of_line = _receive_descriptors(link, descriptors)
-        for at, descriptor in enumerate(descriptors):
-            descriptors[at] = lift(descriptor)
+        while descriptors:
+            lifted.append(lift(descriptors.pop(0)))
         # From here on they are the locks' to close, and are closed once.
-        received, descriptors = descriptors, []
-        hold.adopt(received, created)
+        adopted, lifted = lifted, []
+        hold.adopt(adopted, created)
         link.send(THANKS)
     except OSError as error:
         raise errors.SinglerunError(f"cannot take over a lock: {reason(error)}") from error
     finally:
-        for descriptor in descriptors:
+        for descriptor in descriptors + lifted:
             os.close(descriptor)
 
 

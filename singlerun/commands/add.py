@@ -148,8 +148,8 @@ def _from_json(text: bytes, number: int, values: dict[str, object]) -> Job:
         given = json.loads(text)
         entry = given if isinstance(given, dict) else {"command": given}
         words = entry.pop("command")
-        words = ["sh", "-c", words] if isinstance(words, str) else list(words)
-        if not words or not all(isinstance(word, str) and "\0" not in word for word in words):
+        words = ["sh", "-c", words] if isinstance(words, str) else words
+        if not _are_words(words):
             raise TypeError("its command is neither a string nor a list of strings")  # noqa: TRY301
         own = dict(values)
         for key, value in entry.items():
@@ -160,6 +160,15 @@ def _from_json(text: bytes, number: int, values: dict[str, object]) -> Job:
         if isinstance(error, UnicodeError):
             why = "it is not UTF-8"
         raise UsageError(f"line {number} cannot be read as a job: {why}") from None
+
+
+def _are_words(value: object) -> bool:
+    """Return whether a value of JSON is a command: words, of which none has a NUL character."""
+    return (
+        isinstance(value, list)
+        and value != []
+        and all(isinstance(word, str) and "\0" not in word for word in value)
+    )
 
 
 def _value(key: str, value: object) -> dict[str, object]:

@@ -340,3 +340,40 @@ def test_program_without_an_interpreter_can_not_wait(cli, monkeypatch):
             with singlerun.hold("x", wait=True):
                 pass
     assert is_free(cli)
+
+
+def test_want_of_descriptors_is_an_error_of_the_package_and_costs_none(cli, program):
+    """However many are left: for the socket, for the deputy's start, for its pidfd, or for all."""
+    with cli.hold("-n", "x"):
+        waiter = program("""
+        import resource, warnings
+        warnings.simplefilter("ignore")
+        def attempt():
+            try:
+                with singlerun.hold("x", wait=0.01):
+                    return "got in"
+            except singlerun.SinglerunError as error:
+                return str(error)
+        attempt()  # all is imported
+        before = os.listdir("/proc/self/fd")
+        limit = len(before) + 100
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        for left in range(20):
+            fillers = []
+            try:
+                while True:
+                    fillers.append(os.open("/dev/null", os.O_RDONLY))
+            except OSError:
+                pass
+            for _ in range(left):
+                os.close(fillers.pop())
+            said = attempt()
+            for filler in fillers:
+                os.close(filler)
+            assert os.listdir("/proc/self/fd") == before, left
+            print(said.replace(" ", "_"), flush=True)
+        """)
+        said = waiter.end()
+    assert any(line.startswith("cannot_wait_in_line:_too_many_open_files") for line in said)
+    assert "is_held" in said[-1] or "still_held" in said[-1]
+    assert not any("got_in" in line for line in said)

@@ -197,7 +197,8 @@ BAD_LINES = [
     '{"command": "true", "priority": 1e9}', '{"command": "true", "color": "red"}',
     '{"command": "true", "label": 5}', '{"command": "true", "delay": "soon"}',
     '{"command": "true", "after": 12345}', '"\\ud800"', "\udcff",
-    '{"command": "true", "label": "\\ud800"}', "[" * 100_000,
+    '{"command": "true", "label": "\\ud800"}', "[" * 100_000, '{"command": {"a": 1}}',
+    '{"command": {}}', '{"command": null}',
 ]  # fmt: skip
 
 
