@@ -39,6 +39,8 @@ TREE_LOOK = 1.0
 """Between two looks for processes that were started since."""
 TREE_NAP = 0.01
 """How long to sleep when processes are found that a pidfd calls ended: they must not be spun on."""
+WITHOUT_THREAD = 1.0
+"""How often a worker looks by itself while its user may have no thread more (``ulimit -u``)."""
 TICK = 1.0
 """How often the live line of a waiter is redrawn."""
 INTERRUPT_GRACE = 0.25

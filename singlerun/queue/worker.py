@@ -17,7 +17,7 @@ import time
 from select import POLLIN
 
 from singlerun import hooks
-from singlerun.errors import RecordError, SinglerunError
+from singlerun.errors import RecordError, SinglerunError, ThreadError
 from singlerun.lifecycle import LOCK_LOST, Lifecycle
 from singlerun.ownership import reaper
 from singlerun.paths import StateDir
@@ -30,7 +30,7 @@ from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.store.queue import NotAnnouncedError
 from singlerun.store.sqlite_queue import SqliteQueue
-from singlerun.timings import LONGEST_SLEEP, STORE_DELAYS
+from singlerun.timings import LONGEST_SLEEP, STORE_DELAYS, WITHOUT_THREAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Worker:
         """Sleep so long, or until a wake-up; raise InterruptedWaitError if a signal came first."""
         self._executor.leave_directory()
         until = min(seconds, LONGEST_SLEEP)
-        block.call(lambda: poll({self._fifo: POLLIN}, until), self._signals.endings, None)
+        self._block(lambda: poll({self._fifo: POLLIN}, until), seconds)
 
     def _is_to_end(self) -> bool:
         return self._executor.was_signalled or bool(self._signals.endings & signal.sigpending())
@@ -129,18 +129,34 @@ class Worker:
 
     def _acquire(self) -> None:
         """Take the name's lock in turn, also from what a dead wrapper left behind."""
-        locks, endings = self._life.locks, self._signals.endings
+        locks = self._life.locks
         while True:
             if not locks.try_in_turn():
                 try:
-                    block.call(locks.take, endings, None)
+                    if not self._block(locks.take):
+                        continue
                 except block.InterruptedWaitError:
                     locks.abandon()
                     raise
             living = self._persist(self._life.former_owners)
             if not living:
                 return
-            block.call(lambda owners=living: reaper.await_ends(owners), endings, None)  # type: ignore[misc]
+            self._block(lambda owners=living: reaper.await_ends(owners))  # type: ignore[misc]
+
+    def _block(self, call: "Callable[[], object]", seconds: float = WITHOUT_THREAD) -> bool:
+        """Make a blocking call; if there can be no thread for it, sleep a while and return False.
+
+        The queue must not be left without its worker because its user has too many processes.
+        Raises InterruptedWaitError if a signal came first.
+        """
+        endings = self._signals.endings
+        try:
+            return block.call(call, endings, None)
+        except ThreadError:
+            came = signal.sigtimedwait(endings, min(seconds, WITHOUT_THREAD))
+        if came is not None:
+            raise block.InterruptedWaitError(came.si_signo)
+        return False
 
     def _run(self, job: "Job") -> "Job | None":
         """Run a job that is claimed, and record its end; claim the next unless it is to wait."""
