@@ -49,6 +49,7 @@ class SqliteQueue(SqliteStore, QueueStore):
     def __init__(self, state: "StateDir") -> None:
         super().__init__(state)
         self._contexts: dict[int, Context] = {}
+        self._contexts_of: sqlite3.Connection | None = None
 
     def enqueue(
         self, jobs: "Sequence[Job]", context: Context, *, unique: bool, limit: int | None
@@ -275,11 +276,13 @@ class SqliteQueue(SqliteStore, QueueStore):
 
     def _job(self, database: "sqlite3.Connection", row: "Sequence[Any]") -> Job:
         job, context_id = read_job(row)
-        if context_id not in self._contexts:
+        if context_id not in self._contexts or database is not self._contexts_of:
             query = "SELECT cwd, umask, env, options FROM contexts WHERE id = ?"
             context = read_context(database.execute(query, (context_id,)).fetchone())
-            if len(self._contexts) > 100:
+            # Another connection may be to a database that was begun anew, with the same ids.
+            if len(self._contexts) > 100 or database is not self._contexts_of:
                 self._contexts.clear()
+                self._contexts_of = database
             self._contexts[context_id] = context
         job.context = self._contexts[context_id]
         return job
