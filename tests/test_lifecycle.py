@@ -1,5 +1,6 @@
 """The life of a hold: recorded before it begins and before it is free."""
 
+import fcntl
 import os
 import subprocess
 import threading
@@ -28,11 +29,11 @@ class Lives:
         self._state = state
         self._made = []
 
-    def __call__(self, *names, **more):
+    def __call__(self, *names, recorder=Recorder, **more):
         given = {option.dest: option.default for option in RUN_OPTIONS}
         given |= {"name": names or (b"x",), "dir": self._state.path} | more
         told = []
-        recorder = Recorder(required=False, tell=told.append)
+        recorder = recorder(required=False, tell=told.append)
         life = Lifecycle(RunSpec(["true"], given), recorder, None)
         recorder.open(life.state)
         self._made.append((life, told))
@@ -189,6 +190,30 @@ def test_a_slot_beside_as_many_as_there_are_is_none(lives, state, store):
     first.end(Ending(Outcome(0)))
     third.begin()
     assert third.run.started_ns is not None
+
+
+class Observer(Recorder):
+    """Sees whether other writers are kept out when the record of a start begins."""
+
+    __slots__ = ("is_alone",)
+
+    def start(self, run, parent, *, heed_pause=True):
+        with open(os.path.join(self._state.path, b"singlerun.db.lock")) as guard:
+            try:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.is_alone = True
+            else:
+                self.is_alone = False
+        super().start(run, parent, heed_pause=heed_pause)
+
+
+def test_none_starts_between_the_look_for_room_beside_others_and_the_record_of_the_start(lives):
+    lives.acquired(slots=2).release()
+    life = lives(slots=2, recorder=Observer)
+    assert life.acquire_at_once()
+    life.begin()
+    assert life.recorder.is_alone
 
 
 def test_a_slot_that_cannot_be_recorded_is_a_slot(lives, state):
