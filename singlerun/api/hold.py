@@ -210,13 +210,11 @@ def _take(spec: RunSpec, notices: list[str], taken: list[Holding]) -> None:
 
 def _begin(life: Lifecycle) -> None:
     """Record that a block begins; its process is the program's."""
-    waited = life.run.id is not None
     try:
         life.begin()
     except PausedError as error:
         raise throttle.paused(life, error.args[0]) from None
-    if waited or life.run.command is None:
-        life.recorder.name(life.run, life.run.wrapper)
+    life.recorder.name(life.run, life.run.wrapper)
 
 
 def _give_up(life: Lifecycle) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 
 import pytest
@@ -9,7 +11,7 @@ from conftest import CLOSING, PATIENCE, eventually, is_alive
 
 import singlerun
 from api.conftest import HOLD, WAIT, in_line, is_free, tickets
-from singlerun.process import procfs
+from singlerun.process import interpreter, procfs
 
 
 def test_programs_and_commands_stand_in_one_line(cli, program, tmp_path):
@@ -377,3 +379,18 @@ def test_want_of_descriptors_is_an_error_of_the_package_and_costs_none(cli, prog
     assert any(line.startswith("cannot_wait_in_line:_too_many_open_files") for line in said)
     assert "is_held" in said[-1] or "still_held" in said[-1]
     assert not any("got_in" in line for line in said)
+
+
+def test_a_deputy_whose_program_has_died_takes_no_other_process_for_it(cli):
+    """The PID of the program may have been taken over before the deputy looked for it."""
+    cli.run("-n", "x", "true")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        numbers = os.getppid(), theirs.fileno(), 0, 0
+        deputy = subprocess.Popen(
+            [*interpreter.words("singlerun.api.deputy"), *map(str, numbers), cli.dir, "", "x"],
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        assert ours.recv(1000) == b"", "it hands over no lock"
+    assert deputy.wait(PATIENCE) == 1

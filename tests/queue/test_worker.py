@@ -299,3 +299,15 @@ def test_jobs_use_up_no_descriptors(cli):
     cli.run("wait", str(numbers[-1]))
     first, last = (int(cli.run("logs", str(number)).stdout) for number in (numbers[1], numbers[-1]))
     assert last <= first
+
+
+def test_commands_that_cannot_be_started_use_up_no_descriptors(cli):
+    cli.run("pause", "x")
+    commands = [["true"], ["sh", "-c", COUNT], *[["/nonexistent"]] * 5, ["sh", "-c", COUNT]]
+    numbers = [cli.add("-n", "x", *command) for command in commands]
+    eventually(lambda: not cli.workers("x"), "the end of the worker")
+    cli.run("resume", "x")
+    cli.run("wait", str(numbers[-1]))
+    assert cli.job(numbers[-2])["exit_code"] == 127
+    first, last = (int(cli.run("logs", str(number)).stdout) for number in (numbers[1], numbers[-1]))
+    assert last <= first
