@@ -16,7 +16,7 @@ from singlerun.errors import RecordError
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir
 from singlerun.store import migrations
-from singlerun.store.database import LOG_BYTES
+from singlerun.store.database import LOG_BYTES, MANY
 from singlerun.store.run import LOST, RUNNING, Ending
 from singlerun.store.sqlite import SqliteStore
 
@@ -132,6 +132,16 @@ def test_write_ahead_log_stays_small_though_nobody_closes(state):
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
     assert 0 < os.path.getsize(path) < 2 * LOG_BYTES
+
+
+def test_write_ahead_log_is_shortened_also_by_one_that_lives_long(store, state):
+    path = os.path.join(state.path, b"singlerun.db-wal")
+    sizes = []
+    for _ in range(MANY):
+        store.start_run(a_run(), None)
+        sizes.append(os.path.getsize(path))
+    assert max(sizes) > LOG_BYTES
+    assert sizes[-1] < max(sizes)
 
 
 def test_guard_gives_up_on_a_stopped_writer(store, again, monkeypatch):
