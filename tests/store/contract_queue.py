@@ -280,8 +280,24 @@ class QueueContract:
         assert self.state(store, third) == CANCELLED
         done = self.one(store, name=b"z", after_id=first)
         assert self.state(store, done) == QUEUED
-        never = self.one(store, name=b"z", after_id=second)
-        assert self.state(store, never) == CANCELLED
+        lost = self.one(store, name=b"w")
+        run = self.claimed(store, b"w").run
+        assert store.close_run(store.find(run.id), RUN_LOST, "gone")
+        for number in (second, third, lost):
+            never = self.one(store, name=b"z", after_id=number)
+            assert self.state(store, never) == CANCELLED
+
+    def test_what_follows_does_not_start_when_its_time_comes_alone(self, store):
+        first = self.one(store)
+        self.one(store, name=b"y", after_id=first, not_before_ns=time.time_ns() - 1)
+        assert self.claimed(store, b"y") is None
+
+    def test_a_follower_that_was_cancelled_is_not_set_free(self, store):
+        first = self.one(store)
+        cancelled, other = (self.one(store, name=b"y", after_id=first) for _ in range(2))
+        store.cancel(cancelled, "why")
+        self.end(store, self.claimed(store))
+        assert [self.state(store, number) for number in (cancelled, other)] == [CANCELLED, QUEUED]
 
     # -- steering ----------------------------------------------------------------------------
 
@@ -305,6 +321,28 @@ class QueueContract:
         self.end(store, self.claimed(store))
         assert store.retry(number) is False
         assert store.retry(9999) is False
+
+    def test_a_job_that_is_queued_again_is_as_if_it_were_new(self, store):
+        first = self.one(store)
+        number = self.one(store, name=b"y", after_id=first, not_before_ns=time.time_ns() + HOUR)
+        assert store.put_first(number)
+        store.cancel(number, "why")
+        assert store.retry(number)
+        found = store.find_job(number)
+        assert (found.is_blocked, found.not_before_ns, found.detail) == (False, None, None)
+        self.end(store, self.claimed(store, b"y"), Outcome(3), RUN_FAILED)
+        assert store.retry(number)
+        self.one(store, name=b"y")
+        found = store.find_job(number)
+        assert (found.exit_code, found.tries, found.ended_ns) == (None, 0, None)
+        assert self.claimed(store, b"y").id == number
+
+    def test_a_job_that_is_queued_again_has_lost_the_place_it_was_given(self, store):
+        one, two = self.one(store), self.one(store)
+        assert store.put_first(two)
+        store.cancel(two, "why")
+        assert store.retry(two)
+        assert [job.id for job in store.jobs(b"x")] == [one, two]
 
     def test_put_first(self, store):
         one, two, three = self.add(store, a_job(priority=9), a_job(), a_job())
@@ -360,9 +398,11 @@ class QueueContract:
     def test_a_direct_run_hears_that_jobs_wait(self, store):
         run = a_run_of(store)
         assert store.finish_run(run, Ending(Outcome(0))) is False
-        run = a_run_of(store)
-        self.one(store)
-        assert store.finish_run(run, Ending(Outcome(0))) is True
+        for not_before_ns in (None, time.time_ns() + HOUR):
+            run = a_run_of(store)
+            number = self.one(store, not_before_ns=not_before_ns)
+            assert store.finish_run(run, Ending(Outcome(0))) is True
+            store.cancel(number, "why")
 
     def test_all_jobs_newest_first(self, store):
         numbers = [self.one(store, name=name) for name in (b"x", b"y", b"x")]
@@ -414,6 +454,21 @@ class QueueContract:
             assert self.state(store, announced) == LOST
             assert self.state(store, follower) == CANCELLED
             assert "went down" in store.find_job(announced).detail
+
+    @pytest.mark.parametrize("then", ["it was queued again", "its claim was synced"])
+    def test_an_announcement_that_is_over_says_nothing_after_a_boot(self, store, monkeypatch, then):
+        number = self.one(store, retries=1, retry_delay=0.0)
+        store.announce(b"x")
+        if then == "it was queued again":
+            store.cancel(number, "why")
+            assert store.retry(number)
+        else:
+            self.end(store, self.claimed(store), Outcome(1), RUN_FAILED)
+        tries = store.find_job(number).tries
+        here = Place("host", "another boot", 1)
+        monkeypatch.setattr("singlerun.store.sqlite_queue.here", lambda: here)
+        job = self.claimed(store)
+        assert (job.id, job.tries) == (number, tries + 1)
 
     def test_what_was_retracted_has_not_run(self, store, monkeypatch):
         self.one(store)
