@@ -385,6 +385,12 @@ class QueueContract:
         self.claimed(store)
         assert store.announce(b"x") is None
 
+    def test_nothing_is_announced_where_the_boot_has_no_name(self, store, monkeypatch):
+        """A later boot could not tell that the announcement is of another."""
+        self.one(store)
+        monkeypatch.setattr("singlerun.store.sqlite_queue.here", lambda: Place("host", "", 1))
+        assert store.announce(b"x") is None
+
     def test_names_where_work_is_left(self, store):
         assert store.names_with_jobs() == []
         self.one(store, name=b"a")

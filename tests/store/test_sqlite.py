@@ -269,6 +269,37 @@ def test_a_cell_of_a_wrong_type_sets_the_log_aside(store, state, column, value):
     assert "set aside" in notice
 
 
+def test_a_log_that_is_set_aside_takes_its_latest_writes_along(state, again):
+    """They are in a file beside it while another has it open, and are nothing of the new log's."""
+    store = SqliteStore(state)
+    store.start_run(a_run(), None)
+    store.close()  # all that was written is in the file itself
+    again().start_run(a_run(), None)
+    path = os.path.join(state.path, b"singlerun.db")
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:
+        file.write(bytes(range(256)) * (size // 256))
+    store = SqliteStore(state)
+    store.start_run(a_run(b"y"), None)
+    assert [run.names for run in store.runs(limit=9)] == [(b"y",)]
+    store.close()
+    aside = [file for file in os.listdir(state.path) if b".broken-" in file]
+    assert any(file.endswith(b"-wal") for file in aside)
+
+
+def test_a_log_is_private_whatever_the_umask(state):
+    before = os.umask(0o777)
+    try:
+        store = SqliteStore(state)
+        store.start_run(a_run(), None)
+    finally:
+        os.umask(before)
+    for suffix in (b"", b"-wal", b"-shm", b".lock"):
+        path = os.path.join(state.path, b"singlerun.db" + suffix)
+        assert os.stat(path).st_mode & 0o777 == 0o600, path
+    store.close()
+
+
 def test_a_text_that_is_not_utf_8_sets_the_log_aside(store, state):
     store.start_run(a_run(), None)
     with sqlite3.connect(os.path.join(state.path, b"singlerun.db")) as database:
@@ -297,14 +328,15 @@ def test_a_message_about_damage_that_is_not_utf_8_sets_the_log_aside(store, stat
 
 
 def test_a_crowd_that_makes_progress_is_no_reason_to_give_up(store, again, monkeypatch):
-    monkeypatch.setattr("singlerun.store.guard.GUARD_PATIENCE", 0.05)
+    monkeypatch.setattr("singlerun.store.guard.GUARD_PATIENCE", 1.0)
     other, entered, done = again(), threading.Event(), threading.Event()
 
     def crowd():
         """Write often, and be away from the guard for a moment too short to be noticed."""
         with other.exclusively():
             entered.set()
-            for _ in range(50):
+            end = time.monotonic() + 3.0
+            while time.monotonic() < end:
                 other.start_run(a_run(b"y"), None)
                 time.sleep(0.02)
             done.set()
