@@ -1,5 +1,6 @@
 """``hold``: a name kept around a block or a function, in the lock domain of the command line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -377,13 +378,17 @@ def test_broken_record_is_a_warning_and_the_lock_holds(cli):
     assert is_free(cli)
 
 
-def test_end_that_could_not_be_recorded_is_recorded_later(cli):
+def test_end_that_could_not_be_recorded_is_recorded_later(cli, tmp_path):
     database, aside = cli.dir / "singlerun.db", cli.dir / "aside"
     with pytest.warns(RuntimeWarning, match="not a regular file"), singlerun.hold("x"):
         database.rename(aside)
         database.mkdir()
     database.rmdir()
     aside.rename(database)
+    other = tmp_path / "other"
+    with singlerun.hold("y", dir=other):
+        result = cli.run("--dir", str(other), "history", "--json", "--", "x")
+        assert json.loads(result.stdout)["runs"] == [], "it was no run of this state directory"
     with singlerun.hold("x"):
         assert [run["state"] for run in cli.history("x")] == ["running", "succeeded"]
 

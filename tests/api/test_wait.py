@@ -381,16 +381,44 @@ def test_want_of_descriptors_is_an_error_of_the_package_and_costs_none(cli, prog
     assert not any("got_in" in line for line in said)
 
 
-def test_a_deputy_whose_program_has_died_takes_no_other_process_for_it(cli):
-    """The PID of the program may have been taken over before the deputy looked for it."""
-    cli.run("-n", "x", "true")
+def a_deputy(cli, program):
+    """Start a deputy that waits for x; return it and the program's end of the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        numbers = os.getppid(), theirs.fileno(), 0, 0
+    with theirs:
+        numbers = program, theirs.fileno(), 0, 0
         deputy = subprocess.Popen(
             [*interpreter.words("singlerun.api.deputy"), *map(str, numbers), cli.dir, "", "x"],
             pass_fds=[theirs.fileno()],
         )
-        theirs.close()
+    cli.started.append(deputy)
+    return deputy, ours
+
+
+def test_a_deputy_whose_program_has_died_takes_no_other_process_for_it(cli):
+    """The PID of the program may have been taken over before the deputy looked for it."""
+    cli.run("-n", "x", "true")
+    deputy, ours = a_deputy(cli, os.getppid())
+    with ours:
         assert ours.recv(1000) == b"", "it hands over no lock"
     assert deputy.wait(PATIENCE) == 1
+
+
+def test_a_deputy_gives_up_as_soon_as_the_socket_is_closed(cli):
+    with cli.hold("-n", "x"):
+        deputy, ours = a_deputy(cli, os.getpid())
+        with ours:
+            in_line(cli, 1)
+        assert deputy.wait(PATIENCE) == 1
+        assert tickets(cli) == []
+
+
+def test_a_lock_for_which_no_thanks_come_is_freed(cli):
+    """The program has got its descriptor, and has given up all the same."""
+    cli.run("-n", "x", "true")
+    deputy, ours = a_deputy(cli, os.getpid())
+    with ours:
+        _, received, _, _ = socket.recv_fds(ours, 1000, 10)
+        assert len(received) == 1
+    assert deputy.wait(PATIENCE) == 1
+    assert is_free(cli), "although this process still has it open"
+    os.close(received[0])
