@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import CLOSING, PATIENCE, eventually, is_alive
@@ -422,3 +423,21 @@ def test_a_lock_for_which_no_thanks_come_is_freed(cli):
     assert deputy.wait(PATIENCE) == 1
     assert is_free(cli), "although this process still has it open"
     os.close(received[0])
+
+
+def test_a_deputy_that_was_stopped_is_killed_and_its_ticket_deleted(cli, program):
+    with cli.hold("-n", "x"):
+        waiter = program("""
+        try:
+            with singlerun.hold("x", wait=True):
+                print("got in")
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        """)
+        in_line(cli, 1)
+        (deputy,) = Path(f"/proc/{waiter.pid}/task/{waiter.pid}/children").read_text().split()
+        os.kill(int(deputy), signal.SIGSTOP)
+        os.kill(waiter.pid, signal.SIGINT)
+        assert waiter.end() == ["interrupted"]
+        assert not is_alive(int(deputy))
+        assert tickets(cli) == []

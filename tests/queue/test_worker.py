@@ -157,6 +157,42 @@ def unpaused(cli, work):
     return work()
 
 
+# -- the announced job -----------------------------------------------------------------------------
+
+ANNOUNCING = """
+import os, sqlite3, sys
+from singlerun.outcome import Outcome
+from singlerun.paths import StateDir
+from singlerun.process.identity import this_process
+from singlerun.queue.worker import Worker
+from singlerun.store.queue import Context, Job
+from singlerun.store.run import Ending
+
+state = StateDir(os.fsencode(sys.argv[1]))
+worker = Worker(state, b"x", state.open_fifo(b"x"))
+store = worker._queue
+
+def add(priority):
+    job = Job(name=b"x", argv=(b"true",), priority=priority)
+    return store.enqueue([job], Context(b"/", 0, (), {}), unique=False, limit=None)[0]
+
+first, second = add(0), add(0)
+job = store.claim(b"x", this_process())
+worker.announce()
+urgent = add(5)
+following, _ = worker._finish(job, Ending(Outcome(0)), alone=False)
+assert following.id == urgent, following.id
+assert store.find_job(first).state == "succeeded"
+database = sqlite3.connect(os.path.join(state.path, b"singlerun.db"))
+assert database.execute("SELECT count(*) FROM jobs WHERE announced IS NOT NULL").fetchone() == (0,)
+"""
+
+
+def test_what_was_announced_and_overtaken_is_announced_no_more(tmp_path):
+    """Else it would count as lost if the machine went down while the urgent one runs."""
+    subprocess.run([sys.executable, "-c", ANNOUNCING, tmp_path / "state"], check=True)
+
+
 # -- what is synced before what --------------------------------------------------------------------
 
 
