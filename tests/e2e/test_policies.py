@@ -47,6 +47,19 @@ def test_max_starts_in_a_period(cli):
     assert cli.run("-n", "x", "--max-starts", "4/1h", "true").returncode == 0
 
 
+def test_all_limits_count_for_all_names(cli):
+    def status(*options):
+        return cli.run(*options, "true").returncode
+
+    assert status("-n", "x") == status("-n", "x") == 0
+    cli.sql("UPDATE runs SET started_ns = started_ns - 7200e9 WHERE id = 1")  # two hours ago
+    assert status("-n", "x", "--max-starts", "3/9h", "--min-interval", "1h") == 75, "the latest"
+    assert status("-n", "x", "--min-interval", "1h", "--max-starts", "1/0.001") == 75, "the longer"
+    for names in (("-n", "x", "-n", "y"), ("-n", "y", "-n", "x")):
+        assert status(*names, "--min-interval", "1h") == 75, "any of them"
+    assert status("-n", "x", "--max-starts", "2/1h") == 0, "the first is out of the period"
+
+
 @pytest.mark.parametrize("rate", ["3", "3/", "/1h", "0/1h", "3/0", "x/1h", "3/1x"])
 def test_bad_rates_say_how_to_write_them(cli, rate):
     result = cli.run("-n", "x", "--max-starts", rate, "true")

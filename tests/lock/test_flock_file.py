@@ -8,6 +8,7 @@ import pytest
 from actor import actors, names  # noqa: F401 - a fixture
 from conftest import blocked_on, demand_or_skip, eventually, need
 
+from singlerun import lock
 from singlerun.errors import LockFileError
 from singlerun.lock.flock import ChosenFile, NamedLock
 from singlerun.paths import StateDir
@@ -175,6 +176,22 @@ def test_readers_share_and_writers_do_not(tmp_path):
     two.free()
     assert writer.try_take()
     assert not one.try_take()
+
+
+def test_the_lock_on_a_file_is_exclusive_unless_it_is_shared(tmp_path):
+    def lock_on(*, shared):
+        return lock.of_file(os.fsencode(tmp_path / "file"), None, shared=shared)
+
+    writers, readers = ([lock_on(shared=shared) for _ in range(2)] for shared in (False, True))
+    assert writers[0].try_take()
+    assert not writers[1].try_take()
+    assert not readers[0].try_take()
+    writers[0].free()
+    assert readers[0].try_take()
+    assert readers[1].try_take()
+    assert not writers[0].try_take()
+    for reader in readers:
+        reader.free()
 
 
 @pytest.mark.parametrize("error", ["EBADF", "EIO"])
