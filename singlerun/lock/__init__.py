@@ -23,7 +23,7 @@ def of_names(
     names: "tuple[bytes, ...]", state: "StateDir", *, shared: bool, slots: int | None = None,
     lock_type: str = AUTO,
 ) -> LockSet:  # fmt: skip
-    """Return the locks of these names; with ``slots``, one of that many slots of each.
+    """Return the locks of these distinct names; with ``slots``, one of that many slots of each.
 
     Whatever the type, no two runs of a name use two different locks: all take the kernel lock where
     it can be trusted, and the lock file where it can't. Raises LockFileError or UsageError if it
@@ -32,7 +32,7 @@ def of_names(
     remote = _distrusted(state.locks)
     exclusive = not shared and slots is None
     locks: list[FlockFile | SlotLock | LockFile] = []
-    for name in set(names):
+    for name in names:
         file = lock_file_name(name)
         kernel = NamedLock(file, state, shared=not exclusive)
         if remote is None and lock_type != LOCKFILE:
@@ -45,7 +45,7 @@ def of_names(
         at = state.soft_path(name)
         locks.append(_lock_file(at, kernel, both=both, mode=0o600, needs_links=not insists))
     # The tickets of a line are kernel locks too.
-    lines = [Line(state.line_path(name)) for name in set(names)] if remote is None else []
+    lines = [Line(state.line_path(name)) for name in names] if remote is None else []
     return LockSet(locks, lines)
 
 

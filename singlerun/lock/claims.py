@@ -117,8 +117,7 @@ def fate(claim: Claim) -> tuple[str, list[int]]:
     except (OSError, ValueError):
         return identity.UNKNOWN, []
     if boot != int(here.boot_id.replace("-", ""), 16):
-        ours = note is not None and note.machine not in {"", "-"} and note.machine == _machine()
-        same = ours and claim.host == _our_host()
+        same = claim.host == _our_host() and note is not None and note.machine == _machine()
         return (identity.DEAD if same else identity.UNKNOWN), []
     life = identity.life(identity.Owner(here, claim.pid, ticks))
     if life != identity.DEAD:
@@ -174,6 +173,7 @@ def _innermost_pid(pid: int) -> int | None:
 
 
 def _machine() -> str:
+    """Return this machine's id; empty if it has none, which no note says."""
     try:
         with open("/etc/machine-id", "rb", buffering=0) as file:
             return file.read(64).strip().decode("ascii", "replace")

@@ -211,6 +211,27 @@ def test_other_thread_waits_but_the_same_would_wait_for_itself(cli):
     assert done.is_set()
 
 
+def test_other_thread_does_not_wait_for_the_end_of_its_own_program(cli):
+    """The lock file was deleted, so only the end of its holder would prove the name free."""
+    refused = []
+
+    def work():
+        try:
+            with singlerun.hold("x", wait=PATIENCE):
+                pass
+        except singlerun.HeldError as error:
+            refused.append(error.waited)
+
+    with singlerun.hold("x"):
+        cli.lock_path("x").unlink()
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(PATIENCE)
+        assert refused
+        assert refused[0] < PATIENCE / 2
+    assert cli.run("-n", "x", "true").returncode == 0, "what was refused keeps no lock"
+
+
 def test_a_nested_hold_knows_its_parent_and_does_not_wait_for_it(cli):
     source = """
     try:

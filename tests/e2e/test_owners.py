@@ -128,6 +128,9 @@ def test_a_holder_on_another_host_is_not_judged_by_its_pid(cli):
     with cli.hold("-n", "x"):
         change(cli, "host = 'elsewhere', boot_id = 'other', wrapper_pid = 4194303, command_pid = 1")
         assert_left_alone(cli)
+        cli.lock_path("x").unlink()
+        assert cli.run("-n", "x", "true").returncode == 75
+        assert cli.run("-w", "-n", "x", "true").returncode == 75, "its end can't be awaited"
 
 
 @pytest.mark.parametrize("options", [[], ["--lock-type", "lockfile"]], ids=["flock", "lockfile"])

@@ -1,5 +1,7 @@
 """Policies: coalesce, min-interval, max-starts, jitter, and runs inside runs."""
 
+import subprocess
+
 import pytest
 from conftest import BINARY, PATIENCE, blocked_on, eventually
 
@@ -45,6 +47,19 @@ def test_max_starts_in_a_period(cli):
     assert cli.run("-n", "x", "--max-starts", "4/1h", "true").returncode == 0
 
 
+def test_all_limits_count_for_all_names(cli):
+    def status(*options):
+        return cli.run(*options, "true").returncode
+
+    assert status("-n", "x") == status("-n", "x") == 0
+    cli.sql("UPDATE runs SET started_ns = started_ns - 7200e9 WHERE id = 1")  # two hours ago
+    assert status("-n", "x", "--max-starts", "3/9h", "--min-interval", "1h") == 75, "the latest"
+    assert status("-n", "x", "--min-interval", "1h", "--max-starts", "1/0.001") == 75, "the longer"
+    for names in (("-n", "x", "-n", "y"), ("-n", "y", "-n", "x")):
+        assert status(*names, "--min-interval", "1h") == 75, "any of them"
+    assert status("-n", "x", "--max-starts", "2/1h") == 0, "the first is out of the period"
+
+
 @pytest.mark.parametrize("rate", ["3", "3/", "/1h", "0/1h", "3/0", "x/1h", "3/1x"])
 def test_bad_rates_say_how_to_write_them(cli, rate):
     result = cli.run("-n", "x", "--max-starts", rate, "true")
@@ -88,6 +103,39 @@ def test_a_run_inside_itself_is_refused_at_once_though_it_would_wait(cli, betwee
     assert result.stderr.count("\n") == 1
     assert "part of" in result.stderr
     assert cli.run("-n", "x", "sh", "-c", f"{BINARY} -w -n z echo inner").stdout == "inner\n"
+
+
+def test_a_run_inside_one_that_holds_one_of_its_names_is_refused_at_once(cli):
+    inner = f"{BINARY} -w -n y -n z echo inner"
+    result = cli.run("-n", "x", "-n", "y", "sh", "-c", inner)
+    assert (result.returncode, result.stdout) == (75, "")
+    assert "part of" in result.stderr
+
+
+def test_a_run_inside_another_waits_for_what_that_one_does_not_hold(cli, tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    for outer, wanted, held in [
+        (["-n", "x"], ["-n", "z"], cli.lock_path("z")),
+        (["--lock-file", str(a)], ["--lock-file", str(b)], b),
+        (["--lock-file", str(a), "-n", "x"], ["-n", "x"], cli.lock_path("x")),
+    ]:
+        with cli.hold(*wanted) as holding:
+            inner = f"{BINARY} -w {' '.join(wanted)} echo inner"
+            waiter = cli.start(*outer, "sh", "-c", inner, stdout=subprocess.PIPE)
+            eventually(lambda held=held: blocked_on(held), "the waiting")
+            holding.release()
+            assert waiter.communicate(timeout=PATIENCE)[0] == b"inner\n"
+
+
+def test_a_mark_of_another_record_does_not_keep_from_waiting(cli):
+    """The ids begin anew in a record that was deleted; the token tells the runs apart."""
+    with cli.hold("-n", "x") as holding:
+        (run,) = cli.json("ps")
+        marked = cli.env | {"SINGLERUN_RUN_ID": str(run["id"]), "SINGLERUN_TOKEN": "7"}
+        waiter = cli.start("-w", "-n", "x", "true", env=marked)
+        eventually(lambda: blocked_on(cli.lock_path("x")), "the waiting")
+        holding.release()
+        assert waiter.wait(PATIENCE) == 0
 
 
 def test_a_stale_mark_does_not_keep_from_waiting(cli):

@@ -130,6 +130,7 @@ def test_slots_of_several_names_and_of_a_file(cli, tmp_path):
         assert cli.run("-j", "2", "-n", "b", "true").returncode == 0
     with cli.hold("-j", "2", "--lock-file", file):
         assert cli.run("-j", "2", "--lock-file", file, "true").returncode == 0
+        assert cli.run("-j", "1", "-n", file, "true").returncode == 0, "a name is no file"
         assert subprocess.run(["flock", "-n", file, "true"], check=False).returncode == 1
 
 

@@ -109,6 +109,12 @@ def test_the_same_process_in_another_namespace_is_alive(claim):
         claim.pid, ticks = 1, identity.start_time(child)
         claim.start = claim.start >> 64 << 64 | ticks
         assert claims.fate(claim) == (UNKNOWN, [])
+        claim.start += 1
+        assert claims.fate(claim) == (DEAD, []), "it began at another time"
+        claim.start -= 1
+        claim.pid = 2
+        assert claims.fate(claim) == (DEAD, []), "it has another PID there"
+        claim.pid = 1
         os.kill(child, 9)
     assert claims.fate(claim) == (DEAD, [])
 

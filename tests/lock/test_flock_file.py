@@ -8,6 +8,7 @@ import pytest
 from actor import actors, names  # noqa: F401 - a fixture
 from conftest import blocked_on, demand_or_skip, eventually, need
 
+from singlerun import lock
 from singlerun.errors import LockFileError
 from singlerun.lock.flock import ChosenFile, NamedLock
 from singlerun.paths import StateDir
@@ -151,6 +152,19 @@ def test_what_is_adopted_is_held(tmp_path):
     assert other.try_take()
 
 
+def test_what_is_adopted_is_as_suspect_as_it_was(tmp_path):
+    """Another process has taken it for us, and seen who held it last."""
+    state = StateDir(os.fsencode(tmp_path / "state"))
+    taker, mine = (NamedLock(b"x.lock", state, shared=False) for _ in range(2))
+    for suspected in (True, False):
+        assert taker.try_take()
+        taker.suspect(suspected=suspected)
+        mine.adopt(iter([os.dup(taker.fd)]), created=False)
+        assert mine.is_suspect is suspected
+        taker.close()
+        mine.free()
+
+
 def test_readers_share_and_writers_do_not(tmp_path):
     path = tmp_path / "file"
     one, two, writer = chosen(path, shared=True), chosen(path, shared=True), chosen(path)
@@ -162,6 +176,22 @@ def test_readers_share_and_writers_do_not(tmp_path):
     two.free()
     assert writer.try_take()
     assert not one.try_take()
+
+
+def test_the_lock_on_a_file_is_exclusive_unless_it_is_shared(tmp_path):
+    def lock_on(*, shared):
+        return lock.of_file(os.fsencode(tmp_path / "file"), None, shared=shared)
+
+    writers, readers = ([lock_on(shared=shared) for _ in range(2)] for shared in (False, True))
+    assert writers[0].try_take()
+    assert not writers[1].try_take()
+    assert not readers[0].try_take()
+    writers[0].free()
+    assert readers[0].try_take()
+    assert readers[1].try_take()
+    assert not writers[0].try_take()
+    for reader in readers:
+        reader.free()
 
 
 @pytest.mark.parametrize("error", ["EBADF", "EIO"])
@@ -282,6 +312,23 @@ def test_a_link_replaced_after_the_look_is_opened_as_a_file(actors, sticky):  # 
     run.go_on()
     assert run.answer() == "True"
     assert not chosen(path).try_take()
+
+
+def test_a_link_planted_after_its_owner_was_looked_at_is_not_followed(actors, sticky, tmp_path):  # noqa: F811
+    """The link that was judged is the one whose target counts."""
+    path = sticky / "link"
+    run = actors(f"lock.of_file({os.fsencode(path)}, None, shared=False)")
+    opened = len(os.listdir(f"/proc/{run.pid}/fd"))
+    # The first look at the directory is for a link in its place, the second for its owner.
+    trace = tmp_path / "trace"
+    run.begin_and_stop_at("locks.try_take()", "/^(newf|l)?stat", trace, when=2, path=sticky)
+    path.unlink()
+    path.symlink_to(tmp_path / "planted")
+    give(path, 12345)
+    run.go_on()
+    run.answer()
+    assert not (tmp_path / "planted").exists()
+    assert len(os.listdir(f"/proc/{run.pid}/fd")) <= opened + 1, "of the file alone"
 
 
 def test_resolving_is_what_realpath_does(tmp_path):

@@ -1,6 +1,7 @@
 """A lock file and its claim: what is left when something fails between two steps."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -244,6 +245,18 @@ def test_what_was_given_to_a_command_is_not_forsaken(path):
     lock.forsake()
     assert left(path) == []
     assert lock.fds == [-1]
+
+
+def test_the_note_is_forgotten_before_its_claim(actors, tmp_path):  # noqa: F811
+    """Without its claim, the note of a process that is killed in between is never found."""
+    run = actors(X)
+    assert run.ask("locks.try_take()") == "True"
+    run.ask("locks.note((3, 7))")
+    trace = tmp_path / "trace"
+    run.inject("/^unlink", "delay_enter=0", trace)
+    run.ask("locks.free()")
+    gone = re.findall(r"(note|held|intent)-\w*", trace.read_text())
+    assert gone == ["note", "held", "intent"]
 
 
 def test_marks_that_cannot_be_noted_are_an_error_before_the_start_alone(path):

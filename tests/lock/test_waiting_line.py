@@ -34,6 +34,10 @@ def lock_path(lines, name="x"):
     return lines.parent / "locks" / f"{name}.lock"
 
 
+def blocked_on_ticket(line):
+    return any(blocked_on(line / name) for name in tickets(line))
+
+
 @pytest.fixture
 def held(actors, lines):  # noqa: F811
     """A holder of x."""
@@ -148,6 +152,36 @@ def test_a_ticket_is_deleted_before_its_waiter_can_lock_it(actors, lines, tmp_pa
     (mine,) = [name for name in tickets(lines / "x") if name.endswith(f"-{joiner.pid}")]
     assert mine != first
     assert actors(X).ask("locks.is_awaited()") == "True"
+
+
+def test_a_waiter_deletes_a_ticket_before_its_owner_can_lock_it(actors, lines, tmp_path, held):  # noqa: F811
+    """As above, but the other one is a waiter that takes the ticket before it for a dead one."""
+    joiner, other = actors(X), actors(X)
+    joiner.begin_and_stop_at("locks.take()", "fcntl", tmp_path / "joiner")
+    (first,) = tickets(lines / "x")
+    trace, path = tmp_path / "other", lines / "x" / first
+    other.begin_and_stop_at("locks.take()", "close", trace, when=2, path=path)
+    joiner.go_on()
+    eventually(lambda: blocked_on_ticket(lines / "x"), "the wait of the joiner, behind it")
+    other.go_on()
+    eventually(lambda: blocked_on(lock_path(lines)) == 1, "the wait of the front")
+    found = tickets(lines / "x")
+    assert first not in found
+    assert [name.partition("-")[2] for name in found] == [str(other.pid), str(joiner.pid)]
+
+
+@pytest.mark.parametrize("what", ["line", "lines"])
+def test_a_line_deleted_before_its_first_ticket_is_joined_anew(actors, lines, tmp_path, held, what):  # noqa: F811
+    joiner = actors(X)
+    trace = tmp_path / "trace"
+    joiner.begin_and_stop_at("locks.take()", "/chmod", trace, path=lines / "x")
+    shutil.rmtree(lines / "x" if what == "line" else lines)
+    joiner.go_on()
+    eventually(lambda: blocked_on(lock_path(lines)), "its wait for the lock")
+    assert len(tickets(lines / "x")) == 1
+    held.ask("locks.free()")
+    assert joiner.answer() == "None"
+    assert joiner.ask("locks.out_of_line") == "None"
 
 
 # -- order -------------------------------------------------------------------------------------
@@ -427,6 +461,13 @@ def test_the_holder_deletes_the_last_of_the_dead(lines, held, dead_ticket):
     assert tickets(lines / "x") == []
 
 
+def test_a_line_that_cannot_be_read_keeps_no_lock_from_being_freed(lines, held):
+    shutil.rmtree(lines, ignore_errors=True)
+    lines.mkdir()
+    (lines / "x").touch()
+    assert held.ask("locks.free()") == "None"
+
+
 def test_a_line_that_cannot_be_joined_is_left(tmp_path):
     good, bad = tmp_path / "a", tmp_path / "b"
     bad.touch()
@@ -523,6 +564,34 @@ def test_a_deleted_line_is_found_through_its_real_path(actors, lines, tmp_path, 
     eventually(lambda: len(tickets(lines / "x")) == 4, "all four in line")
 
 
+def test_the_tickets_of_another_line_are_not_restored(actors, lines, held, queue):  # noqa: F811
+    """Its name has the same length, so what is cut off its path is a ticket's name, too."""
+    holder, other, late = actors(names("y")), actors(names("y")), actors(names("y"))
+    assert holder.ask("locks.try_take()") == "True"
+    other.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "y")) == 1, "its ticket")
+    shutil.rmtree(lines)
+    late.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "y")) >= 2, "the line")
+    waiting = [name.partition("-")[2] for name in tickets(lines / "y")]
+    assert waiting == [str(other.pid), str(late.pid)]
+
+
+def test_a_waiter_that_is_gone_with_its_descriptor_is_dead(actors, lines, tmp_path, held, queue):  # noqa: F811
+    """Its PID may be another user's by now, whose descriptors can't be looked at."""
+    late, looker = actors(X), actors(X)
+    late.begin("locks.take()")
+    eventually(lambda: len(tickets(lines / "x")) == 4, "all four in line")
+    for number, error in enumerate(["ENOENT", "ESRCH", "EACCES"]):
+        (lines / "x" / f"{number + 1:019}-1").symlink_to("/proc/1/fd/1")
+        looker.inject("readlink", f"error={error}:when=2", tmp_path / error)
+        assert looker.ask("locks.is_awaited()") == "True"
+        assert len(tickets(lines / "x")) == 4
+        looker._tracer.terminate()
+        looker._tracer.wait(PATIENCE)
+        looker._tracer.stderr.close()
+
+
 def test_a_ticket_is_restored_from_its_own_waiter(actors, lines, held, queue):  # noqa: F811
     """The waiter behind it has it open too, but may die before it."""
     for number in range(5):  # for the processes are looked at in any order
@@ -538,23 +607,27 @@ def test_a_ticket_is_restored_from_its_own_waiter(actors, lines, held, queue):  
             assert link.startswith(f"/proc/{name.partition('-')[2]}/fd/")
 
 
-def test_a_link_to_a_descriptor_that_was_used_again_is_dead(tmp_path):
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_link_to_a_descriptor_that_was_used_again_is_dead(tmp_path, deleted):
     """It leads to another file by now, though to one that is locked too."""
     line = Line(os.fsencode(tmp_path / "line"))
     (tmp_path / "line").mkdir()
     with open(tmp_path / "file", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        if deleted:
+            (tmp_path / "file").unlink()
         name = f"{1:019}-{os.getpid()}"
         os.symlink(f"/proc/self/fd/{file.fileno()}", tmp_path / "line" / name)
         assert list(line.live()) == []
     assert tickets(tmp_path / "line") == []
 
 
-def test_too_many_open_files_make_no_waiter_dead(actors, lines, tmp_path, held, queue):  # noqa: F811
+@pytest.mark.parametrize("when", [2, 3], ids=["link", "ticket"])  # the first lists the line
+def test_too_many_open_files_make_no_waiter_dead(actors, lines, tmp_path, held, queue, when):  # noqa: F811
     late, other = actors(X), actors(X)
     late.begin("locks.take()")
     eventually(lambda: len(tickets(lines / "x")) == 4, "all four in line")
-    other.inject("openat", "error=EMFILE:when=3", tmp_path / "trace")  # list, link, ticket
+    other.inject("openat", f"error=EMFILE:when={when}", tmp_path / "trace")
     assert "too many open files" in other.ask("locks.is_awaited()")
     assert len(tickets(lines / "x")) == 4
 

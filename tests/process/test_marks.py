@@ -1,5 +1,6 @@
 """The marks of a run, in the environment of what it started."""
 
+import os
 import subprocess
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singlerun.process import procfs
-from singlerun.process.marks import Marks
+from singlerun.process.marks import Marks, locks_of
 
 numbers = st.integers(1, 2**63 - 1)
 
@@ -27,6 +28,16 @@ def test_without_a_record_the_id_of_the_outer_run_goes():
     Marks(b"inner", None, 3).apply(env)
     assert env == {b"SINGLERUN_NAME": b"inner", b"SINGLERUN_TOKEN": b"3"}
     assert Marks.from_environ(env) is None, "there is no run to be the parent of another"
+
+
+def test_lock_files_are_named_by_their_real_paths(tmp_path):
+    (tmp_path / "link").symlink_to("file")
+    real = [os.fsencode(tmp_path.resolve() / name) for name in ("file", "other")]
+    env = {}
+    Marks(b"x", None, 3, [os.fsencode(tmp_path / "link"), real[1]]).apply(env)
+    assert locks_of(b"%b=%b" % item for item in env.items()) == real
+    Marks(b"inner", None, 4).apply(env)
+    assert locks_of(b"%b=%b" % item for item in env.items()) == [], "those of the outer run go"
 
 
 @pytest.mark.parametrize("token", [b"", b"x", b"0", b"-1", b"%d" % 2**63, b"1.5", b"\xff"])

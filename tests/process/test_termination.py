@@ -116,6 +116,25 @@ def test_what_cannot_be_killed_ends_the_patience(group):
     assert 2 <= sent.count(signal.SIGKILL) <= 6, "again and again, but not without a pause"
 
 
+def test_the_grace_period_comes_before_sigkill_and_the_patience_after_it(monkeypatch):
+    """Though what waits for the end returns early, as it may; the pauses grow meanwhile."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    sent = []
+
+    def await_end(seconds):
+        clock[0] += min(seconds, 1) + 0.001
+        assert clock[0] < 1000
+        return False
+
+    assert not terminate(lambda number: sent.append((clock[0], number)), await_end, 60, patience=30)
+    (asked, first), (killed, second), *others = sent
+    assert (asked, first, second) == (0, signal.SIGTERM, signal.SIGKILL)
+    assert 60 <= killed < 62
+    assert killed + 30 <= clock[0] <= killed + 32
+    assert len(others) < 30 / LONGEST_PAUSE + 10
+
+
 def test_first_request_begins_the_grace_period():
     sent = []
     escalation = Escalation(sent.append, 60)
@@ -231,3 +250,12 @@ def test_processes_that_a_pidfd_calls_ended_are_not_spun_on():
     assert not await_none(find, 0.5)
     assert len(looks) <= 52
     assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 0.3
+
+
+def test_none_is_what_several_looks_in_a_row_find():
+    """A program that replaces itself by forking may slip through one of them."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    looks = [[], [], [gone.pid], [], [], [gone.pid], [], [], []]
+    assert await_none(lambda: looks.pop(0), PATIENCE)
+    assert looks == []
