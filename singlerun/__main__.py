@@ -1,12 +1,14 @@
-#!python
-"""The door. Installed as the script ``singlerun``, and run by ``python -m singlerun``.
-
-It has no code of its own: a script is compiled at every start, a module only once.
-"""
+"""The door of ``python -m singlerun``, and of the script ``singlerun`` (bin/singlerun)."""
 
 if __name__ == "__main__":
     try:
-        from singlerun.cli import main
+        if __package__ is None:  # by its path, in an isolated interpreter
+            import sys
+
+            sys.path.append(__file__.removesuffix("/singlerun/__main__.py"))
+            from singlerun.launch import main
+        else:
+            from singlerun.cli import main
 
         main()
     except KeyboardInterrupt:  # before there was anything to interrupt

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from singlerun import launch
 from singlerun.errors import CommandNotExecutableError, CommandNotFoundError
 from singlerun.process.search import find_program
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-_IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ)
-"""Python ignores these for itself, and what is ignored would stay so in the command."""
-
 
 def environment() -> dict[bytes, bytes]:
     """Return the environment that this process was started with.
@@ -26,6 +24,8 @@ def environment() -> dict[bytes, bytes]:
     In the C locale, as under cron, Python sets LC_CTYPE for itself (PEP 538); the command must not
     see that.
     """
+    if launch.given:
+        return launch.given.copy()
     given = dict(os.environb)
     given.pop(b"", None)  # an entry "=x" cannot be handed on
     if given.get(b"LC_CTYPE", b"").upper().endswith(b"UTF-8"):
@@ -53,7 +53,7 @@ def become(
             os.set_inheritable(fd, False)
         except OSError:
             pass
-    for number in _IGNORED:
+    for number in launch.ignored_by_python():
         _signal.signal(number, _signal.SIG_DFL)
     signals.restore()
     _start(argv, lambda path, words: os.execvpe(path, words, env))
@@ -78,7 +78,8 @@ def spawn(
         argv,
         lambda path, words: os.posix_spawnp(
             path, words, env,
-            file_actions=actions, setsigmask=signals.inherited, setsigdef=_IGNORED, **group,
+            file_actions=actions, setsigmask=signals.inherited,
+            setsigdef=launch.ignored_by_python(), **group,
         ),
         path,
     )  # fmt: skip
