@@ -2,13 +2,15 @@
 
 if __name__ == "__main__":
     try:
-        if __package__ is None:  # by its path, in an isolated interpreter
+        if __package__ is None:  # started by its path, in an isolated interpreter
             import sys
 
-            sys.path.append(__file__.removesuffix("/singlerun/__main__.py"))
-            from singlerun.launch import main
-        else:
-            from singlerun.cli import main
+            packages = __file__.removesuffix("/singlerun/__main__.py")
+            sys.path.append(packages)
+            from singlerun.process import launch
+
+            launch.take_over(packages)
+        from singlerun.cli import main
 
         main()
     except KeyboardInterrupt:  # before there was anything to interrupt

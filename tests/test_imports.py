@@ -11,7 +11,7 @@ OURS = {
     "singlerun", "singlerun.cli", "singlerun.duration", "singlerun.errors", "singlerun.lifecycle",
     "singlerun.lock", "singlerun.lock.flock", "singlerun.lock.line", "singlerun.lock.lockset",
     "singlerun.options", "singlerun.outcome", "singlerun.paths", "singlerun.process",
-    "singlerun.process.child", "singlerun.process.identity", "singlerun.process.marks",
+    "singlerun.process.child", "singlerun.process.identity", "singlerun.process.launch", "singlerun.process.marks",
     "singlerun.process.search", "singlerun.process.signals", "singlerun.process.spawn",
     "singlerun.recorder", "singlerun.render", "singlerun.render.line", "singlerun.render.text",
     "singlerun.runner", "singlerun.spec", "singlerun.store", "singlerun.store.base",

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from singlerun import launch
 from singlerun.errors import CommandNotExecutableError, CommandNotFoundError
+from singlerun.process import launch
 from singlerun.process.search import find_program
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ def environment() -> dict[bytes, bytes]:
     In the C locale, as under cron, Python sets LC_CTYPE for itself (PEP 538); the command must not
     see that.
     """
+    launch.reap()
     if launch.given:
         return launch.given.copy()
     given = dict(os.environb)

@@ -61,7 +61,7 @@ def test_wheel_contains_the_package_and_what_it_shares(wheel):
         f"{stem}.data/data/share/{place}": next(PROJECT.glob(f"*/{name}"))
         for name, place in SHARED.items()
     }
-    wanted[f"{stem}.data/scripts/singlerun"] = PROJECT / "singlerun/__main__.py"
+    wanted[f"{stem}.data/scripts/singlerun"] = PROJECT / "bin/singlerun"
     found = contents(wheel)
     package = {name for name in found if not name.startswith(f"{stem}.dist-info/")}
     assert package == set(wanted)
@@ -91,6 +91,7 @@ def test_sdist_builds_the_same_wheel_and_has_tests_and_documents(sdist, wheel, t
     (tree,) = tmp_path.iterdir()
     for pattern in (
         "tests/**/*.py",
+        "bin/*",
         "man/*",
         "completions/*",
         "examples/**/*.*",

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-    from typing import NoReturn
 else:
     import _signal
 
@@ -26,18 +25,10 @@ _BY_PYTHON = {_signal.SIGPIPE, _signal.SIGXFSZ}
 """Python ignores these for itself."""
 given: dict[bytes, bytes] = {}
 """The caller's environment, if it was handed over."""
+_left: list[int] = []
+"""The PID of the copy of the shell, until it is reaped."""
 _before: "set[_signal.Signals]" = set()
 """Those of them that the caller ignored."""
-
-
-def main() -> "NoReturn":
-    """Run the command line of the script; ends the process."""
-    _take_over()
-    if sys.flags.no_site:
-        sys.meta_path.append(_Rest(sys.path[-1]))
-    from singlerun.cli import main  # noqa: PLC0415 - with the caller's environment
-
-    main()
 
 
 def ignored_by_python() -> "set[_signal.Signals]":
@@ -45,42 +36,55 @@ def ignored_by_python() -> "set[_signal.Signals]":
     return _BY_PYTHON - _before
 
 
-def _take_over() -> None:
-    """Restore what the script and Python have changed."""
+def reap() -> None:
+    """Reap the copy of the shell, which ended long ago; it is no part of what the command starts."""
+    while _left:
+        try:
+            os.waitpid(_left.pop(), 0)
+        except ChildProcessError:  # SIGCHLD is ignored
+            pass
+
+
+def take_over(packages: str) -> None:
+    """Restore what the script and Python have changed; this package is among these others."""
+    if sys.flags.no_site:
+        sys.meta_path.append(_Rest(packages))
     pid, _, descriptor = os.environb.pop(VARIABLE, b"").partition(b":")
     try:
+        if pid:
+            _left.append(int(pid))
+            _inherit(int(pid))
+        elif descriptor:
+            _restore(_read(f"/proc/self/fd/{int(descriptor)}"))
         with open("/proc/self/comm", "wb", buffering=0) as file:
             file.write(b"singlerun")  # by which pgrep and killall know it
-        if pid:
-            _inherit(os.fsdecode(pid))
-        elif descriptor:
-            _restore(_read(int(descriptor)))
     except OSError:
         pass  # what the shell made of it is nearly the same
     finally:
         if descriptor:
             os.close(int(descriptor))
-    if pid:
-        try:
-            os.waitpid(int(pid), 0)
-        except ChildProcessError:  # SIGCHLD is ignored
-            pass
 
 
-def _inherit(pid: str) -> None:
+def _inherit(pid: int) -> None:
     """Take over what a copy of the shell still has of the caller's."""
     entries = _read(f"/proc/{pid}/environ")
-    status = dict(line.partition(b":")[::2] for line in _read(f"/proc/{pid}/status").splitlines())
-    if b"Z" in status[b"State"]:
+    status = _read(f"/proc/{pid}/status")
+    if b"\nState:\tZ" in status:
         return  # killed, as when the whole group is
     _restore(entries)
-    mask = int(status[b"SigIgn"], 16)
-    _before.update(number for number in _BY_PYTHON if mask >> number - 1 & 1)
+    ignored = int(status[status.index(b"\nSigIgn:") + 8 :].split(None, 1)[0], 16)
+    _before.update(number for number in _BY_PYTHON if ignored >> number - 1 & 1)
 
 
-def _read(file: "int | str") -> bytes:
-    with open(file, "rb", buffering=0, closefd=isinstance(file, str)) as stream:
-        return stream.readall()
+def _read(path: str) -> bytes:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = os.read(file, 65536)
+        while more := len(content) >= 65536 and os.read(file, 1 << 22):
+            content += more
+        return content
+    finally:
+        os.close(file)
 
 
 def _restore(entries: bytes) -> None:
