@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-VARIABLE = b"SINGLERUN_LAUNCH"
+_VARIABLE = b"SINGLERUN_LAUNCH"
 """The PID of the copy, and a descriptor: its closing ends the copy. Without a PID, the environment
 can be read from the descriptor itself. Empty if there is neither."""
 
@@ -37,7 +37,7 @@ def ignored_by_python() -> "set[_signal.Signals]":
 
 
 def reap() -> None:
-    """Reap the copy of the shell, which ended long ago; it is no part of what the command starts."""
+    """Reap the copy of the shell, which has ended: it is no part of the command's tree."""
     while _left:
         try:
             os.waitpid(_left.pop(), 0)
@@ -49,7 +49,7 @@ def take_over(packages: str) -> None:
     """Restore what the script and Python have changed; this package is among these others."""
     if sys.flags.no_site:
         sys.meta_path.append(_Rest(packages))
-    pid, _, descriptor = os.environb.pop(VARIABLE, b"").partition(b":")
+    pid, _, descriptor = os.environb.pop(_VARIABLE, b"").partition(b":")
     try:
         if pid:
             _left.append(int(pid))
