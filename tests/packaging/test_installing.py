@@ -11,7 +11,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE
+from conftest import PATIENCE, eventually
 
 import singlerun
 
@@ -205,3 +205,22 @@ def test_no_interpreter_is_one_line(tmp_path):
     assert done.returncode == 125
     assert done.stderr.startswith(f"singlerun: {tmp_path}/bin has no python3 ")
     assert done.stderr.count("\n") == 1
+
+
+def test_zip_application_runs_commands_and_queues(cli, place):
+    tree = place / "tree"
+    shutil.copytree(PROJECT / "singlerun", tree / "singlerun")
+    for name in ("click", "rich", "pygments", "filelock", "tomli_w", "markdown_it", "mdurl"):
+        shutil.copytree(Path(sysconfig.get_path("purelib"), name), tree / name)
+    application = place / "singlerun.pyz"
+    words = ["-m", "zipapp", tree, "-m", "singlerun.cli:main", "-o", application]
+    call(sys.executable, *words)
+    shutil.rmtree(tree)
+
+    def run(*words):
+        return call(BASE, "singlerun.pyz", *words, cwd=place, env=cli.env)
+
+    assert run("-n", "x", "echo", "hi") == "hi\n"
+    run("add", "-n", "x", "sh", "-c", f"echo done >{cli.dir}/told")
+    eventually((cli.dir / "told").exists, "the job")
+    eventually(lambda: "succeeded" in run("queue", "--all", "x"), "the record of its end")
