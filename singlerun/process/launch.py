@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-_VARIABLE = b"SINGLERUN_LAUNCH"
+_VARIABLE = b"_singlerun_launch"
 """The PID of the copy, and a descriptor: its closing ends the copy. Without a PID, the environment
 can be read from the descriptor itself. Empty if there is neither."""
 

@@ -149,7 +149,7 @@ def test_copy_of_the_shell_ends_with_a_killed_launcher(cli, tmp_path):
     (tmp_path / "singlerun" / "__main__.py").touch()
     script = shutil.copy(cli.binary, tmp_path / "bin")
     python = tmp_path / "bin" / "python3"
-    python.write_text("#!/bin/sh\necho $SINGLERUN_LAUNCH; kill -KILL $$")
+    python.write_text("#!/bin/sh\necho $_singlerun_launch; kill -KILL $$")
     python.chmod(0o755)
     with subprocess.Popen([script], stdout=subprocess.PIPE) as launcher:
         told = launcher.stdout.read()  # until all that have it have ended
@@ -159,7 +159,7 @@ def test_copy_of_the_shell_ends_with_a_killed_launcher(cli, tmp_path):
 
 def test_bogus_hand_over_is_ignored(cli):
     for value in ("1:9", "x:y", ":", "999999999:"):
-        done = cli.run("printenv", "SINGLERUN_LAUNCH", env=cli.env | {"SINGLERUN_LAUNCH": value})
+        done = cli.run("printenv", "_singlerun_launch", env=cli.env | {"_singlerun_launch": value})
         assert (done.returncode, done.stdout) == (0, f"{value}\n")
 
 
