@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 def main() -> "NoReturn":
     """Run the command line; ends the process."""
+    if getattr(sys, "frozen", False):
+        from singlerun.process import interpreter  # noqa: PLC0415 - only in a bundle
+
+        interpreter.enter_bundle()
     try:
         status = _dispatch(sys.argv[1:])
     except SinglerunError as error:

@@ -224,3 +224,23 @@ def test_zip_application_runs_commands_and_queues(cli, place):
     run("add", "-n", "x", "sh", "-c", f"echo done >{cli.dir}/told")
     eventually((cli.dir / "told").exists, "the job")
     eventually(lambda: "succeeded" in run("queue", "--all", "x"), "the record of its end")
+
+
+BUNDLE = """#!{python}
+import os, sys
+sys.path.insert(0, {project!r})
+sys.frozen, sys.executable = True, os.path.abspath(sys.argv[0])
+from singlerun.cli import main
+main()
+"""
+
+
+def test_program_without_an_interpreter_starts_workers_of_itself(cli, tmp_path):
+    """As PyInstaller bundles it: ``sys.executable`` is the program, and ``sys.frozen`` is set."""
+    bundle = tmp_path / "bundle"
+    bundle.write_text(BUNDLE.format(python=sys.executable, project=str(PROJECT)))
+    bundle.chmod(0o755)
+    assert call(bundle, "-n", "x", "echo", "hi", env=cli.env) == "hi\n"
+    call(bundle, "add", "-n", "x", "sh", "-c", f"echo done >{cli.dir}/told", env=cli.env)
+    eventually((cli.dir / "told").exists, "the job")
+    eventually(lambda: "succeeded" in call(bundle, "queue", "-a", env=cli.env), "its end")
