@@ -168,6 +168,23 @@ def test_a_command_in_a_session_of_its_own_is_stopped_and_continued(cli, number)
     os.kill(told.command, signal.SIGKILL)
 
 
+def test_signals_reach_the_command_of_a_background_job(cli, tmp_path):
+    numbers = [int(number) for number in OTHERS if number not in IGNORED_BY_PYTHON]
+    script = tmp_path / "listener.py"
+    script.write_text(LISTENER.format(prologue="", numbers=numbers))
+    told = tmp_path / "told"
+    job = f"set -m; {cli.binary} -n x {sys.executable} {script} > {told} & echo $!; wait"
+    shell = pexpect.spawn("bash", ["-c", job], env=cli.env, encoding="utf-8", timeout=PATIENCE)
+    wrapper = int(shell.readline())
+    eventually(lambda: cli.command_is_recorded(wrapper), "the record of the command")
+    eventually(lambda: told.exists() and told.read_text(), "the listener")
+    for number in numbers:
+        os.kill(wrapper, number)
+        eventually(lambda number=number: f"got {number}\n" in told.read_text(), f"signal {number}")
+    os.kill(wrapper, signal.SIGTERM)
+    shell.expect(pexpect.EOF)
+
+
 def state_of(pid):
     with open(f"/proc/{pid}/stat", "rb") as file:
         return file.read().rpartition(b") ")[2][:1].decode()
