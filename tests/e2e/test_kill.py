@@ -225,12 +225,20 @@ def test_hundreds_of_runs_with_deletions_never_show_two(cli, tmp_path):
         subprocess.Popen(["sh", "-c", script], env=cli.env, stderr=subprocess.PIPE)
         for _ in range(8)
     ]
-    deletions = 0
-    while any(loop.poll() is None for loop in loops):
-        cli.lock_path("x").unlink(missing_ok=True)
-        deletions += 1
-        # A run whose lock file is deleted while it starts gives up, so there must be pauses.
-        time.sleep(0.003 if deletions % 20 else 0.1)
+
+    def ran():
+        return witness.stat().st_size if witness.exists() else 0
+
+    def are_over():
+        return all(loop.poll() is not None for loop in loops)
+
+    while not are_over():
+        # A run whose lock file is deleted while it starts gives up: some must be left alone.
+        before = ran()
+        for _ in range(20):
+            cli.lock_path("x").unlink(missing_ok=True)
+            time.sleep(0.003)
+        eventually(lambda before=before: ran() > before or are_over(), "a run")
     for loop in loops:
         assert loop.communicate()[1] == b""
     assert "overlap" not in witness.read_text()
