@@ -119,7 +119,10 @@ class FlockFile(KernelLock):
     def close(self) -> None:
         """Close the file; other processes that have it open keep the lock."""
         if self.fd >= 0:
-            os.close(self.fd)
+            try:
+                os.close(self.fd)
+            except OSError:  # it is closed all the same (close(2))
+                pass
             self.fd = -1
 
     def _take(self, operation: int) -> bool:

@@ -243,16 +243,22 @@ class Child:
         return self._lazy_tree
 
     def _reap(self) -> Outcome:
-        _, status, usage = os.wait4(self.pid, 0)
-        elapsed_ns = time.monotonic_ns() - self._begun_ns
-        signaled = os.WIFSIGNALED(status)
+        # First the status alone: wait4() imports a module once it has reaped, and may fail then.
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        exited = ended.si_code == os.CLD_EXITED
         self._outcome = Outcome(
-            None if signaled else os.WEXITSTATUS(status),
-            os.WTERMSIG(status) if signaled else None,
-            elapsed_ns=elapsed_ns, user_us=round(usage.ru_utime * 1e6),
-            system_us=round(usage.ru_stime * 1e6), max_rss_kb=usage.ru_maxrss,
-            timed_out=self.timed_out,
+            ended.si_status if exited else None, None if exited else ended.si_status,
+            elapsed_ns=time.monotonic_ns() - self._begun_ns, timed_out=self.timed_out,
         )  # fmt: skip
+        try:
+            _, _, usage = os.wait4(self.pid, 0)
+        except Exception:  # noqa: BLE001, S110 - what it has used is not worth its status
+            pass
+        else:
+            self._outcome.user_us = round(usage.ru_utime * 1e6)
+            self._outcome.system_us = round(usage.ru_stime * 1e6)
+            self._outcome.max_rss_kb = usage.ru_maxrss
         return self._outcome
 
 
