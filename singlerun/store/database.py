@@ -79,6 +79,9 @@ LOG_BYTES = 512 * 1024
 MANY = 500
 """Transactions of one connection after which the log is looked at again: a worker lives long."""
 _BROKEN = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
+_READONLY = 8
+_CHANGED = ("no such ", "Could not decode ", "unsupported file format", "duplicate column name")
+"""What SQLite says of a schema that is not the one that our statements are for."""
 _ADVICE = {
     5: "find who keeps it locked: fuser -v FILE",  # SQLITE_BUSY
     8: "make it and its directory writable",  # SQLITE_READONLY
@@ -122,7 +125,7 @@ class Database:
     ) -> "Result":
         """Do work in one transaction; if the database is damaged or foreign, in a new one.
 
-        ``work`` may be called twice and must change nothing but the database. ``durable``: it
+        ``work`` may be called again and must change nothing but the database. ``durable``: it
         survives a power loss, and so does all before it, at the price of a sync.
 
         Raises:
@@ -130,21 +133,38 @@ class Database:
         """
         with self.guard:
             try:
-                try:
-                    return self._in_transaction(work, durable=durable)
-                except (DamagedError, UnicodeDecodeError, sqlite3.DatabaseError) as error:
-                    if not _is_damage(error):
-                        raise
-                    self._set_aside(_said(error))
-                return self._in_transaction(work, durable=durable)
+                return self._in_whole_file(work, durable=durable)
             except (Declined, RecordError):
                 raise
             except OSError as error:
                 raise RecordError(self._shown, reason(error), "check its directory") from error
             except Exception as error:
+                self._forget()  # a connection may fail for ever after, with SQLITE_PROTOCOL
                 advice = _ADVICE.get(_code(error) & 0xFF, "see the README on the run-log")
                 advice = advice.replace("FILE", self._shown)
                 raise RecordError(self._shown, _said(error), advice) from error
+
+    def _in_whole_file(
+        self, work: "Callable[[sqlite3.Connection], Result]", *, durable: bool
+    ) -> "Result":
+        # SQLite calls a read that failed damage, too: what is damaged is so the second time.
+        for is_last in (False, True):
+            try:
+                return self._in_transaction(work, durable=durable)
+            except (DamagedError, UnicodeDecodeError, sqlite3.DatabaseError) as error:
+                if not (_is_damage(error) or self._has_damaged_format(error)):
+                    raise
+                self._forget()
+                if is_last:
+                    self._set_aside(_said(error))
+        return self._in_transaction(work, durable=durable)
+
+    def _has_damaged_format(self, error: Exception) -> bool:
+        """Return whether the file is called read-only because its header names a later format."""
+        if _code(error) & 0xFF != _READONLY:
+            return False
+        with open(self._path, "rb", buffering=0) as file:
+            return max(file.read(20)[18:], default=0) > 2
 
     def _in_transaction(
         self, work: "Callable[[sqlite3.Connection], Result]", *, durable: bool
@@ -238,6 +258,8 @@ class Database:
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != migrations.APPLICATION_ID and (application or tables or version):
             raise DamagedError("it is a database of another program")
+        if application == migrations.APPLICATION_ID and not 0 < version < migrations.IMPOSSIBLE:
+            raise DamagedError(f"it has version {version}")
         if version > migrations.LATEST:
             hint = "upgrade this one, or give it another --dir"
             raise RecordError(self._shown, "a newer singlerun wrote it", hint)
@@ -258,7 +280,6 @@ class Database:
 
     def _set_aside(self, why: str) -> None:
         """Move a database that can't be used out of the way; nothing in it is lost."""
-        self._forget()
         aside = self._path + time.strftime(".broken-%Y%m%dT%H%M%SZ", time.gmtime()).encode()
         aside += b".%d" % os.getpid()
         for suffix in (b"", b"-wal", b"-shm"):
@@ -291,7 +312,8 @@ def _is_damage(error: Exception) -> bool:
     return (
         not isinstance(error, sqlite3.DatabaseError)
         or _code(error) & 0xFF in _BROKEN
-        or str(error).startswith(("no such ", "Could not decode "))
+        or str(error).startswith(_CHANGED)
+        or str(error).endswith(" already exists")
     )
 
 

@@ -108,3 +108,5 @@ MIGRATIONS = (
 )
 
 LATEST = len(MIGRATIONS)
+IMPOSSIBLE = 1000
+"""No version of ours is so high: the number is damaged."""

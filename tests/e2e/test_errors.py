@@ -221,15 +221,35 @@ def test_state_directory_that_is_a_symbolic_link(cli, tmp_path):
     assert list(tmp_path.joinpath("real").iterdir()) == []
 
 
+def changing(offset, value):
+    """Return what changes one byte of a file."""
+
+    def change(path):
+        data = bytearray(path.read_bytes())
+        data[offset] = value
+        path.write_bytes(data)
+
+    return change
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda path: path.write_bytes(b"not a database" * 1000),
         lambda path: path.write_bytes(path.read_bytes()[:100] + bytes(4000)),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
+        changing(18, 49),
+        changing(47, 255),
+        changing(60, 255),
+        changing(60, 1),
+        changing(63, 0),
+        changing(63, 1),
     ],
-    ids=["garbage", "zeroed", "truncated"],
-)
+    ids=[
+        "garbage", "zeroed", "truncated", "read-only by its header", "a later format",
+        "negative version", "huge version", "no version", "former version",
+    ],
+)  # fmt: skip
 def test_broken_database_is_set_aside_and_the_command_runs(cli, damage):
     cli.run("-n", "before", "true")
     with sqlite3.connect(cli.dir / "singlerun.db") as database:

@@ -16,7 +16,8 @@ from singlerun.errors import RecordError
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir
 from singlerun.store import migrations
-from singlerun.store.database import LOG_BYTES, MANY
+from singlerun.store.database import LOG_BYTES, MANY, Database
+from singlerun.store.rows import DamagedError
 from singlerun.store.run import LOST, RUNNING, Ending
 from singlerun.store.sqlite import SqliteStore
 
@@ -322,6 +323,31 @@ def test_a_message_about_damage_that_is_not_utf_8_sets_the_log_aside(store, stat
     store.start_run(other, None)
     assert other.id == 1
     assert "set aside" in store.notices[0]
+
+
+def test_what_only_once_looks_damaged_is_left_where_it_is(state):
+    database, seen = Database(state), []
+
+    def work(connection):
+        seen.append(connection)
+        if len(seen) == 1:
+            raise DamagedError("a read that failed")
+        return "done"
+
+    assert database.do(work) == "done"
+    assert database.notices == []
+    assert seen[0] is not seen[1]
+    database.close()
+
+
+def test_a_connection_that_failed_is_not_used_again(state):
+    database, seen = Database(state), []
+    database.do(seen.append)
+    with pytest.raises(RecordError):
+        database.do(lambda _: 1 / 0)
+    database.do(seen.append)
+    assert seen[0] is not seen[1]
+    database.close()
 
 
 # -- the guard -------------------------------------------------------------------------------------
