@@ -1,10 +1,14 @@
 """``singlerun reap``: close what dead owners left open."""
 
+import os
+
 import click
 
 from singlerun.commands import common
 from singlerun.errors import ClaimError
 from singlerun.lock import claims
+from singlerun.lock.line import Line, Lines
+from singlerun.output import segments
 from singlerun.ownership import reaper
 from singlerun.paths import StateDir
 from singlerun.process.identity import ALIVE
@@ -51,6 +55,8 @@ def command(
         found = list(reaper.reap(store, state, names, dry_run=dry_run, kill_orphans=kill_orphans))
         resumed = _ensure_workers(state, store, names, dry_run=dry_run)
     swept = list(claims.sweep(paths, dry_run=dry_run))
+    if state is not None and not dry_run:
+        _tidy(state)
     notices = common.notices(store)
     return Reaped(found, resumed, swept, dry_run=dry_run, quiet=quiet, errors=notices)
 
@@ -69,6 +75,13 @@ def _ensure_workers(
         and (store.look(name) is not None or any(r.job_id for r in store.open_runs((name,))))
         and wakeup.ensure(state, name, dry_run=dry_run)
     ]
+
+
+def _tidy(state: StateDir) -> None:
+    """Delete what killed processes could not: tickets, and what was to become kept output."""
+    names = os.listdir(state.lines) if os.path.isdir(state.lines) else []
+    Lines([Line(os.path.join(state.lines, os.fsencode(name))) for name in names]).sweep()
+    segments.sweep(state)
 
 
 def _break(paths: list[bytes], digits: str, *, dry_run: bool) -> BrokenClaim:

@@ -256,6 +256,15 @@ def _read_note(claim: Claim) -> Note | None:
         os.close(descriptor)
 
 
+def _notes(path: bytes) -> set[bytes]:
+    """Return the paths of all notes beside the claims on a lock file."""
+    directory = path + DIRECTORY
+    if not os.path.isdir(directory):
+        return set()
+    names = [name for name in os.listdir(directory) if name.startswith(NOTE)]
+    return {os.path.join(directory, name) for name in names}
+
+
 class Swept:
     """What became of a claim: ``state`` is dead, broken or unknown."""
 
@@ -269,16 +278,22 @@ BROKEN = "broken"
 def sweep(paths: "Iterable[bytes]", *, dry_run: bool) -> "Iterator[Swept]":
     """Break the claims of dead owners on these lock files; yield them, and those of unknown ones.
 
-    Raises OSError if claims can't be read or broken.
+    Notes whose claims are gone are deleted. Raises OSError if claims can't be read or broken.
     """
     for path in paths:
-        for claim in read(path):
+        notes = _notes(path)
+        found = read(path)
+        for claim in found:
             state, _ = fate(claim)
             if state == identity.DEAD and not dry_run:
                 break_(claim)
                 state = BROKEN
             if state != identity.ALIVE:
                 yield Swept(claim, state)
+        if not dry_run:
+            # Seen before the claims were read, and a note is made after its claim.
+            for note in notes - {claim.note for claim in found}:
+                forget_note(note)
 
 
 def with_token(paths: "Iterable[bytes]", digits: str) -> list[Claim]:

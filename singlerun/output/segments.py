@@ -198,6 +198,31 @@ def _segment(start: int) -> bytes:
     return b"%0*d" % (_DIGITS, start)
 
 
+def sweep(state: "StateDir") -> None:
+    """Delete the directories of writers that died before theirs appeared under its name.
+
+    Raises:
+        StateDirError: one can't be deleted.
+    """
+    try:
+        logs = state.open_directory(b"logs", create=False)
+    except FileNotFoundError:
+        return
+    try:
+        made = [os.fsencode(name) for name in os.listdir(logs) if name.startswith(".")]
+    finally:
+        os.close(logs)
+    for name in made:
+        pid = name.rpartition(b"-")[2]
+        # It is locked by its writer, but for the moment in which it is made.
+        if pid.isdigit() and not os.path.exists(b"/proc/" + pid):
+            path = os.path.join(b"logs", name)
+            try:
+                _remove(state.open_directory(path, create=False), os.path.join(state.path, path))
+            except (FileNotFoundError, BlockingIOError):  # it has just got its name
+                pass
+
+
 def path_of(run_id: int) -> bytes:
     """Return where a run's output is kept, in the state directory."""
     return b"logs/%d" % run_id
