@@ -8,6 +8,7 @@ import sys
 
 from singlerun import options
 from singlerun.errors import SinglerunError
+from singlerun.render.line import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ def main() -> "NoReturn":
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         status = _report(f"{what}{(error.strerror or str(error)).lower()}", 125)
+    except ImportError as error:
+        what = f"cannot load a part of this program: {error}"
+        status = _report(f"{what}; if this stays so, install it again", 125)
+    except MemoryError:
+        status = _report("out of memory", 125)
     except Exception as error:
         if os.environ.get("SINGLERUN_DEBUG"):
             raise
@@ -57,7 +63,5 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _report(message: str, status: int) -> int:
-    from singlerun.render.line import say  # noqa: PLC0415 - only when there is something to say
-
     say(message)
     return status

@@ -78,5 +78,18 @@ class CommandNotExecutableError(SinglerunError):
     exit_status = 126
 
 
+class CommandNotStartedError(SinglerunError):
+    """{0}: cannot start: {1}; {2}"""
+
+
 class ThreadError(SinglerunError):
     """{0}"""
+
+
+def said(error: Exception) -> str:
+    """Return what an exception says, for a person."""
+    if isinstance(error, SinglerunError):
+        return str(error)
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    return f"{type(error).__name__}: {error}".removesuffix(": ")

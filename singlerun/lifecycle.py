@@ -14,7 +14,7 @@ import os
 import time
 
 from singlerun import lock
-from singlerun.errors import HeldError, StateDirError
+from singlerun.errors import HeldError, StateDirError, said
 from singlerun.paths import StateDir, state_path
 from singlerun.process import identity
 from singlerun.process.marks import Marks
@@ -210,7 +210,7 @@ class Lifecycle:
         try:
             return wait()
         except Exception as error:  # noqa: BLE001 - the law
-            self.recorder.tell(f"{_said(error)}; waiting for the command all the same")
+            self.recorder.tell(f"{said(error)}; waiting for the command all the same")
             return command.last_resort(output())
 
     def harmless(self, what: str, call: "Callable[[], object]") -> None:
@@ -218,7 +218,7 @@ class Lifecycle:
         try:
             call()
         except Exception as error:  # noqa: BLE001 - the law
-            self.recorder.tell(f"{what}: {_said(error)}")
+            self.recorder.tell(f"{what}: {said(error)}")
 
     def end(self, ending: Ending) -> bool:
         """Record the end of the run; return whether jobs wait in the queue of its name."""
@@ -244,12 +244,6 @@ class Lifecycle:
 
 
 LOCK_LOST = "the lock file was deleted in the moment of the start"
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return (error.strerror or str(error)).lower()
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _open_state(spec: "RunSpec", recorder: "Recorder") -> StateDir | None:

@@ -14,7 +14,7 @@ DIR/                 0700
 import fcntl
 import os
 import stat
-from errno import EDQUOT, ENOSPC, EROFS
+from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC, EROFS
 
 from singlerun.errors import StateDirError
 
@@ -25,6 +25,8 @@ LOWEST_DESCRIPTOR = 10
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:@+=,~")
 _LONGEST_NAME = 200
+SCARCITY = {EDQUOT, EIO, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC}
+"""Errors that say nothing against a file itself."""
 _ELSEWHERE = "name another directory with --dir or SINGLERUN_DIR"
 
 
@@ -183,23 +185,23 @@ def _open_directory(path: bytes, *, create: bool) -> int:
             raise
         raise StateDirError(shown, "it was deleted while it was being made", "try again") from None
     except NotADirectoryError:  # O_DIRECTORY | O_NOFOLLOW says so of a symbolic link too
-        why, remedy = "it is not a directory", "name another with --dir or SINGLERUN_DIR"
+        why, advice = "it is not a directory", "name another with --dir or SINGLERUN_DIR"
         if os.path.islink(path):
             why = f"it is a symbolic link to {os.fsdecode(os.path.realpath(path))}"
-            remedy = "name the real directory"
-        raise StateDirError(shown, why, remedy) from None
+            advice = "name the real directory"
+        raise StateDirError(shown, why, advice) from None
     except OSError as error:
-        raise StateDirError(shown, reason(error), _remedy(error)) from error
+        raise StateDirError(shown, reason(error), remedy(error)) from error
     entry = os.fstat(descriptor)
-    why = remedy = ""
+    why = advice = ""
     if entry.st_uid != os.geteuid():
         why = f"it belongs to user {entry.st_uid}, not to {os.geteuid()}"
-        remedy = f"run as that user, or {_ELSEWHERE}"
+        advice = f"run as that user, or {_ELSEWHERE}"
     elif entry.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        why, remedy = "others may write to it", f"chmod go-w {shown}"
+        why, advice = "others may write to it", f"chmod go-w {shown}"
     if why:
         os.close(descriptor)
-        raise StateDirError(shown, why, remedy)
+        raise StateDirError(shown, why, advice)
     return descriptor
 
 
@@ -236,7 +238,7 @@ def make_private_directory(path: bytes) -> None:
     try:
         _make_directories(path)
     except OSError as error:
-        raise StateDirError(os.fsdecode(path), reason(error), _remedy(error)) from error
+        raise StateDirError(os.fsdecode(path), reason(error), remedy(error)) from error
 
 
 def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, bool]:
@@ -253,7 +255,7 @@ def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, b
     except OSError as error:
         if os.path.islink(path):
             raise StateDirError(shown, f"{path} is a symbolic link", "remove it") from None
-        raise StateDirError(shown, f"{path}: {reason(error)}", _remedy(error)) from error
+        raise StateDirError(shown, f"{path}: {reason(error)}", remedy(error)) from error
     if created:
         os.fchmod(descriptor, 0o600)  # whatever the umask
         return descriptor, True
@@ -296,7 +298,12 @@ def reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _remedy(error: OSError) -> str:
+def remedy(error: OSError) -> str:
+    """Return what to do about it."""
     if error.errno in {ENOSPC, EDQUOT}:
         return f"make room, or {_ELSEWHERE}"
+    if error.errno in {EMFILE, ENFILE}:
+        return "allow more open files: see ulimit -n"
+    if error.errno in SCARCITY:
+        return "see dmesg(1)"
     return f"make it writable, or {_ELSEWHERE}"

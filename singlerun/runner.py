@@ -9,7 +9,14 @@ this process frees nothing while the command lives (lifecycle.py has the law).
 
 import os
 
-from singlerun.errors import HeldError, NoWorkerError, SinglerunError, StateDirError, UsageError
+from singlerun.errors import (
+    HeldError,
+    NoWorkerError,
+    SinglerunError,
+    StateDirError,
+    UsageError,
+    said,
+)
 from singlerun.lifecycle import CrowdedError, Lifecycle, LockLostError, RefusedError
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir, lift, state_path
@@ -179,7 +186,7 @@ class _Runner:
             command, pipe, relay = self._start()
         except Exception as error:
             status = error.exit_status if isinstance(error, SinglerunError) else 125
-            life.end(Ending(Outcome(status), FAILED, shown(str(error))))
+            life.end(Ending(Outcome(status), FAILED, shown(said(error))))
             life.release()
             self._call_hooks(life.run, status)
             raise

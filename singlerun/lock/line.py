@@ -28,7 +28,7 @@ import time
 from errno import ELOOP
 
 from singlerun.errors import StateDirError
-from singlerun.paths import lift, make_private_directory, reason
+from singlerun.paths import lift, make_private_directory, reason, remedy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Line:
                 if self._is_live(name):
                     yield name
         except OSError as error:
-            raise StateDirError(os.fsdecode(self.path), reason(error), "remove it") from error
+            raise StateDirError(os.fsdecode(self.path), reason(error), remedy(error)) from error
 
     def trim(self) -> None:
         """Delete the dead tickets at the end of the line, which no waiter behind them deletes."""
@@ -93,8 +93,7 @@ class Line:
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
-            advice = "make room, and make it writable"
-            raise StateDirError(os.fsdecode(self.path), reason(error), advice) from error
+            raise StateDirError(os.fsdecode(self.path), reason(error), remedy(error)) from error
         os.close(descriptor)
         return -1
 
@@ -131,7 +130,7 @@ class Line:
                 self._make()
                 continue
             except OSError as error:
-                raise StateDirError(os.fsdecode(self.path), reason(error), "remove it") from error
+                raise StateDirError(os.fsdecode(self.path), reason(error), remedy(error)) from error
             fcntl.flock(gate, fcntl.LOCK_EX)
             if os.fstat(gate).st_nlink:
                 return gate

@@ -34,7 +34,7 @@ from filelock import (
 
 from singlerun.errors import LockFileError
 from singlerun.lock import claims
-from singlerun.paths import make_private_directory, reason
+from singlerun.paths import SCARCITY, make_private_directory, reason, remedy
 from singlerun.process.identity import DEAD
 from singlerun.timings import LONGEST_TRY, SHORTEST_TRY, TRY_PATIENCE
 
@@ -172,6 +172,11 @@ class LockFile:
             self._lock.acquire(blocking=False)
         except Timeout:
             return False
+        except ExceptionGroup as group:  # it failed, and then to clean up after it
+            first: Exception = group
+            while isinstance(first, ExceptionGroup):
+                first = first.exceptions[0]
+            raise first from first.__cause__
         return True
 
     def _is_marked(self) -> bool:
@@ -187,6 +192,9 @@ class LockFile:
             advice = "remove it if it is not in use, or name another file"
         elif isinstance(error, OSError):
             what, advice = reason(error), "make its directory writable, and make room"
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in SCARCITY:
+            advice = remedy(cause)
         return LockFileError(os.fsdecode(self._at), what, advice)
 
     def note(self, marks: tuple[int | None, int], command: tuple[int, int | None] | None) -> None:

@@ -70,8 +70,11 @@ class LockSet:
         self._lines.sweep()
 
     def is_awaited(self) -> bool:
-        """Return whether another process waits for one of the locks."""
-        return not self._lines.are_empty()
+        """Return whether another process waits for one of the locks, or that cannot be seen."""
+        try:
+            return not self._lines.are_empty()
+        except StateDirError:
+            return True
 
     def try_in_turn(self) -> bool:
         """Take all locks, or none if one is held or awaited; return whether they were taken."""

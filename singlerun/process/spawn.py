@@ -3,7 +3,11 @@
 import os
 import sys
 
-from singlerun.errors import CommandNotExecutableError, CommandNotFoundError
+from singlerun.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    CommandNotStartedError,
+)
 from singlerun.process import launch
 from singlerun.process.search import find_program
 
@@ -114,7 +118,7 @@ def _start(
 
 def _start_error(
     argv: "list[str]", error: OSError
-) -> CommandNotFoundError | CommandNotExecutableError:
+) -> CommandNotFoundError | CommandNotExecutableError | CommandNotStartedError:
     import errno  # noqa: PLC0415
 
     command = argv[0]
@@ -129,6 +133,9 @@ def _start_error(
         return CommandNotExecutableError(
             command, "the interpreter in its first line is missing", hint
         )
+    if error.errno in {errno.EAGAIN, errno.ENOMEM}:
+        hint = "see ulimit -u and free(1)"
+        return CommandNotStartedError(command, (error.strerror or str(error)).lower(), hint)
     if error.errno == errno.E2BIG:
         return CommandNotExecutableError(
             command, "its arguments and environment are too long", "pass them through a file"

@@ -3,7 +3,7 @@
 import os
 from select import POLLHUP, POLLIN
 
-from singlerun.errors import SinglerunError, StateDirError
+from singlerun.errors import SinglerunError, StateDirError, said
 from singlerun.options import Words
 from singlerun.outcome import Outcome
 from singlerun.output import segments
@@ -78,11 +78,11 @@ class Executor:
         try:
             command, output, heirs = self._start(job, pipes)
             self._output = output
-        except (SinglerunError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a job that was claimed gets its end
             for pipe in pipes:
                 os.close(pipe)
             status = error.exit_status if isinstance(error, SinglerunError) else 125
-            return Ending(Outcome(status), FAILED, shown(str(error)))
+            return Ending(Outcome(status), FAILED, shown(said(error)))
         outcome = self._life.watch(
             command, lambda: self._await(command, output, job.run), lambda: self._output
         )

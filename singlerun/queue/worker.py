@@ -17,7 +17,7 @@ import time
 from select import POLLIN
 
 from singlerun import hooks
-from singlerun.errors import RecordError, SinglerunError, ThreadError
+from singlerun.errors import RecordError, SinglerunError, ThreadError, said
 from singlerun.lifecycle import LOCK_LOST, Lifecycle
 from singlerun.ownership import reaper
 from singlerun.paths import StateDir
@@ -118,7 +118,7 @@ class Worker:
             while job is not None:
                 assert job.run is not None
                 self._life.run = job.run
-                if not self._life.is_current():
+                if not self._is_current(job):
                     self._queue.give_back(job, LOCK_LOST)
                     return
                 job = self._run(job)
@@ -126,6 +126,18 @@ class Worker:
             self.retract()
             self._life.release()
             self._executor.leave_directory()
+
+    def _is_current(self, job: "Job") -> bool:
+        """Return whether a job that is claimed may start; give it back if that can't be told.
+
+        Raises:
+            OSError: it can't.
+        """
+        try:
+            return self._life.is_current()
+        except OSError as error:
+            self._queue.give_back(job, said(error))
+            raise
 
     def _acquire(self) -> None:
         """Take the name's lock in turn, also from what a dead wrapper left behind."""
@@ -222,7 +234,7 @@ def main() -> "NoReturn":
     try:
         Worker(StateDir(path), name, fifo).drain()
         status = 0
-    except (SinglerunError, OSError) as error:
-        say(f"the worker of queue {os.fsdecode(name)}: {error}")
+    except Exception as error:  # noqa: BLE001 - no traceback
+        say(f"the worker of queue {os.fsdecode(name)}: {said(error)}")
         status = 125
     os._exit(status)
