@@ -628,7 +628,7 @@ def test_too_many_open_files_make_no_waiter_dead(actors, lines, tmp_path, held, 
     late.begin("locks.take()")
     eventually(lambda: len(tickets(lines / "x")) == 4, "all four in line")
     other.inject("openat", f"error=EMFILE:when={when}", tmp_path / "trace")
-    assert "too many open files" in other.ask("locks.is_awaited()")
+    assert other.ask("locks.is_awaited()") == "True"
     assert len(tickets(lines / "x")) == 4
 
 
@@ -638,5 +638,5 @@ def test_a_ticket_that_cannot_be_locked_leaves_no_open_file(actors, lines, tmp_p
     before = waiter.ask(opened)
     waiter.inject("flock", "error=ENOLCK:when=1", tmp_path / "trace")
     assert waiter.ask("locks.stand_in_line()") == "None"
-    assert "make room" in waiter.ask("locks.out_of_line")
+    assert "no locks available; see dmesg(1)" in waiter.ask("locks.out_of_line")
     assert waiter.ask(opened) == before
