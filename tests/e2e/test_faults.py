@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PATIENCE, eventually, need
+from conftest import BINARY, PATIENCE, eventually, need
 
 WITHOUT = "import sys; sys.modules[{0!r}] = None; from singlerun.cli import main; main()"
 EXIT_7 = ["sh", "-c", "exit 7"]
@@ -19,7 +19,7 @@ def without(cli, module, *arguments):
     return subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
 
 
-def injected(cli, call, what, *arguments, paths=()):
+def injected(cli, call, what, *arguments, paths=(), program=(BINARY,)):
     """Run with failing system calls, all or those on paths; return the result and the trace."""
     need("strace")
     trace = cli.dir.parent / "trace"
@@ -33,7 +33,7 @@ def injected(cli, call, what, *arguments, paths=()):
         *(word for path in paths for word in ("-P", path)),
     ]
     result = subprocess.run(
-        [*command, cli.binary, *arguments],
+        [*command, *program, *arguments],
         env=cli.env, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     return result, trace.read_text()
@@ -73,7 +73,9 @@ def test_a_module_that_cannot_be_loaded_is_one_sentence(cli, module):
 
 def test_a_process_that_cannot_be_made_is_a_failure_of_ours(cli):
     forks = "clone,clone3,fork,vfork"
-    result, trace = injected(cli, forks, "error=EAGAIN:when=1", "-n", "x", "true")
+    program = [sys.executable, "-m", "singlerun"]  # the script forks by itself
+    first = "error=EAGAIN:when=1"
+    result, trace = injected(cli, forks, first, "-n", "x", "true", program=program)
     assert "INJECTED" in trace
     assert result.returncode == 125
     assert "true: cannot start: resource temporarily unavailable; see ulimit -u" in result.stderr

@@ -68,7 +68,8 @@ class Sweep:
         except Exception:  # noqa: BLE001 - the others are injected nevertheless
             return True, ["the sweep itself: " + traceback.format_exc()]
         else:
-            return trial.status == -9 if fault.kind == KILL else "(INJECTED)" in seen, wrong
+            hit = fault.came_to_pass(seen, trial.status)
+            return hit, wrong if hit or "(INJECTED)" not in seen else []
         finally:
             arena.close()
 

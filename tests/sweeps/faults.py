@@ -79,11 +79,19 @@ class Fault:
     def __str__(self):
         return f"{self.call.name}:{self.call.nth}:{self.kind}"
 
+    def came_to_pass(self, trace, status):
+        """Return whether a trace and the exit status show that it happened, and where it may."""
+        if self.kind == KILL:
+            return status == -9
+        hit = [line for line in trace.splitlines() if "(INJECTED)" in line]
+        # The calls of a run in its own time are not always the same ones.
+        return bool(hit) and (self.call.name != "close" or "/state/" in hit[0])
+
     def options(self):
         """Return what strace needs to know."""
         what = "signal=KILL" if self.kind == KILL else f"error={self.kind.rstrip('+')}"
         name, when = self.call.name, f"{self.call.nth}{'+' * self.kind.endswith('+')}"
-        return ["-e", f"trace={name}", "-e", f"inject={name}:{what}:when={when}"]
+        return ["-y", "-e", f"trace={name}", "-e", f"inject={name}:{what}:when={when}"]
 
 
 def calls(trace, directory):
