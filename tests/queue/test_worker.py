@@ -258,7 +258,8 @@ def forks(cli):
 
 
 def start_traced(cli, strace, *arguments):
-    process = subprocess.Popen([*strace, BINARY, *arguments], env=cli.env, stderr=subprocess.PIPE)
+    words = [sys.executable, "-m", "singlerun", *arguments]  # the calls of a launcher do not count
+    process = subprocess.Popen([*strace, *words], env=cli.env, stderr=subprocess.PIPE)
     cli.started.append(process)
     return process
 
