@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parents[1]
 FLOORS = [
     "__init__ errors outcome timings",
     "duration paths process symlinks",
-    "lock options store",
+    "lock moment options store",
     "ownership spec",
     "lifecycle render",
     "contention hooks output recorder",

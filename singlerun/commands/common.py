@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from singlerun import duration
+from singlerun import duration, moment
 from singlerun.errors import SinglerunError, UsageError
 from singlerun.options import (
     read_claim,
@@ -100,6 +100,8 @@ NAME = Read("NAME", read_name)
 TARGET = Read("NAME|ID", read_name)
 COUNT = Read("N", read_count)
 DURATION = Read("DURATION", duration.parse)
+MOMENT = Read("TIME", moment.parse)
+"""Nanoseconds since the epoch."""
 LOCK_FILE = Read("PATH", read_lock_file)
 CLAIM = Read("CLAIM", read_claim)
 SIGNAL = Read("SIG", read_signal)
