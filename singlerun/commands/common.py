@@ -21,6 +21,7 @@ from singlerun.options import (
 from singlerun.ownership import holder, judge
 from singlerun.paths import StateDir, state_path
 from singlerun.queue import wakeup
+from singlerun.render.plain import UnknownFieldError, read_fields
 from singlerun.render.result import Result, show
 from singlerun.render.text import shown
 from singlerun.store.queue import PAUSED, PENDING, Job
@@ -42,12 +43,16 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> int:
         """Call it, show its results, and return the exit status."""
         as_json = ctx.params.pop("as_json", False)
+        fields = ctx.params.pop("fields", None)
         watch = ctx.params.pop("watch", False)
-        if watch and as_json:
-            raise click.UsageError("--watch and --json cannot be combined", ctx)
+        given = {"--watch": watch, "--json": as_json, "--format": fields}
+        if len(both := [option for option, value in given.items() if value]) > 1:
+            raise click.UsageError(f"{both[0]} and {both[1]} cannot be combined", ctx)
         try:
             look = partial(super().invoke, ctx)
-            return show(_again_and_again(look) if watch else look(), as_json=as_json)
+            return show(_again_and_again(look) if watch else look(), as_json=as_json, fields=fields)
+        except UnknownFieldError as error:
+            raise click.UsageError(str(error), ctx) from None
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
@@ -107,6 +112,10 @@ CLAIM = Read("CLAIM", read_claim)
 SIGNAL = Read("SIG", read_signal)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+format_option = click.option(
+    "--format", "fields", type=Read("FIELDS", read_fields), metavar="FIELDS",
+    help="Print these fields only, such as id,name,state, separated by tabs.",
+)  # fmt: skip
 watch_option = click.option("--watch", is_flag=True, help="Repeat every second until Ctrl-C.")
 
 

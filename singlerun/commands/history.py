@@ -11,6 +11,7 @@ from singlerun.render.runs import History
 @click.argument("name", required=False, type=common.NAME, metavar="[NAME]")
 @click.option("--limit", default=20, type=click.IntRange(1), metavar="N",
               help="Show the latest N; default: 20.")  # fmt: skip
+@common.format_option
 @common.json_option
 def command(ctx: click.Context, name: bytes | None, limit: int) -> History:
     """Show the latest runs, newest first, refused, skipped and lost ones included."""

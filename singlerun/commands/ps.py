@@ -18,6 +18,7 @@ LATEST = 20
               help=f"Show the latest {LATEST} ended runs too.")  # fmt: skip
 @click.option("--tree", is_flag=True, help="Show nested runs below their parents.")
 @common.watch_option
+@common.format_option
 @common.json_option
 def command(ctx: click.Context, names: tuple[bytes, ...], *, ended: bool, tree: bool) -> OpenRuns:
     """Show what is running and waiting, and what was left behind; fits 80 columns on a terminal.

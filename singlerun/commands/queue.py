@@ -12,6 +12,7 @@ from singlerun.render.jobs import Jobs
 @click.option("--limit", default=100, type=click.IntRange(1), metavar="N",
               help="Show at most N jobs; default: 100.")  # fmt: skip
 @common.watch_option
+@common.format_option
 @common.json_option
 def command(ctx: click.Context, name: bytes | None, *, ended: bool, limit: int) -> Jobs:
     """Show the jobs that run or wait in the queue of NAME, or in all queues, in order."""

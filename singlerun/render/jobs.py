@@ -39,6 +39,11 @@ class Jobs(Result):
 
         return {"jobs": list(map(json.job_keys, self._jobs))}
 
+    def known_fields(self) -> "Iterable[str]":
+        from singlerun.render import json  # noqa: PLC0415
+
+        return json.fields_of_jobs()
+
 
 def state(job: "Job") -> str:
     """Return a job's state, and its place in the queue if it has one."""

@@ -26,6 +26,22 @@ def runs(
     return [_run_keys(one.run, one.state) | {"place": places.get(one.run.id)} for one in found]
 
 
+def fields_of_runs() -> list[str]:
+    """Return the keys of a run."""
+    from singlerun.process.identity import this_process  # noqa: PLC0415 - rare
+    from singlerun.store.run import Run  # noqa: PLC0415
+
+    run = Run(names=(b"",), argv=(), wrapper=this_process(), uid=0, asked_ns=0)
+    return [*_run_keys(run, ""), "place"]
+
+
+def fields_of_jobs() -> list[str]:
+    """Return the keys of a job."""
+    from singlerun.store.queue import Job  # noqa: PLC0415 - rare
+
+    return list(job_keys(Job(name=b"", argv=())))
+
+
 def job_keys(job: "Job") -> dict[str, object]:
     """Return the keys of a job."""
     run = job.run

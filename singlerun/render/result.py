@@ -27,6 +27,8 @@ class Result:
 
     columns: "Sequence[str]" = ()
     """The header of the table; empty if there is none."""
+    spare: "Sequence[str]" = ()
+    """The columns that a narrow terminal leaves out, the first one first."""
     empty = ""
     """What a terminal shows instead of a table without rows."""
 
@@ -46,6 +48,16 @@ class Result:
         """Return what ``--json`` prints, without the schema."""
         return {}
 
+    def known_fields(self) -> "Iterable[str]":
+        """Return the fields that ``--format`` takes: the keys of runs or jobs in JSON."""
+        return ()
+
+    def records(self) -> "list[dict[str, object]]":
+        """Return the runs and jobs of which ``--format`` prints fields."""
+        document = self.document()
+        found = [document.get(kind, ()) for kind in ("runs", "jobs")]
+        return [record for records in found for record in records]  # type: ignore[attr-defined]
+
     def print(self) -> None:
         """Print it for people."""
         terminal = is_terminal()
@@ -54,21 +66,28 @@ class Result:
         if self.columns:
             rows = self.rows()
             if rows or self.redraws or not terminal:
-                table.show(self.columns, rows)
+                table.show(self.columns, rows, self.spare)
             else:
                 print(self.empty)
         for line in self.lines():
             print(line)
 
 
-def show(results: "Result | Iterable[Result]", *, as_json: bool = False) -> int:
-    """Print results as they come; return the first exit status that is not 0."""
+def show(
+    results: "Result | Iterable[Result]", *, as_json: bool = False,
+    fields: "Sequence[str] | None" = None,
+) -> int:  # fmt: skip
+    """Print results as they come; return the first exit status that is not 0.
+
+    ``fields`` are those of each run and job to print, and nothing else. Raises UnknownFieldError
+    if there is no such field.
+    """
     status = 0
     for result in [results] if isinstance(results, Result) else results:
         for error in result.errors:
             say(error)
         try:
-            _print(result, as_json=as_json)
+            _print(result, as_json=as_json, fields=fields)
         except BrokenPipeError:  # ps | head
             return 141
         except OSError as error:
@@ -78,8 +97,12 @@ def show(results: "Result | Iterable[Result]", *, as_json: bool = False) -> int:
     return status
 
 
-def _print(result: Result, *, as_json: bool) -> None:
-    if as_json:
+def _print(result: Result, *, as_json: bool, fields: "Sequence[str] | None") -> None:
+    if fields is not None:
+        from singlerun.render import plain  # noqa: PLC0415
+
+        plain.show(result, fields)
+    elif as_json:
         import json  # noqa: PLC0415
 
         print(json.dumps({"schema": SCHEMA, **result.document()}, indent=2))

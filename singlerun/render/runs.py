@@ -55,6 +55,11 @@ class OpenRuns(Result):
             "jobs": list(map(json.job_keys, self._jobs)),
         }
 
+    def known_fields(self) -> "Iterable[str]":
+        from singlerun.render import json  # noqa: PLC0415
+
+        return dict.fromkeys([*json.fields_of_runs(), *json.fields_of_jobs()])
+
 
 class History(Result):
     """The latest runs, newest first."""
@@ -77,6 +82,11 @@ class History(Result):
         from singlerun.render import json  # noqa: PLC0415
 
         return {"runs": json.runs(self._runs)}
+
+    def known_fields(self) -> "Iterable[str]":
+        from singlerun.render import json  # noqa: PLC0415
+
+        return json.fields_of_runs()
 
 
 def _job_row(job: "Job") -> tuple[str, ...]:

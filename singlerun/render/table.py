@@ -1,4 +1,4 @@
-"""Tables: Rich on a terminal, plain columns in a pipe."""
+"""Tables: fitted to the width of a terminal, columns separated by tabs elsewhere."""
 
 import sys
 
@@ -6,10 +6,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.text import Text
+
 GAP = 2
-PADDED = 40
-"""Width up to which cells are padded where there is no terminal to fit."""
-SHRINK = ("NAME", "COMMAND")
+LEAST = {"NAME": 12, "REASON": 20, "COMMAND": 10}
+"""Columns whose cells may be cut, and the width below which a spare column is left out instead."""
 STYLES = {
     "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
     "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red", "timed-out": "red",
@@ -18,47 +19,101 @@ STYLES = {
 }  # fmt: skip
 
 
-def show(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
-    """Print a table of safe text; on a terminal, cut the columns that SHRINK until it fits."""
+def show(
+    columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", spare: "Sequence[str]" = ()
+) -> None:
+    """Print a table of safe text; on a terminal, cut it to the width (see ``fitted``).
+
+    Elsewhere nothing is cut: a header, then a line a row, the cells separated by tabs. No cell has
+    a tab or a newline in it, and an empty one is a dash.
+    """
     if sys.stdout is not None and sys.stdout.isatty():
-        _show_rich(columns, rows)
+        from rich.console import Console  # noqa: PLC0415 - 45 ms that a pipe need not pay
+
+        console = Console(highlight=False)
+        for line in fitted(columns, rows, console.width, spare):
+            console.print(line, soft_wrap=True)
         return
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-    for row in (columns, *rows):  # nothing is cut, but one long cell must not push all others away
-        cells = (cell.ljust(min(width, PADDED)) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    for row in (columns, *rows):
+        print("\t".join(cell or "-" for cell in row))
 
 
-def _show_rich(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
-    from rich.console import Console  # noqa: PLC0415 - 45 ms that a pipe need not pay
-    from rich.table import Table  # noqa: PLC0415
+def fitted(
+    columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", width: int,
+    spare: "Sequence[str]" = (),
+) -> "list[Text]":  # fmt: skip
+    """Return the lines of a table, header first, that fit a width.
+
+    First the columns that are ``spare`` are left out, in this order, while those of LEAST would be
+    narrower than that, and the header ends with an ellipsis; then the cells of LEAST are cut.
+    """
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(highlight=False)
-    widths = _fit(columns, rows, console.width)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
-    for column, width in zip(columns, widths, strict=True):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
-    for row in rows:
-        cells = [Text(cell) for cell in row]
-        for column, cell in zip(columns, cells, strict=True):
-            if column == "STATE":
-                cell.style = STYLES.get(cell.plain.partition(" ")[0], "")
-        table.add_row(*cells)
-    # Columns that do not shrink are not cut either: a narrow terminal wraps instead.
-    console.width = max(console.width, sum(widths) + GAP * len(widths))
-    console.print(table)
+    table = [[_encodable(cell or "-") for cell in row] for row in (columns, *rows)]
+    kept = _kept(columns, table, width, spare)
+    names = [columns[index] for index in kept]
+    table = [[row[index] for index in kept] for row in table]
+    widths = _widths(names, table, width)
+    lines = []
+    for number, row in enumerate(table):
+        line = Text(style="" if number else "bold")
+        for name, cell, size in zip(names, row, widths, strict=True):
+            style = STYLES.get(cell.partition(" ")[0], "") if number and name == "STATE" else ""
+            line.append(_padded(cell, size), style)
+            line.append(" " * GAP)
+        line.rstrip()
+        lines.append(line)
+    if len(kept) < len(columns):
+        lines[0].append(" " + _encodable("…"))
+    return lines
 
 
-def _fit(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", width: int) -> list[int]:
-    """Return the widths; those that shrink share what the others leave, short ones first."""
+def _kept(
+    columns: "Sequence[str]", table: "list[list[str]]", width: int, spare: "Sequence[str]"
+) -> list[int]:
+    """Return the indices of the columns that are not left out."""
+    natural = zip(columns, _natural(table), strict=True)
+    least = [min(size, LEAST.get(name, size)) for name, size in natural]
+    kept = list(range(len(columns)))
+    for name in spare:
+        if sum(least[index] + GAP for index in kept) - GAP <= width:
+            break
+        kept = [index for index in kept if columns[index] != name]
+    return kept
+
+
+def _widths(columns: "Sequence[str]", table: "list[list[str]]", width: int) -> list[int]:
+    """Return the widths; the columns of LEAST share what the others leave, short ones first."""
+    widths = _natural(table)
+    left = width - GAP * (len(columns) - 1)
+    left -= sum(size for name, size in zip(columns, widths, strict=True) if name not in LEAST)
+    giving = sorted((widths[at], at) for at, name in enumerate(columns) if name in LEAST)
+    for others, (natural, at) in zip(range(len(giving), 0, -1), giving, strict=True):
+        widths[at] = max(len(columns[at]), min(natural, left // others))
+        left -= widths[at]
+    return widths
+
+
+def _natural(table: "list[list[str]]") -> list[int]:
     from rich.cells import cell_len  # noqa: PLC0415 - wide characters take two cells
 
-    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
-    left = width - GAP * (len(columns) - 1)
-    left -= sum(size for name, size in zip(columns, widths, strict=True) if name not in SHRINK)
-    giving = sorted((widths[columns.index(name)], columns.index(name)) for name in SHRINK)
-    for others, (natural, position) in zip(range(len(giving), 0, -1), giving, strict=True):
-        widths[position] = max(len(columns[position]), min(natural, left // others))
-        left -= widths[position]
-    return widths
+    return [max(map(cell_len, cells)) for cells in zip(*table, strict=True)]
+
+
+def _padded(cell: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415
+
+    if cell_len(cell) <= width:
+        return set_cell_size(cell, width)
+    ellipsis = _encodable("…")
+    return set_cell_size(cell, width - len(ellipsis)) + ellipsis
+
+
+def _encodable(text: str) -> str:
+    """Return a text as standard output can show it; in ASCII an ellipsis is a tilde."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace("…", "~").encode(encoding, "backslashreplace").decode(encoding)
+    return text

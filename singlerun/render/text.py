@@ -38,10 +38,11 @@ def shown(text: bytes | str) -> str:
 
 def command(argv: tuple[bytes, ...]) -> str:
     """Return a command, quoted for a shell."""
-    return " ".join(_quoted(shown(word)) for word in argv)
+    return " ".join(quoted(shown(word)) for word in argv)
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
+    """Return a word, quoted for a shell where it needs that."""
     if word and not set(word) & set(" \\'\"$`&|;<>()*?[]#~!{}"):
         return word
     return "'" + word.replace("'", "'\\''") + "'"

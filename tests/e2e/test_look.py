@@ -112,8 +112,8 @@ def test_ps_of_names(cli):
 def test_tree_indents_nested_runs(cli):
     script = f"{cli.binary} -n inner {cli.binary} ps --tree; true"
     lines = cli.run("-n", "outer", "sh", "-c", script).stdout.splitlines()
-    assert re.match(r"\d+ +outer +running", lines[1])
-    assert re.match(r"\d+ +  inner +running", lines[2])
+    assert re.match(r"\d+\touter\trunning", lines[1])
+    assert re.match(r"\d+\t  inner\trunning", lines[2])
 
 
 def test_history_shows_how_each_ended(cli):
@@ -180,7 +180,7 @@ def test_directory_may_be_named_before_and_after_the_subcommand(cli, tmp_path):
     where = str(tmp_path / "other")
     cli.run("--dir", where, "-n", "x", "true", env=env)
     for arguments in (["--dir", where, "history"], ["history", "--dir", where]):
-        assert " x " in cli.run(*arguments, env=env).stdout
+        assert "\tx\t" in cli.run(*arguments, env=env).stdout
 
 
 def test_version(cli):

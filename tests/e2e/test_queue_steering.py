@@ -120,7 +120,7 @@ def test_a_pause_ends_by_itself_and_says_when(cli):
 
 
 def test_queue_shows_what_there_is(cli, gate):
-    assert cli.run("queue").stdout == "ID  NAME  STATE  LABEL  TRIES  STARTS  COMMAND\n"
+    assert cli.run("queue").stdout == "ID\tNAME\tSTATE\tLABEL\tTRIES\tSTARTS\tCOMMAND\n"
     numbers = [
         cli.add("-n", "x", *arguments)
         for arguments in (

@@ -53,7 +53,7 @@ def test_only_the_renderers_print():
 def test_a_table_lines_and_errors(capfd):
     assert show(Table(("x", "running"), errors=["a warning"])) == 0
     assert capfd.readouterr() == (
-        "NAME  STATE\nx     running\nbelow\n", "singlerun: a warning\n",
+        "NAME\tSTATE\nx\trunning\nbelow\n", "singlerun: a warning\n",
     )  # fmt: skip
 
 
@@ -77,14 +77,14 @@ def test_results_are_shown_as_they_come_and_the_first_failure_counts(capfd):
 
 def test_an_empty_table_is_a_sentence_on_a_terminal_only(capfd, monkeypatch):
     assert show(Table()) == 0
-    assert capfd.readouterr().out == "NAME  STATE\nbelow\n"
+    assert capfd.readouterr().out == "NAME\tSTATE\nbelow\n"
     monkeypatch.setattr("singlerun.render.result.is_terminal", lambda: True)
     assert show(Table()) == 0
     assert capfd.readouterr().out == "Nothing.\nbelow\n"
     redrawn = Table()
     redrawn.redraws = True
     assert show(redrawn) == 0
-    assert capfd.readouterr().out.startswith("\x1b[2J\x1b[1;1HNAME  STATE\n")
+    assert capfd.readouterr().out.startswith("\x1b[2J\x1b[1;1HNAME\tSTATE\n")
 
 
 @pytest.mark.parametrize(
