@@ -31,6 +31,9 @@ from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
 from singlerun.timings import REDRAW
 
+SHOWN_AS = f"{__name__}.shown_as"
+"""Key of a context's meta: whether a result is shown as JSON, and of which fields only, or None."""
+
 
 class Command(click.Command):
     """A subcommand with ``--dir``: returns a result, or yields several; its failures are 125."""
@@ -48,6 +51,7 @@ class Command(click.Command):
         given = {"--watch": watch, "--json": as_json, "--format": fields}
         if len(both := [option for option, value in given.items() if value]) > 1:
             raise click.UsageError(f"{both[0]} and {both[1]} cannot be combined", ctx)
+        ctx.meta[SHOWN_AS] = as_json, fields
         try:
             look = partial(super().invoke, ctx)
             return show(_again_and_again(look) if watch else look(), as_json=as_json, fields=fields)
@@ -112,6 +116,11 @@ CLAIM = Read("CLAIM", read_claim)
 SIGNAL = Read("SIG", read_signal)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+since_option = click.option(
+    "--since", type=MOMENT, metavar="TIME",
+    help="From then on: 2h (ago), yesterday, 14:00, 2026-11-25, 2026-11-25T14:00.",
+)  # fmt: skip
+until_option = click.option("--until", type=MOMENT, metavar="TIME", help="Before that time.")
 format_option = click.option(
     "--format", "fields", type=Read("FIELDS", read_fields), metavar="FIELDS",
     help="Print these fields only, such as id,name,state, separated by tabs.",

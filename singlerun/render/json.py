@@ -4,6 +4,7 @@ import os
 import time
 from datetime import UTC, datetime
 
+from singlerun.render.reason import reason
 from singlerun.render.refusal import user_name
 from singlerun.store.run import LOST
 
@@ -80,8 +81,14 @@ def _run_keys(run: "Run", state: str) -> dict[str, object]:
         "system_cpu_s": None if run.system_us is None else run.system_us / 1e6,
         "max_rss_kb": run.max_rss_kb,
         "parent_id": run.parent_id, "conflict_id": run.conflict_id, "job_id": run.job_id,
-        "detail": run.detail,
+        "detail": run.detail, "reason": reason(run) or None, "waited_s": _waited(run),
     }  # fmt: skip
+
+
+def _waited(run: "Run") -> float:
+    """Return the seconds from asking for a run to its start or refusal, or until now."""
+    until_ns = run.started_ns or run.ended_ns or time.time_ns()
+    return max(0, until_ns - run.asked_ns) / 1e9
 
 
 def _elapsed(run: "Run", end_ns: int | None) -> float | None:

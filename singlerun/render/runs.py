@@ -4,7 +4,7 @@ import time
 
 from singlerun.duration import brief
 from singlerun.render.jobs import state as state_of_job
-from singlerun.render.refusal import clock, user_name
+from singlerun.render.refusal import user_name
 from singlerun.render.result import Result
 from singlerun.render.text import command, names, shown
 from singlerun.store.run import LOST
@@ -61,34 +61,6 @@ class OpenRuns(Result):
         return dict.fromkeys([*json.fields_of_runs(), *json.fields_of_jobs()])
 
 
-class History(Result):
-    """The latest runs, newest first."""
-
-    columns = ("ID", "NAME", "STATE", "BEGAN", "TIME", "EXIT", "COMMAND")
-    empty = "No runs are recorded."
-
-    def __init__(self, runs: "list[Verdict]", *, errors: "Iterable[str]" = ()) -> None:
-        super().__init__(errors=errors)
-        self._runs = runs
-
-    def rows(self) -> list[tuple[str, ...]]:
-        return [
-            (str(run.id), names(run.names), state, clock(run.started_ns or run.asked_ns),
-             _elapsed(run), _status(run), command(run.argv))
-            for run, state in ((seen.run, seen.state) for seen in self._runs)
-        ]  # fmt: skip
-
-    def document(self) -> dict[str, object]:
-        from singlerun.render import json  # noqa: PLC0415
-
-        return {"runs": json.runs(self._runs)}
-
-    def known_fields(self) -> "Iterable[str]":
-        from singlerun.render import json  # noqa: PLC0415
-
-        return json.fields_of_runs()
-
-
 def _job_row(job: "Job") -> tuple[str, ...]:
     return (
         str(job.id), shown(job.name), state_of_job(job), "-", shown(user_name(job.uid)),
@@ -103,11 +75,6 @@ def _elapsed(run: "Run") -> str:
     if run.ended_ns is not None and (run.started_ns is None or run.state == LOST):
         return "-"  # it never ran, or its end was not recorded
     return brief(((run.ended_ns or time.time_ns()) - begun) / 1e9)
-
-
-def _status(run: "Run") -> str:
-    status = "-" if run.exit_code is None else str(run.exit_code)
-    return status if run.signal is None else f"SIG {run.signal}"
 
 
 def _as_tree(runs: "list[Verdict]") -> "list[tuple[Verdict, int]]":

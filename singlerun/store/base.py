@@ -9,6 +9,7 @@ ask_to_end                        an open run is signalled: this is who does it
 close_run                         the owner has died: its run ends as lost or stopped
 
 open_runs, runs, find             what is open, what there was, one run
+search                            what there was that a filter selects
 usual_ns, starts                  how long it usually takes, when it was started
 pause_of                          whether a name is paused
 exclusively                       all other writers are kept out
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from singlerun.process.identity import Owner
     from singlerun.process.marks import Marks
+    from singlerun.store.history import Filter, Search
     from singlerun.store.run import Ending
 else:
     Protocol = object
@@ -85,6 +87,10 @@ class Store(Protocol):
 
     def runs(self, name: bytes | None = None, *, limit: int) -> list[Run]:
         """Return the latest runs, of a name or all; newest first."""
+
+    def search(self, wanted: "Filter") -> "Search":
+        """Return the runs that a filter selects, to be read page by page; newest first."""
+        raise NotImplementedError
 
     def find(self, run_id: int) -> Run | None:
         """Return one run."""

@@ -105,6 +105,11 @@ MIGRATIONS = (
     """
     ALTER TABLE runs ADD COLUMN fd INTEGER
     """,
+    # 5: runs by state and time. One of more than an hour is rare, and found by itself.
+    """
+    CREATE INDEX runs_states ON runs (state, asked_ns) WHERE ended_ns NOTNULL;
+    CREATE INDEX runs_long ON runs (ended_ns) WHERE ended_ns - asked_ns > 3600000000000
+    """,
 )
 
 LATEST = len(MIGRATIONS)

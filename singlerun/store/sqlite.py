@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from singlerun.process.identity import Owner
     from singlerun.process.marks import Marks
     from singlerun.store.guard import Guard
+    from singlerun.store.history import Filter, Search
     from singlerun.store.run import Change, Ending
 
 
@@ -125,6 +126,11 @@ class SqliteStore(Store):
             "JOIN run_names ON run_id = id WHERE name = ? ORDER BY run_id DESC LIMIT ?",
             (name, limit),
         )
+
+    def search(self, wanted: "Filter") -> "Search":
+        from singlerun.store.history import Search  # noqa: PLC0415 - only where people look
+
+        return Search(self._do, wanted)
 
     def find(self, run_id: int) -> Run | None:
         return next(iter(self._select("WHERE id = ?", (run_id,))), None)

@@ -13,7 +13,7 @@ KEYS = [
     "id", "name", "names", "state", "command", "pid", "wrapper_pid", "user", "host", "cwd",
     "lock_file", "shared", "slots", "token", "asked_at", "started_at", "ended_at", "elapsed_s",
     "exit_code", "signal", "user_cpu_s", "system_cpu_s", "max_rss_kb", "parent_id", "conflict_id",
-    "job_id", "detail", "place",
+    "job_id", "detail", "reason", "waited_s", "place",
 ]  # fmt: skip
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
