@@ -53,6 +53,11 @@ def command(
 
     Several refusals in a row of one name and for one cause are one line, with their number.
     """
+    as_json, fields = ctx.meta[common.SHOWN_AS]
+    if json_lines and (as_json or fields):
+        raise click.UsageError(
+            f"--json-lines and {'--json' if as_json else '--format'} cannot be combined"
+        )
     wanted = _filter(name, **chosen)  # type: ignore[arg-type]  # Click knows the types
     _, store = common.open_record(ctx)
     empty = _empty(name, is_filtered=any(chosen.values()))
@@ -63,7 +68,6 @@ def command(
         is_cut = partial(_is_cut, search, limit)
         return JsonLines(_pages(store, search, limit), is_cut, errors=common.notices(store))
     limit = limit or LIMIT
-    as_json, fields = ctx.meta[common.SHOWN_AS]
     one_each = as_json or fields is not None  # data is not folded
     lines = [*map(Line, search.more(limit + 1))] if one_each else search.lines(limit + 1)
     found = lines[:limit]
