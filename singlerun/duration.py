@@ -37,6 +37,17 @@ def _bad(text: str) -> UsageError:
     return UsageError(f"bad duration {text!r}: write 30 (seconds), 1.5s, 5m, 1h30m or 2d")
 
 
+def exactly(seconds: float) -> str:
+    """Return seconds in as many units as they need: ``0.25s``, ``5m``, ``1d 2h 30m``."""
+    parts = []
+    for unit, size in UNITS.items():
+        count = seconds / size if unit == "s" else seconds // size
+        seconds -= count * size
+        if count:
+            parts.append(f"{count:.10g}{unit}")
+    return " ".join(parts) or "0s"
+
+
 def brief(seconds: float) -> str:
     """Return seconds in at most two units: ``0.3s``, ``42s``, ``2m 10s``, ``3d 4h``."""
     seconds = max(seconds, 0)

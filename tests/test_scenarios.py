@@ -426,7 +426,7 @@ def test_s12_a_job_whose_end_starts_it_again_is_slowed_down(cli, tmp_path):
     assert words(quota) == ["used"]
     second, first = cli.history("batch")
     assert (first["state"], second["state"]) == ("succeeded", "refused")
-    assert second["detail"].startswith("too soon, by ")
+    assert second["detail"] == "too soon: 1h between starts"
 
 
 def test_s13_a_lock_is_as_wide_as_what_it_protects(cli):

@@ -133,14 +133,15 @@ class Conflict:
         paths = self._life.locks.paths
         waited = time.monotonic() - self._begun if spec.wait_for else None
         if not living:
-            living = [holder.find(self._life.former_runs(), paths)]
+            living = holder.find_all(self._life.former_runs(), paths)
         run, pids = living[0]
-        held, usual = this.names, None
+        held, usual, stop = this.names, None, ""
         if run is not None:
             held = tuple(name for name in this.names if name in run.names) or this.names
             name, argv = held[0], run.argv
             usual = recorder.attempt(lambda store: store.usual_ns(name, argv), None)
-        by = refusal.holder(pids, run, usual)
+            stop = refusal.to_stop(run, usual)
+        by = refusal.holder(pids, run, usual, count=len(living))
         if not pids and (claim := holder.unseen(paths)) is not None:
             by = refusal.unseen(claim)
         state = SKIPPED if spec.skip else REFUSED
@@ -152,7 +153,7 @@ class Conflict:
         else:
             message = refusal.refusal(
                 held, by, waited=waited, orphan=run is not None and _is_orphan(run),
-                slots=spec.slots, how=spec.wait_hint,
+                slots=spec.slots, how=spec.wait_hint, stop=stop,
             )  # fmt: skip
         return RefusedError(_held_error(message, held, run, pids, waited))
 

@@ -8,7 +8,7 @@ clock was set back, counts for nothing.
 import os
 import time
 
-from singlerun.duration import brief
+from singlerun.duration import exactly
 from singlerun.errors import HeldError
 from singlerun.lifecycle import RefusedError
 from singlerun.render import refusal
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 def check_limits(life: "Lifecycle") -> None:
     """Refuse a run that comes too soon: record that, and raise RefusedError."""
     spec = life.spec
-    wait = max((_seconds_to_wait(spec, name, life.recorder) for name in spec.names), default=0.0)
+    waits = [each for name in spec.names for each in _waits(spec, name, life.recorder)]
+    wait, limit = max(waits, default=(0.0, ""))
     if wait > 0:
-        message = refusal.too_soon(spec.names, wait)
-        raise _refused(life, f"too soon, by {brief(wait)}", message)
+        # The same each time, so that many in a row are one line of the history.
+        raise _refused(life, f"too soon: {limit}", refusal.too_soon(spec.names, limit, wait))
 
 
 def paused(life: "Lifecycle", pause: "Pause") -> RefusedError:
     """Record that a run is refused because its name is paused; return the error that says so."""
-    message = refusal.paused(pause)
-    return _refused(life, message, message)
+    return _refused(life, refusal.paused_by(pause), refusal.paused(pause))
 
 
 def _refused(life: "Lifecycle", detail: str, message: str) -> RefusedError:
@@ -43,15 +43,18 @@ def _refused(life: "Lifecycle", detail: str, message: str) -> RefusedError:
     return RefusedError(HeldError(message, names=tuple(map(os.fsdecode, life.spec.names))))
 
 
-def _seconds_to_wait(spec: "RunSpec", name: bytes, recorder: "Recorder") -> float:
+def _waits(spec: "RunSpec", name: bytes, recorder: "Recorder") -> "list[tuple[float, str]]":
+    """Return the seconds until each limit of a name allows a start, and the limit in words."""
     count, period = spec.max_starts or (0, 0.0)
     starts: list[int] = []
     starts += recorder.attempt(lambda store: store.starts(name, limit=max(count, 1)), [])
     now = time.time_ns()
     ages = [age for start in starts if (age := (now - start) / 1e9) >= 0]
-    waits = [0.0]
+    waits = []
     if spec.min_interval and ages:
-        waits.append(spec.min_interval - ages[0])
+        limit = f"{exactly(spec.min_interval)} between starts"
+        waits.append((spec.min_interval - ages[0], limit))
     if count and len(ages) >= count:
-        waits.append(period - ages[count - 1])
-    return max(waits)
+        limit = f"{count} start{'' if count == 1 else 's'} in {exactly(period)}"
+        waits.append((period - ages[count - 1], limit))
+    return waits

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from singlerun.ownership.judge import Living
     from singlerun.process.signals import Signals
     from singlerun.render.waiting import WaitingLine
-    from singlerun.store.run import Run
     from singlerun.store.sqlite import SqliteStore
 
 
@@ -71,12 +70,15 @@ class InterruptibleWaiter(Waiter):
     def _draw(self, line: "WaitingLine") -> None:
         spec, locks = self._spec, self._life.locks
 
-        def look(store: "SqliteStore") -> "tuple[Run | None, list[int], int | None]":
-            run, pids = holder.find(store.open_runs(spec.names, spec.lock_file), locks.paths)
+        def look(store: "SqliteStore") -> "tuple[Living, int | None]":
+            former = store.open_runs(spec.names, spec.lock_file)
+            living = holder.find_all(former, locks.paths)
+            run = living[0][0]
             if run is None:
-                return None, pids, None
+                return living, None
             name = next((name for name in spec.names if name in run.names), run.names[0])
-            return run, pids, store.usual_ns(name, run.argv)
+            return living, store.usual_ns(name, run.argv)
 
-        run, pids, usual_ns = self._life.recorder.attempt(look, (None, [], None))
-        line.draw(pids, run, usual_ns, locks.place)
+        living, usual_ns = self._life.recorder.attempt(look, ([(None, [])], None))
+        run, pids = living[0]
+        line.draw(pids, run, usual_ns, locks.place, count=len(living))

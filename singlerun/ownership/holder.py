@@ -43,6 +43,12 @@ def find(former: "list[Run]", paths: list[bytes]) -> "tuple[Run | None, list[int
     return None, []
 
 
+def find_all(former: "list[Run]", paths: list[bytes]) -> "Living":
+    """Return all holders of a lock, the oldest first, as ``find`` does the first; at least one."""
+    found = [find([run], []) for run in former]
+    return [holding for holding in found if holding[0] is not None] or [find([], paths)]
+
+
 def unseen(paths: list[bytes]) -> "Claim | None":
     """Return a claim on a lock file whose owner can't be seen from here, a held one first."""
     found = [claim for path in paths for claim in claims.read(path)]

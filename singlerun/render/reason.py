@@ -61,11 +61,10 @@ def _holder(detail: str) -> str:
     head, is_unseen, _ = detail.partition(", which cannot be checked from here")
     if is_unseen:
         return head
-    who, with_user, rest = detail.rpartition(", user ")
+    who, with_user, _ = detail.rpartition(", user ")
     if not with_user:
-        who, _, rest = detail.rpartition(", since ")
-    others = rest.rpartition(", and ")[2] if rest.endswith((" other", " others")) else ""
-    return (who or detail) + (others and f" and {others}")
+        who = detail.rpartition(", since ")[0]
+    return who or detail
 
 
 def _ended(run: "Run") -> str:

@@ -7,13 +7,15 @@ import time
 from singlerun import duration
 from singlerun.lock.claims import MARK, SUFFIX
 from singlerun.process import procfs
-from singlerun.render.text import command, cut, names, shown
+from singlerun.render.text import command, cut, names, quoted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.lock.claims import Claim
     from singlerun.store.run import Pause, Run
 
+OVERLONG, OVERLONG_NS = 2, 10 * 10**9
+"""A run takes far too long if it exceeds so many times its usual duration by so much."""
 SHOWN_DIGITS = 12
 """Digits of a claim's 32 that are shown: enough to name it."""
 
@@ -40,8 +42,11 @@ def clock(time_ns: int) -> str:
     return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
 
 
-def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
-    """Describe a holder, whose live processes are ``pids``, the most significant first."""
+def holder(pids: list[int], run: "Run | None", usual_ns: int | None, *, count: int = 1) -> str:
+    """Describe a holder, whose live processes are ``pids``, the most significant first.
+
+    ``count`` is the number of holders, of which this is the oldest.
+    """
     parts = []
     if pids:
         what = command(tuple(procfs.command_line(pids[0])))
@@ -59,7 +64,20 @@ def holder(pids: list[int], run: "Run | None", usual_ns: int | None) -> str:
         parts.append(f"since {clock(run.started_ns)} ({elapsed})")
     if usual_ns is not None:
         parts.append(f"usually takes {duration.brief(usual_ns / 1e9)}")
-    return ", ".join(parts)
+    return (f"{count} runs, the oldest " if count > 1 else "") + ", ".join(parts)
+
+
+def to_stop(run: "Run", usual_ns: int | None) -> str:
+    """Return the command that stops a holder which is far over its usual time, else nothing."""
+    if run.started_ns is None or usual_ns is None:
+        return ""
+    if time.time_ns() - run.started_ns <= OVERLONG * usual_ns + OVERLONG_NS:
+        return ""
+    name = shown(run.names[0])
+    # Of several holders it is this one; and a name must be typed as it is shown.
+    is_plain = run.lock_file is None and not run.shared and os.fsencode(name) == run.names[0]
+    target = quoted(name) if is_plain and name[0] != "-" and not name.isdecimal() else run.id
+    return f"singlerun stop {target}"
 
 
 def unseen(claim: "Claim") -> str:
@@ -81,9 +99,20 @@ def paused(pause: "Pause") -> str:
     return f"{cut(name, 100)} is paused{until} by user {by}; to resume: singlerun resume {name}"
 
 
-def too_soon(names_: tuple[bytes, ...], wait: float) -> str:
-    """Say that a run was refused for a limit, and when it may start."""
-    return f"{names(names_)} was started too recently; try again in {duration.brief(wait)}"
+def paused_by(pause: "Pause") -> str:
+    """Return who paused a name and until when, for the record."""
+    until = ""
+    if pause.until_ns is not None:
+        moment = time.localtime(pause.until_ns // 10**9)
+        until = time.strftime(" until %Y-%m-%d %H:%M", moment)
+    return f"paused by {user_name(pause.uid)}{until}"
+
+
+def too_soon(names_: tuple[bytes, ...], limit: str, wait: float) -> str:
+    """Return the message that a limit is reached, and when the next start is possible."""
+    at = clock(time.time_ns() + round(wait * 1e9))
+    when = f"the next at {at} (in {duration.brief(wait)})"
+    return f"{cut(names(names_), 100)} was started too recently: {limit}, {when}"
 
 
 def nested(held: tuple[bytes, ...], by: str) -> str:
@@ -102,14 +131,18 @@ def irreplaceable(held: tuple[bytes, ...], by: str, *, stranger: bool) -> str:
 
 def refusal(
     held: tuple[bytes, ...], by: str, *, waited: float | None, orphan: bool,
-    slots: int | None = None, how: str = "--wait",
+    slots: int | None = None, how: str = "--wait", stop: str = "",
 ) -> str:  # fmt: skip
-    """Return the message that a lock is held, by whom, and what to do; ``how`` is how to wait."""
+    """Return the message that a lock is held, by whom, and what to do.
+
+    ``how`` is how to wait; ``stop`` is how to stop a holder that is far over its usual time.
+    """
     what = cut(names(held), 100)
     if slots is not None and slots > 1:
         what += f" ({slots} slots)"
+    over = f"; far over its usual time, to stop it: {stop}" if stop else ""
     if waited is not None:
-        return f"{what} is still held after {duration.brief(waited)} by {by}"
+        return f"{what} is still held after {duration.brief(waited)} by {by}{over}"
     if orphan:
         return f"{what} is held by an orphan, {by}; to kill it: singlerun reap --kill-orphans"
-    return f"{what} is held by {by}; to wait: {how}"
+    return f"{what} is held by {by}{over}; to wait: {how}"

@@ -1,6 +1,7 @@
 """The live line of a waiter on a terminal: which run it waits for, and about how long."""
 
 import os
+import sys
 import time
 from select import POLLOUT
 
@@ -13,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from singlerun.store.run import Run
 
+LEAST_NAME, LEAST_HOLDER = 12, 16
+"""Cells that names and holder keep before the time when it will be free is left out."""
 _ERASE = b"\r\x1b[2K"
 
 
@@ -24,16 +27,18 @@ class WaitingLine:
         self._drawn = False
 
     def draw(
-        self, pids: list[int], run: "Run | None", usual_ns: int | None, place: int | None
-    ) -> None:
-        """Show the holder; ``place`` is the waiter's place in line, 1 at the front."""
+        self, pids: list[int], run: "Run | None", usual_ns: int | None, place: int | None, *,
+        count: int = 1,
+    ) -> None:  # fmt: skip
+        """Show the holder, the oldest of ``count``; ``place`` is the waiter's, 1 at the front."""
         if not _is_in_front():
             return  # another job owns the terminal, and may be in the middle of a line
-        where = f" (#{place} in line)" if place else ""
         free = _probably_free(run, usual_ns, place or 1)
-        by = holder(pids, run, usual_ns)
-        text = f"waiting for {names(self._names)}{where}{free}: held by {by}"
-        _write(_ERASE + _fit(text).encode(errors="replace"))
+        where = f" (#{place} in line)" if place else ""
+        by = holder(pids, run, usual_ns, count=count)
+        line = fit(names(self._names), where, free, by, _width())
+        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+        _write(_ERASE + line.encode(encoding, "replace"))
         self._drawn = True
 
     def erase(self) -> None:
@@ -52,14 +57,27 @@ def _probably_free(run: "Run | None", usual_ns: int | None, place: int) -> str:
     return f", free in about {brief((left_ns + (place - 1) * usual_ns) / 1e9)}"
 
 
-def _fit(text: str) -> str:
+def _width() -> int:
+    try:
+        return (os.get_terminal_size(2).columns or 80) - 1  # 0 means unknown
+    except OSError:
+        return 79
+
+
+def fit(what: str, where: str, free: str, by: str, width: int) -> str:
+    """Return the line, cut to the width: long names leave room for the place and the holder."""
     from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - wide characters take two
 
-    try:
-        width = (os.get_terminal_size(2).columns or 80) - 1  # 0 means unknown
-    except OSError:
-        width = 79
-    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)) + "…"
+    def cut(text: str, size: int) -> str:
+        return text if cell_len(text) <= size else set_cell_size(text, max(0, size - 1)) + "…"
+
+    room = width - cell_len(f"waiting for {where}: held by ")
+    if room - len(free) >= min(cell_len(what), LEAST_NAME) + min(cell_len(by), LEAST_HOLDER):
+        room -= len(free)
+    else:
+        free = ""
+    what = cut(what, max(LEAST_NAME, room - min(cell_len(by), LEAST_HOLDER)))
+    return cut(f"waiting for {what}{where}{free}: held by {by}", width)
 
 
 def _is_in_front() -> bool:

@@ -65,7 +65,7 @@ def test_each_reason_that_is_no_failure(cli):
     user = re.escape(os.environ.get("USER") or "root")
     patterns = {
         "paused": rf"paused by {user}",
-        "limited": r"too soon.*",
+        "limited": r"too soon: 1h between starts",
         "stopped": rf"stopped with singlerun stop, user {user}",
     }
     found = {row["NAME"]: row["REASON"] for row in table(cli) if row["REASON"] != "-"}

@@ -1,5 +1,6 @@
 """Policies: coalesce, min-interval, max-starts, jitter, and runs inside runs."""
 
+import re
 import subprocess
 
 import pytest
@@ -26,7 +27,11 @@ def test_min_interval_refuses_what_comes_too_soon(cli):
     assert cli.run("-n", "x", "--min-interval", "1h", "true").returncode == 0
     result = cli.run("-n", "x", "--min-interval", "1h", "true")
     assert result.returncode == 75
-    assert "again in 59m" in result.stderr or "again in 1h" in result.stderr
+    assert re.fullmatch(
+        r"singlerun: x was started too recently: 1h between starts,"
+        r" the next at (\d+-\d\d-\d\d )?\d\d:\d\d(:\d\d)? \(in (59m.*|1h)\)\n",
+        result.stderr,
+    )
     assert cli.last("x")["state"] == "refused"
     assert cli.run("-n", "x", "--min-interval", "1h", "--skip", "true").stderr == ""
     assert cli.run("-n", "other", "--min-interval", "1h", "true").returncode == 0
@@ -44,6 +49,9 @@ def test_interval_counts_from_the_start_and_refusals_do_not_count(cli):
 def test_max_starts_in_a_period(cli):
     statuses = [cli.run("-n", "x", "--max-starts", "3/1h", "true").returncode for _ in range(5)]
     assert statuses == [0, 0, 0, 75, 75]
+    refused = cli.run("-n", "x", "--max-starts", "3/1h", "true").stderr
+    assert "x was started too recently: 3 starts in 1h, the next at " in refused
+    assert cli.last("x")["detail"] == "too soon: 3 starts in 1h"
     assert cli.run("-n", "x", "--max-starts", "4/1h", "true").returncode == 0
 
 

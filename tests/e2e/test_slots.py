@@ -16,7 +16,7 @@ def test_n_run_at_once_and_not_one_more(cli):
     with cli.hold("-n", "x", "-j", "2"), cli.hold("-n", "x", "-j", "2") as second:
         result = cli.run("-n", "x", "-j", "2", "true")
         assert result.returncode == 75
-        assert "x (2 slots) is held by PID" in result.stderr
+        assert "x (2 slots) is held by 2 runs, the oldest PID" in result.stderr
         assert cli.run("-n", "x", "true").returncode == 75, "an exclusive run waits for all"
         assert cli.run("is-running", "x").returncode == 0
         runs = cli.json("ps")

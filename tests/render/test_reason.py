@@ -47,10 +47,8 @@ HELD = "held by PID 12 (rsync -a src/ dst/), user root, since 14:00:00 (3m), usu
         (ended("refused", HELD), "held by PID 12 (rsync -a src/ dst/)"),
         (ended("skipped", HELD), "held by PID 12 (rsync -a src/ dst/)"),
         (ended("refused", "held by PID 12 (x, user y), user root"), "held by PID 12 (x, user y)"),
-        (ended("refused", f"{HELD}, and 2 others"),
-         "held by PID 12 (rsync -a src/ dst/) and 2 others"),
-        (ended("refused", "held by PID 12 (x), user y, and 1 other"),
-         "held by PID 12 (x) and 1 other"),
+        (ended("refused", "held by 3 runs, the oldest PID 12 (x), user y, since 14:00:00 (3m)"),
+         "held by 3 runs, the oldest PID 12 (x)"),
         (ended("refused", "held by run 7 on far, user root, since 14:00:00 (3m)"),
          "held by run 7 on far"),
         (ended("refused", "held by a process that is not visible from here"),
@@ -63,7 +61,7 @@ HELD = "held by PID 12 (rsync -a src/ dst/), user root, since 14:00:00 (3m), usu
          "paused by root"),
         (ended("refused", "a by user b is paused by user c; to resume: singlerun resume a by user"
                " b", name=b"a by user b"), "paused by c"),
-        (ended("refused", "too soon, by 10m: 3 starts in 1d"), "too soon, by 10m: 3 starts in 1d"),
+        (ended("refused", "too soon: 3 starts in 1d"), "too soon: 3 starts in 1d"),
         (ended("skipped", "another run waited already"), "another run waited already"),
     ],
 )  # fmt: skip
