@@ -10,7 +10,8 @@ class Outcome:
         elapsed_ns: nanoseconds from start to end, by the monotonic clock.
         user_us, system_us: microseconds of CPU time, of the command and of the children it waited
             for (getrusage(2)).
-        max_rss_kb: the largest resident set of any of them, in KiB.
+        max_rss_kb: the largest resident set of any of them, in KiB; None if it was no larger than
+            singlerun's own, from which the kernel does not tell it apart (process/child.py).
         timed_out: whether it was ended because its time was over.
     """
 
@@ -20,7 +21,8 @@ class Outcome:
 
     def __init__(
         self, exit_code: int | None, signal: int | None = None, *, elapsed_ns: int = 0,
-        user_us: int = 0, system_us: int = 0, max_rss_kb: int = 0, timed_out: bool = False,
+        user_us: int = 0, system_us: int = 0, max_rss_kb: int | None = None,
+        timed_out: bool = False,
     ) -> None:  # fmt: skip
         self.exit_code, self.signal, self.timed_out = exit_code, signal, timed_out
         self.elapsed_ns, self.user_us, self.system_us = elapsed_ns, user_us, system_us

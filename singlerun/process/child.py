@@ -6,6 +6,7 @@ itself. Without one it leads a group of its own, to which what is sent to us is 
 """
 
 import os
+import sys
 import time
 
 from singlerun.outcome import Outcome
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from singlerun.process.tree import ProcessTree
 else:
     import _signal
+
+
+PEAK_MARGIN_KB = 1024
+"""The kernel counts resident pages per processor, and sums them up exactly only for /proc."""
 
 
 class Child:
@@ -54,6 +59,7 @@ class Child:
         self._adopts = adopt and _adopt_orphans()
         signals.admit_stops()  # a Ctrl-Z that came earlier takes effect now
         signals.defer_stops()
+        self._our_peak_kb = _peak_kb()
         self._begun_ns = time.monotonic_ns()
         self.pid = spawn.spawn(argv, env, inherited, signals, redirected=redirected, path=path)
         # What came before the command existed did not reach it, whatever sent it.
@@ -258,8 +264,23 @@ class Child:
         else:
             self._outcome.user_us = round(usage.ru_utime * 1e6)
             self._outcome.system_us = round(usage.ru_stime * 1e6)
-            self._outcome.max_rss_kb = usage.ru_maxrss
+            # Until exec the child shares our memory, and the kernel keeps the peak of that for it: a
+            # smaller one of its own does not show, and VmHWM is gone when it has ended.
+            if usage.ru_maxrss > self._our_peak_kb + PEAK_MARGIN_KB:
+                self._outcome.max_rss_kb = usage.ru_maxrss
         return self._outcome
+
+
+def _peak_kb() -> int:
+    """Return the largest resident set that this process has had, in KiB (VmHWM, proc(5)).
+
+    getrusage(2) would count that of the program before the last exec, too.
+    """
+    try:
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            return int(file.read().partition(b"VmHWM:")[2].partition(b"kB")[0])
+    except (OSError, ValueError):
+        return sys.maxsize  # then the command's is not known either
 
 
 def _empty(pipe: int) -> None:

@@ -76,9 +76,11 @@ def read_run(row: "Sequence[Any]") -> Run:
     if values["command_pid"] is not None:
         run.command = Owner(place, values["command_pid"], values["command_started"])
     if values["elapsed_ns"] is not None or values["signal"] is not None:
-        measured = {name: values[name] or 0 for name in _OUTCOME[2:]}
+        measured = {name: values[name] or 0 for name in _OUTCOME[2:-1]}
         ended = values["exit_code"], values["signal"]
-        run.outcome = Outcome(*ended, timed_out=run.state == TIMED_OUT, **measured)
+        run.outcome = Outcome(
+            *ended, timed_out=run.state == TIMED_OUT, max_rss_kb=values["max_rss_kb"], **measured
+        )
     return run
 
 

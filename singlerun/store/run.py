@@ -182,7 +182,7 @@ class Run:
 
     @property
     def max_rss_kb(self) -> int | None:
-        """The largest resident set, in KiB."""
+        """The largest resident set, in KiB, None if it is not known (outcome.py)."""
         return self._measured("max_rss_kb")
 
     def _measured(self, what: str) -> int | None:

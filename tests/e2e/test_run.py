@@ -449,9 +449,25 @@ def test_usage_is_recorded(cli):
     assert cli.run("-n", "x", sys.executable, "-c", script).returncode == 0
     whole = time.monotonic() - begun
     run = cli.last("x")
-    assert run["max_rss_kb"] > 80_000
+    assert 80_000 < run["max_rss_kb"] < 160_000
     assert run["user_cpu_s"] > 0.01
     assert 0 < run["elapsed_s"] < whole
+
+
+def test_memory_is_that_of_the_command_and_not_ours(cli):
+    """A child of posix_spawn(3) counts what its parent had: 12 MB for true."""
+    big = (
+        f"x = bytearray(99_000_000); import os; os.execv({str(BINARY)!r}, {['singlerun', 'true']})"
+    )
+    assert cli.run("-n", "x", "true").returncode == 0
+    assert cli.last("x")["max_rss_kb"] is None
+    subprocess.run([sys.executable, "-c", big], env=cli.env, check=True)
+    assert cli.last()["max_rss_kb"] is None, "not that of the program before us, either"
+    cli.add("-n", "q", "true")
+    job = cli.add("-n", "q", sys.executable, "-c", "x = bytearray(80_000_000)")
+    assert cli.run("wait", str(job)).returncode == 0
+    large, small = cli.history("q")
+    assert (small["max_rss_kb"], large["max_rss_kb"] > 80_000) == (None, True)
 
 
 def test_bare_singlerun_shows_help_on_standard_error(cli):
