@@ -63,6 +63,12 @@ _singlerun_value() {
         --restart)
             _singlerun_offer "$2" -W "on-failure on-success always"
             ;;
+        --state)
+            _singlerun_offer "$2" -W "waiting running succeeded failed timed-out stopped refused skipped lost"
+            ;;
+        --since | --until)
+            _singlerun_offer "$2" -W "today yesterday"
+            ;;
         --lock-type)
             _singlerun_offer "$2" -W "auto flock lockfile"
             ;;
@@ -99,13 +105,14 @@ _singlerun() {
         --limit -t --timeout -k --kill-after --signal --env --all-env --stdin -0 --null --json -q --quiet
         --dir -h --help"
     local cancel_options="--dir -h --help"
-    local history_options="--limit --json --dir -h --help"
+    local history_options="--name --since --until --state --failed --refused --limit --format --json
+        --json-lines --dir -h --help"
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
     local logs_options="-f --follow --dir -h --help"
     local move_options="--first --dir -h --help"
     local pause_options="--for --dir -h --help"
-    local ps_options="-a --all --tree --watch --json --dir -h --help"
-    local queue_options="-a --all --limit --watch --json --dir -h --help"
+    local ps_options="-a --all --tree --watch --format --json --dir -h --help"
+    local queue_options="-a --all --limit --watch --format --json --dir -h --help"
     local reap_options="--dry-run --kill-orphans --break-lock --lock-file -q --quiet --json --dir
         -h --help"
     local resume_options="--dir -h --help"
@@ -134,7 +141,8 @@ _singlerun() {
                 [[ ! $subcommand =~ ^(|run|add)$ ]] || _singlerun_command $((i + 1))
                 return
                 ;;
-            --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for | --signal)
+            --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for | --signal | \
+                --since | --until | --state | --format)
                 [[ $word != --signal ]] || : "${subcommand:=run}"
                 valued=$word
                 ;;

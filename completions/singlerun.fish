@@ -33,7 +33,7 @@ function __fish_singlerun_place
             case --
                 set place nothing
                 break
-            case --limit --dir --break-lock --priority --delay --after --label --env --for
+            case --limit --since --until --state --format --dir --break-lock --priority --delay --after --label --env --for
                 set -e words[1]
             case '--dir=*'
             case --name --lock-file --lock-fd --lock-type --slots --wait-for --conflict-exit-code \
@@ -133,6 +133,7 @@ complete $all -s h -l help -d 'Print a summary of the options and exit'
 
 set -l looking -c singlerun -n '__fish_singlerun_at history is-running ps queue reap'
 complete $looking -l json -d 'Print JSON'
+complete -c singlerun -n '__fish_singlerun_at history ps queue' -l format -x -d 'Print these fields only'
 
 set -l add -c singlerun -n '__fish_singlerun_at add'
 complete $add -s n -l name -x -d 'Name of the queue, held while the job runs'
@@ -154,7 +155,16 @@ complete $add -s 0 -l null -d 'With --stdin: commands end with NUL'
 complete $add -l json -d 'With --stdin: each line is JSON'
 complete $add -s q -l quiet -d 'Do not print the IDs'
 
-complete -c singlerun -n '__fish_singlerun_at history' -l limit -x -d 'Show the latest N runs'
+set -l past -c singlerun -n '__fish_singlerun_at history'
+complete $past -l name -x -d 'Only names that match'
+complete $past -l since -x -a 'today yesterday' -d 'Only runs that were waiting or running then or later'
+complete $past -l until -x -a 'today yesterday' -d 'Only runs that were asked for before then'
+complete $past -l state -x -a 'waiting running succeeded failed timed-out stopped refused skipped lost' \
+    -d 'Only runs in this state'
+complete $past -l failed -d 'Only failed, timed-out and lost runs'
+complete $past -l refused -d 'Only refused and skipped runs'
+complete $past -l limit -x -d 'Show the latest N runs'
+complete $past -l json-lines -d 'Print JSON, one run per line'
 
 complete -c singlerun -n '__fish_singlerun_at is-running' -l lock-file -r -F -d 'Check this file instead of a name'
 complete -c singlerun -n '__fish_singlerun_at is-running' -s q -l quiet -d 'Print nothing; only set the exit status'

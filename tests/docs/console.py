@@ -5,19 +5,22 @@
 writes the document anew, with the output of the singlerun of this environment. test_readme.py
 compares it with what the document shows, apart from times and process IDs.
 
-Each session has a state directory of its own, and is typed into one shell. What stands in a comment
+Each session has a state directory of its own, and is typed into one shell, whose standard output is
+a terminal. What stands in a comment
 ``<!-- before: COMMAND -->`` right above a session is run first and not shown.
 """
 
 import getpass
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import tty
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -38,6 +41,8 @@ SCRIPTS = {
 }
 """What the sessions run: most of it waits at the gate, which is opened for ``singlerun wait``."""
 END = "-- end of the output --"
+WIDTH = 116
+"""Columns of the terminal."""
 
 
 class Session:
@@ -54,11 +59,17 @@ class Session:
         self._gate = os.open(directory / GATE, os.O_RDWR | os.O_NONBLOCK)
         self._pace = pace
         self._cli = Cli(directory)
-        self._cli.env |= {"PATH": f"{BINARY.parent}:{os.environ['PATH']}"}
+        self._cli.env |= {"PATH": f"{BINARY.parent}:{os.environ['PATH']}", "TERM": "dumb"}
+        self._cli.env |= {"COLUMNS": str(WIDTH), "LINES": "50"}  # Rich asks no dumb terminal
+        self._errors = directory / "errors"
+        ours, terminal = pty.openpty()
+        tty.setraw(terminal)
         self._shell = subprocess.Popen(
             ["sh"], cwd=directory, env=self._cli.env, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.PIPE, stdout=terminal, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+        os.close(terminal)
+        self._terminal = os.fdopen(ours)
 
     def __enter__(self):
         return self
@@ -67,7 +78,7 @@ class Session:
         self._shell.stdin.close()
         self._cli.kill_detached()
         self._shell.wait()
-        self._shell.stdout.close()
+        self._terminal.close()
         os.close(self._gate)
 
     def type(self, command: str) -> str:
@@ -78,8 +89,9 @@ class Session:
         if is_wait:
             opening.start()
         open_runs = len(self._runs())
-        ask = f"status=$?; echo '{END}'; (exit $status)"
-        print(f"{command}\n{ask}", file=self._shell.stdin, flush=True)
+        # A waiter on a terminal draws a status line: only standard output is one.
+        ask = f"status=$?; cat {self._errors}; echo '{END}'; (exit $status)"
+        print(f"{{ {command}\n}} 2> {self._errors}\n{ask}", file=self._shell.stdin, flush=True)
         output = self._output()
         if is_wait:
             opening.join()
@@ -96,7 +108,7 @@ class Session:
         killing = threading.Timer(PATIENCE, self._cli.kill_detached)
         killing.start()
         lines = []
-        while (line := self._shell.stdout.readline()) not in {f"{END}\n", ""}:
+        while (line := self._terminal.readline()) not in {f"{END}\n", ""}:
             lines.append(line)
         killing.cancel()
         return "".join(lines)

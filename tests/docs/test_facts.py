@@ -12,7 +12,7 @@ from documents import PREFIX, README, WHEN, about, default_of, flags_in, items, 
 
 import singlerun
 from singlerun import duration, errors, options, paths, spec, timings
-from singlerun.commands import add, ps
+from singlerun.commands import add, history, ps
 from singlerun.outcome import Outcome
 from singlerun.ownership import judge
 from singlerun.process import signals
@@ -221,8 +221,8 @@ def test_manual_writes_values_as_they_are_read():
 def test_manual_names_the_default_limits():
     assert f"latest {ps.LATEST} runs" in "\n".join(section("ps", "OPTIONS"))
     assert f"first {ps.LATEST} jobs" in "\n".join(section("ps", "DESCRIPTION"))
-    for form in ("history", "queue"):
-        assert f"The default is {default_of(form, 'limit')}." in about(form, "--limit")
+    assert f"The default is {default_of('queue', 'limit')}." in about("queue", "--limit")
+    assert f"The default is {history.LIMIT}." in about("history", "--limit")
 
 
 def test_manual_names_the_defaults_of_a_job():
