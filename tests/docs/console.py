@@ -41,7 +41,7 @@ SCRIPTS = {
 }
 """What the sessions run: most of it waits at the gate, which is opened for ``singlerun wait``."""
 END = "-- end of the output --"
-WIDTH = 116
+WIDTH = 160
 """Columns of the terminal."""
 
 
