@@ -117,5 +117,5 @@ def _state(state: str, line: "Line") -> str:
 def _reason(run: "Run", line: "Line") -> str:
     why = reason(run)
     if line.count > 1 and run.state in {REFUSED, SKIPPED}:
-        why += f", first at {clock(line.first_ns)}"
+        why = f"{why}, first at {clock(line.first_ns)}".lstrip(", ")
     return why
