@@ -157,6 +157,20 @@ def test_many_groups_that_interleave_are_folded_all_the_same(store, monkeypatch)
     assert [line[2:] for line in lines(store)] == [(6, 0)] * len(names)
 
 
+def test_what_is_folded_is_passed_over_and_not_read_page_by_page(store):
+    add(store, b"x")
+    for hour in range(60):
+        add(store, b"x", "refused", asked=hour, detail="paused by root")
+    transactions = []
+
+    def do(work):
+        transactions.append(work)
+        return store._database.do(work)
+
+    assert [line.count for line in history.Search(do, Filter()).lines(3)] == [60, 1]
+    assert len(transactions) < 6
+
+
 def plan(store, wanted):
     """Return what SQLite would do to find the first page."""
     told = []
@@ -182,7 +196,8 @@ def plan(store, wanted):
     ],
     ids=str,
 )  # fmt: skip
-def test_no_filter_looks_at_or_sorts_every_run(store, wanted):
+def test_no_filter_looks_at_or_sorts_every_run(store, wanted, monkeypatch):
+    monkeypatch.setattr(history, "FEW", 1)
     for name in (b"x", b"y"):
         add(store, name, asked=1)
     for told in plan(store, Filter(**wanted)):
