@@ -130,9 +130,9 @@ def test_queue_shows_what_there_is(cli, gate):
     gate.pid()
     lines = cli.run("queue", "x").stdout.splitlines()
     assert [int(line.split()[0]) for line in lines[1:]] == numbers
-    assert re.search(r" running +- +1 +\S+ ago +sh -c", lines[1])
-    assert re.search(r" queued #1 +second +0 +- +echo 'a b'$", lines[2])
-    assert re.search(r" delayed +- +0 +in (2h|1h 59m) +true$", lines[3])
+    assert re.search(r"\trunning\t-\t1\t\S+ ago\tsh -c", lines[1])
+    assert re.search(r"\tqueued #1\tsecond\t0\t-\techo 'a b'$", lines[2])
+    assert re.search(r"\tdelayed\t-\t0\tin (2h|1h 59m)\ttrue$", lines[3])
     first, second, third = cli.queue()
     assert (first["state"], first["place"], first["tries"]) == ("running", None, 1)
     assert (second["state"], second["place"], second["label"]) == ("queued", 1, "second")
