@@ -264,7 +264,7 @@ class Child:
         else:
             self._outcome.user_us = round(usage.ru_utime * 1e6)
             self._outcome.system_us = round(usage.ru_stime * 1e6)
-            # Until exec the child shares our memory, and the kernel keeps the peak of that for it: a
+            # Until exec the child shares our memory, and the kernel keeps that peak for it: a
             # smaller one of its own does not show, and VmHWM is gone when it has ended.
             if usage.ru_maxrss > self._our_peak_kb + PEAK_MARGIN_KB:
                 self._outcome.max_rss_kb = usage.ru_maxrss
