@@ -254,13 +254,35 @@ def _flag(dest: str) -> str:
 
 
 SUBCOMMANDS = (
-    "add", "cancel", "history", "is-running", "logs", "move", "pause", "ps", "queue", "reap",
-    "resume", "retry", "run", "stop", "wait", "worker",
-)  # fmt: skip
+    "add",
+    "cancel",
+    "completion",
+    "help",
+    "history",
+    "is-running",
+    "logs",
+    "move",
+    "pause",
+    "ps",
+    "queue",
+    "reap",
+    "resume",
+    "retry",
+    "run",
+    "stop",
+    "wait",
+    "worker",
+)
 
 RESERVED = (
-    "completion", "config", "doctor", "metrics", "prune", "stats", "timeline", "why",
-)  # fmt: skip
+    "config",
+    "doctor",
+    "metrics",
+    "prune",
+    "stats",
+    "timeline",
+    "why",
+)
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 
 
