@@ -81,7 +81,8 @@ def nearest(word: str, words: "Collection[str]") -> list[str]:
 def distance(a: str, b: str) -> int:
     """Return how many edits turn one word into the other.
 
-    An edit inserts, deletes or replaces a letter, or swaps two neighbours (optimal string alignment).
+    An edit inserts, deletes or replaces a letter, or swaps two neighbours (optimal string
+    alignment).
     """
     before, above = [0] * (len(b) + 1), list(range(len(b) + 1))
     for i, letter in enumerate(a, 1):

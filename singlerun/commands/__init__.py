@@ -56,15 +56,14 @@ class _Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, options.SUBCOMMANDS))  # of the first column, in all groups
         for title, names in GROUPS:
-            found = [(name, self.get_command(ctx, name)) for name in names]
+            found = {name: self.get_command(ctx, name) for name in names}
+            rows = [
+                (f"{name:{width}}", each.get_short_help_str(100))
+                for name, each in found.items()
+                if each is not None
+            ]
             with formatter.section(title):
-                formatter.write_dl(
-                    [
-                        (f"{name:{width}}", each.get_short_help_str(100))
-                        for name, each in found
-                        if each
-                    ]
-                )
+                formatter.write_dl(rows)
 
 
 @click.group(
