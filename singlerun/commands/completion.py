@@ -1,6 +1,7 @@
 """``singlerun completion``: the completion of a shell, where no installer has put it."""
 
 import os
+import pkgutil
 
 import click
 
@@ -20,12 +21,20 @@ def command(ctx: click.Context, shell: str) -> Result:  # noqa: ARG001 - every s
 
     Evaluate it in the shell's start-up file, or write it where the shell looks for completions.
     """
-    package = os.path.dirname(singlerun.__file__)
-    # A wheel has them in the package; in a source tree they lie beside it.
-    for directory in (package, os.path.dirname(package)):
-        path = os.path.join(directory, "completions", FILES[shell])
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                return Result(file.read().removesuffix("\n"))
-    message = f"the completion for {shell} is missing from {package}; install singlerun again"
-    return Result(errors=[message], status=125)
+    file = f"completions/{FILES[shell]}"
+    try:
+        text = pkgutil.get_data("singlerun", file)
+    except OSError:  # a source tree has them beside the package
+        text = _read(os.path.join(os.path.dirname(singlerun.__path__[0]), file))
+    if text is None:
+        message = f"{file} is missing from {singlerun.__path__[0]}; install singlerun again"
+        return Result(errors=[message], status=125)
+    return Result(text.decode().removesuffix("\n"))
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None

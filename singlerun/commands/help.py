@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 
 import click
 
+import singlerun
 from singlerun import suggestion
 from singlerun.commands import common
 from singlerun.options import SUBCOMMANDS
@@ -50,13 +50,23 @@ def _show_manual(page: str) -> None:
     man = find_program("man")
     if man is None:
         return
-    # Installers such as uv and pipx leave the pages in an environment where man does not look.
-    ours = os.path.join(sys.prefix, "share", "man", "man1", f"{page}.1")
-    where = ours if os.path.exists(ours) else page
+    where = _page_file(page)
+    words = [page] if where is None else ["-l", where]
     try:
         # Minimized systems have a man that shows a notice instead; it cannot tell where a page is.
-        found = subprocess.run([man, "-w", where], capture_output=True, check=False).stdout
+        found = subprocess.run([man, "-w", words[-1]], capture_output=True, check=False).stdout
         if os.path.isfile(found.strip()):
-            os.execv(man, ["man", *(["-l"] if where == ours else []), where])
+            os.execv(man, ["man", *words])
     except OSError:
         pass
+
+
+def _page_file(page: str) -> str | None:
+    """Return where a page was installed with this package; None if it was not.
+
+    Installers such as uv and pipx leave it in an environment where man does not look.
+    """
+    packages = os.path.dirname(singlerun.__path__[0])
+    shared = os.path.join(packages, "..", "..", "..", "share", "man", "man1")
+    paths = [os.path.join(each, f"{page}.1") for each in (os.path.join(packages, "man"), shared)]
+    return next((os.path.abspath(path) for path in paths if os.path.isfile(path)), None)

@@ -141,6 +141,7 @@ def _ranges(begun: bytes) -> "Iterator[tuple[int, int]]":
 
 
 _FINDERS: "dict[str, Callable[[sqlite3.Connection, bytes], Found]]" = {
+    "jobs": _jobs_in("queued", "delayed", "running"),
     "labels": _labels,
     "names": _names,
     "paused": _paused,
