@@ -7,15 +7,22 @@ import click
 
 import singlerun
 from singlerun.commands import common
+from singlerun.errors import UsageError
 from singlerun.render.result import Result
 
 FILES = {"bash": "singlerun.bash", "fish": "singlerun.fish", "zsh": "_singlerun"}
 
 
+def _read_shell(text: str) -> str:
+    if text not in FILES:
+        raise UsageError(f"bad shell {text!r}: write {', '.join(FILES)}")
+    return text
+
+
 @common.subcommand(
     "Print the completion for a shell.", example='eval "$(singlerun completion bash)"'
 )
-@click.argument("shell", type=click.Choice(tuple(FILES)), metavar="SHELL")
+@click.argument("shell", type=common.Read("SHELL", _read_shell), metavar="SHELL")
 def command(ctx: click.Context, shell: str) -> Result:  # noqa: ARG001 - every subcommand gets it
     """Print the completion for SHELL: bash, fish or zsh.
 
