@@ -52,6 +52,8 @@ def test_distance_is_none_only_between_equal_words_and_one_after_one_edit(a, b):
         ("version", "--version"),
         ("frobnicate", None),
         ("backup", None),
+        ("stock", None),
+        ("p", None),
         ("x", None),
         ("", None),
     ],

@@ -47,7 +47,7 @@ def test_what_is_meant_as_a_command_is_one(cli, tmp_path):
     assert cli.run("pss", env=env).returncode == 3
     program.chmod(0o644)
     assert cli.run("pss", env=env).returncode == 126
-    forms = (["--", "psss"], ["run", "psss"], ["-n", "x", "psss"], ["frobnicate"])
+    forms = (["--", "pss"], ["run", "pss"], ["-n", "x", "pss"], ["frobnicate"])
     for words in forms:
         result = cli.run(*words)
         assert result.returncode == 127

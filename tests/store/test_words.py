@@ -47,10 +47,10 @@ def test_names_are_those_started_queued_or_paused(cli, queue):
 
 
 def test_each_queue_is_found_once(state, queue):
-    add(queue, *[b"x"] * 3, *[b"y"] * 2, b"x")
+    add(queue, *[b"x"] * 3, *[b"y"] * 2, b"x", b"xa")
     add(queue, b"later", not_before_ns=2**62)
-    assert found(state, "queues") == [b"later", b"x", b"y"]
-    assert found(state, "queues", b"x") == [b"x"]
+    assert found(state, "queues") == [b"later", b"x", b"xa", b"y"]
+    assert found(state, "queues", b"x") == [b"x", b"xa"]
 
 
 def test_running(cli, state):
