@@ -21,9 +21,9 @@ Usage: singlerun [OPTIONS] [--] COMMAND [ARG]...
 
 Run COMMAND unless another instance of it is running.
 
-  singlerun ./backup.sh            run it, or say what holds it back
-  singlerun -w -n db ./load.sh     wait until nothing else runs as "db"
-  singlerun ps                     show what is running and waiting
+  singlerun ./backup.sh         run it unless it is running
+  singlerun -w -n db ./load.sh  wait until "db" is free
+  singlerun ps                  show what runs and waits
 
 All options and subcommands: singlerun --help
 About one of them:           singlerun help ps

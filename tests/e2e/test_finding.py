@@ -16,6 +16,7 @@ def test_alone_it_says_how_to_begin(cli):
     lines = result.stderr.splitlines()
     assert lines[0].startswith("Usage: singlerun")
     assert len(lines) <= 12
+    assert max(map(len, lines)) <= 60
     assert sum(line.startswith("  singlerun ") for line in lines) == 3
     assert "singlerun --help" in result.stderr
     assert not cli.dir.exists()
@@ -86,6 +87,19 @@ def test_help_in_a_pipe_is_that_of_the_subcommand(cli, subcommand):
 def test_help_of_the_whole(cli):
     whole = cli.run("--help").stdout
     assert cli.run("help").stdout == cli.run("help", "singlerun").stdout == whole
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_help_fits_a_window(cli, width, locale):
+    """What is said of the subcommands begins in the same column in all groups."""
+    env = cli.env | {"COLUMNS": str(width), "LC_ALL": locale}
+    text = cli.run("help", env=env).stdout
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert text.isascii()
+    first = {line[2:14].rstrip(): line for line in lines if line[14:15].isupper()}
+    assert set(SUBCOMMANDS) <= first.keys()
 
 
 def test_help_for_what_is_no_subcommand(cli):
