@@ -45,6 +45,31 @@ _singlerun_offer() {
     done < <(compgen "$@" -- "$begun")
 }
 
+# Offer what the run-log knows of these kinds, $1, that begins with $2; see singlerun/completion.py.
+_singlerun_record() {
+    local begun=$2 before=${2%"$typed"} word quote=
+    case $begun in
+        [\"\']*) quote=${begun:0:1} begun=${begun:1} before= ;;
+        *) begun=${begun//\\/} before=${before//\\/} ;;
+    esac
+    while IFS=$'\t' read -r word _; do
+        word=${word#"$before"}
+        if [[ -z $quote ]]; then
+            printf -v word %q "$word"
+        elif [[ $word == *[\"\'\\\`\$]* ]]; then
+            continue
+        fi
+        COMPREPLY+=("$word")
+    done < <(
+        case $directory in
+            [\"\']*) directory=${directory:1} directory=${directory%[\"\']} ;;
+            *) directory=${directory/#'~/'/"$HOME/"} directory=${directory//\\/} ;;
+        esac
+        [[ -z $directory ]] || export SINGLERUN_DIR=$directory
+        command singlerun --complete "$1" "$begun" 2>/dev/null
+    )
+}
+
 _singlerun_files() {
     compopt -o filenames 2>/dev/null
     _singlerun_offer "$1" -f
@@ -78,6 +103,58 @@ _singlerun_value() {
         --env)
             _singlerun_offer "$2" -e
             ;;
+        --signal)
+            _singlerun_offer "$2" -W "TERM INT HUP QUIT KILL USR1 USR2"
+            ;;
+        --name | -*n)
+            if [[ $subcommand == worker ]]; then
+                _singlerun_record queues "$2"
+            else
+                _singlerun_record names "$2"
+            fi
+            ;;
+        --after)
+            _singlerun_record jobs "$2"
+            ;;
+        --label)
+            _singlerun_record labels "$2"
+            ;;
+    esac
+}
+
+# Complete the argument, begun with $2, of the subcommand $1; there are $3 before it.
+_singlerun_argument() {
+    case $1:$3 in
+        cancel:* | move:0)
+            _singlerun_record pending "$2"
+            ;;
+        completion:0)
+            _singlerun_offer "$2" -W "bash fish zsh"
+            ;;
+        help:0)
+            _singlerun_offer "$2" -W "$subcommands singlerun"
+            ;;
+        history:0 | is-running:0 | pause:0 | ps:* | reap:*)
+            _singlerun_record names "$2"
+            ;;
+        logs:0)
+            _singlerun_record names,runs "$2"
+            ;;
+        queue:0)
+            _singlerun_record queues "$2"
+            ;;
+        resume:0)
+            _singlerun_record paused "$2"
+            ;;
+        retry:*)
+            _singlerun_record unsuccessful "$2"
+            ;;
+        stop:0)
+            _singlerun_record running "$2"
+            ;;
+        wait:0)
+            _singlerun_record running,jobs "$2"
+            ;;
     esac
 }
 
@@ -105,6 +182,8 @@ _singlerun() {
         --limit -t --timeout -k --kill-after --signal --env --all-env --stdin -0 --null --json -q --quiet
         --dir -h --help"
     local cancel_options="--dir -h --help"
+    local completion_options="--dir -h --help"
+    local help_options="--dir -h --help"
     local history_options="--name --since --until --state --failed --refused --limit --format --json
         --json-lines --dir -h --help"
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
@@ -120,8 +199,8 @@ _singlerun() {
     local stop_options="-k --kill-after --signal -q --quiet --dir -h --help"
     local wait_options="-t --timeout --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
-    local subcommands="add cancel history is-running logs move pause ps queue reap resume retry run
-        stop wait worker"
+    local subcommands="add cancel completion help history is-running logs move pause ps queue reap
+        resume retry run stop wait worker"
 
     COMPREPLY=()
     local typed
@@ -131,8 +210,10 @@ _singlerun() {
     local current=${words[last]}
 
     # Go through the words before the cursor. "subcommand" is empty while one is still allowed, and
-    # "run" in the prefix form after that. "valued" is an option whose value comes next.
-    local subcommand= options=$run_options valued= word i
+    # "run" in the prefix form after that. "valued" is an option whose value comes next, "arguments"
+    # how many the subcommand has so far.
+    local subcommand= options=$run_options valued= directory= word i
+    local -i arguments=0
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
         valued=
@@ -144,9 +225,10 @@ _singlerun() {
             --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for | --signal | \
                 --since | --until | --state | --format)
                 [[ $word != --signal ]] || : "${subcommand:=run}"
+                [[ $word != --dir ]] || directory=${words[i + 1]}
                 valued=$word
                 ;;
-            --dir=*) ;;
+            --dir=*) directory=${word#*=} ;;
             --name | --lock-file | --lock-fd | --lock-type | --slots | --wait-for | --conflict-exit-code | \
                 --min-interval | --max-starts | --timeout | --kill-after | --retries | --retry-delay | --restart | \
                 --jitter | --on-success | --on-failure | --on-conflict | --on-finish)
@@ -167,6 +249,8 @@ _singlerun() {
                 case $subcommand:$word in
                     :add) subcommand=$word options=$add_options ;;
                     :cancel) subcommand=$word options=$cancel_options ;;
+                    :completion) subcommand=$word options=$completion_options ;;
+                    :help) subcommand=$word options=$help_options ;;
                     :history) subcommand=$word options=$history_options ;;
                     :is-running) subcommand=$word options=$is_running_options ;;
                     :logs) subcommand=$word options=$logs_options ;;
@@ -185,6 +269,7 @@ _singlerun() {
                         _singlerun_command "$i"
                         return
                         ;;
+                    *) arguments+=1 ;;
                 esac
                 ;;
         esac
@@ -199,8 +284,10 @@ _singlerun() {
         ((last > 1)) || options+=" --version"
         _singlerun_offer "$current" -W "$options"
     elif [[ $subcommand =~ ^(|run|add)$ ]]; then
-        _singlerun_command "$last"
+        [[ -z $subcommand$current ]] || _singlerun_command "$last"
         [[ -n $subcommand ]] || _singlerun_offer "$current" -W "$subcommands"
+    else
+        _singlerun_argument "$subcommand" "$current" "$arguments"
     fi
 }
 

@@ -1,16 +1,19 @@
 # fish completion for singlerun(1)
 
+set -g __fish_singlerun_subcommands add cancel completion help history is-running logs move pause ps \
+    queue reap resume retry run stop wait worker
+
 # Print where the cursor is: "first" where a subcommand is allowed, "run" where only the options and the
 # command of the prefix form are, the name of a subcommand after that name, and "command" from the
-# command on. Further lines are the words of the command before the cursor.
+# command on. Further lines are the words of the command, or the arguments of the subcommand, before
+# the cursor.
 function __fish_singlerun_place
     set -l words (commandline -opc)
     while string match -qr '^\w+=' -- $words[1] # VARIABLE=value singlerun
         set -e words[1]
     end
     set -e words[1]
-    set -l subcommands add cancel history is-running logs move pause ps queue reap resume retry run \
-        stop wait worker
+    set -l arguments
     set -l place first
     while set -q words[1]
         set -l word $words[1]
@@ -22,7 +25,7 @@ function __fish_singlerun_place
                     break
                 case '-?*'
                 case '*'
-                    if not contains -- $place:$word first:$subcommands
+                    if not contains -- $place:$word first:$__fish_singlerun_subcommands
                         set place command
                         break
                     end
@@ -50,10 +53,15 @@ function __fish_singlerun_place
                 contains -- $place run add stop wait worker
                 and string match -qr '^-[^nEjtk]*[nEjtk]$' -- $word
                 and set -e words[1]
-            case $subcommands
-                test $place = first; and set place $word
+            case '*'
+                if test $place = first
+                    set place $word
+                else
+                    set -a arguments $word
+                end
         end
     end
+    test $place = command; or set words $arguments
     printf '%s\n' $place $words
 end
 
@@ -62,17 +70,34 @@ function __fish_singlerun_at
     contains -- $place[1] $argv
 end
 
+# Succeed where the first argument of one of these subcommands stands.
+function __fish_singlerun_first_of
+    set -l place (__fish_singlerun_place)
+    contains -- $place[1] $argv; and not set -q place[2]
+end
+
+# Offer what the run-log knows of these kinds; see singlerun/completion.py.
+function __fish_singlerun_record
+    set -l words (commandline -opc)
+    set -l directory (string match -rg '^--dir=(.*)' -- $words)[-1]
+    set -l at (contains -i -- --dir $words); and set directory $words[(math $at + 1)]
+    test -z "$directory"; or set -lx SINGLERUN_DIR (string replace -r '^~/' "$HOME/" -- $directory)
+    set -l begun (commandline -ct | string replace -r '^(--[^=]*=|-.*)' '' | string unescape)
+    command singlerun --complete $argv "$begun" 2>/dev/null
+end
+
 # Complete the command as if it were not preceded by singlerun.
 function __fish_singlerun_command
     set -l words (__fish_singlerun_place)
     set -l current (commandline -ct | string collect -a)
+    test $words[1] = first; and not string length -q -- $current; and return # subcommands are enough
     set -q words[2]; or not string match -q -- '-*' $current; or return
     complete -C (string join ' ' -- (string escape -- $words[2..-1]) $current)
 end
 
 set -l run -c singlerun -n '__fish_singlerun_at first run'
 complete -c singlerun -f
-complete $run -s n -l name -x -d 'Name of the lock'
+complete $run -s n -l name -x -a '(__fish_singlerun_record names)' -d 'Name of the lock'
 complete $run -l lock-file -r -F -d 'Lock this file, as flock(1) does'
 complete $run -l lock-fd -x -d 'Lock an open file of the caller, and exit'
 complete $run -l lock-type -x -a 'auto flock lockfile' -d 'Kind of lock to take'
@@ -112,6 +137,8 @@ complete -c singlerun -n '__fish_singlerun_at first run add command' -a '(__fish
 set -l first -c singlerun -n '__fish_singlerun_at first'
 complete $first -a add -d 'Add jobs to a queue'
 complete $first -a cancel -d 'Remove pending jobs from their queue'
+complete $first -a completion -d 'Print the completion for a shell'
+complete $first -a help -d 'Explain a subcommand'
 complete $first -a history -d 'Show the latest runs and how they ended'
 complete $first -a is-running -d 'Check whether a name is held'
 complete $first -a logs -d 'Print the output kept for a run or job'
@@ -131,17 +158,32 @@ set -l all -c singlerun -n 'not __fish_singlerun_at command nothing'
 complete $all -l dir -x -a '(__fish_complete_directories)' -d 'State directory'
 complete $all -s h -l help -d 'Print a summary of the options and exit'
 
+set -l any -c singlerun -n '__fish_singlerun_at ps reap'
+complete $any -a '(__fish_singlerun_record names)'
+set -l name -c singlerun -n '__fish_singlerun_first_of history is-running pause'
+complete $name -a '(__fish_singlerun_record names)'
+complete -c singlerun -n '__fish_singlerun_at cancel' -a '(__fish_singlerun_record pending)'
+complete -c singlerun -n '__fish_singlerun_first_of completion' -a 'bash fish zsh'
+complete -c singlerun -n '__fish_singlerun_first_of help' -a "singlerun $__fish_singlerun_subcommands"
+complete -c singlerun -n '__fish_singlerun_first_of logs' -a '(__fish_singlerun_record names,runs)'
+complete -c singlerun -n '__fish_singlerun_first_of move' -a '(__fish_singlerun_record pending)'
+complete -c singlerun -n '__fish_singlerun_first_of queue' -a '(__fish_singlerun_record queues)'
+complete -c singlerun -n '__fish_singlerun_first_of resume' -a '(__fish_singlerun_record paused)'
+complete -c singlerun -n '__fish_singlerun_at retry' -a '(__fish_singlerun_record unsuccessful)'
+complete -c singlerun -n '__fish_singlerun_first_of stop' -a '(__fish_singlerun_record running)'
+complete -c singlerun -n '__fish_singlerun_first_of wait' -a '(__fish_singlerun_record running,jobs)'
+
 set -l looking -c singlerun -n '__fish_singlerun_at history is-running ps queue reap'
 complete $looking -l json -d 'Print JSON'
 complete -c singlerun -n '__fish_singlerun_at history ps queue' -l format -x -d 'Print these fields only'
 
 set -l add -c singlerun -n '__fish_singlerun_at add'
-complete $add -s n -l name -x -d 'Name of the queue, held while the job runs'
+complete $add -s n -l name -x -a '(__fish_singlerun_record names)' -d 'Name of the queue, held while the job runs'
 complete $add -l priority -x -d 'Priority; higher ones start first'
 complete $add -l delay -x -d 'Do not start before this long has passed'
-complete $add -l after -x -d 'Start after this job has succeeded'
+complete $add -l after -x -a '(__fish_singlerun_record jobs)' -d 'Start after this job has succeeded'
 complete $add -l unique -d 'Replace the pending jobs of this name'
-complete $add -l label -x -d 'Label for the job'
+complete $add -l label -x -a '(__fish_singlerun_record labels)' -d 'Label for the job'
 complete $add -l retries -x -d 'Retry if the job fails or is lost'
 complete $add -l retry-delay -x -d 'Delay before the job is retried'
 complete $add -l limit -x -d 'Refuse if more than N jobs would be pending'
@@ -200,6 +242,6 @@ complete $stop -s q -l quiet -d 'Do not report what was stopped'
 complete -c singlerun -n '__fish_singlerun_at wait' -s t -l timeout -x -d 'Wait at most this long, then exit 124'
 
 set -l worker -c singlerun -n '__fish_singlerun_at worker'
-complete $worker -s n -l name -x -d 'Name of the queue'
+complete $worker -s n -l name -x -a '(__fish_singlerun_record queues)' -d 'Name of the queue'
 complete $worker -l stay -d 'Wait for more jobs, and for another worker to exit'
 complete $worker -l now -d 'Stop the current job too when a signal arrives'

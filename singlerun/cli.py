@@ -1,18 +1,33 @@
 """The plain form, without Click: what most runs are, at little more than the price of Python.
 
-Whatever options.split can't settle goes to Click, and so do the subcommands.
+Whatever options.split can't settle goes to Click, and so do the subcommands. ``--complete``, with
+which the completions of the shells ask what there is, is answered here, too.
 """
 
 import os
 import sys
 
 from singlerun import options
-from singlerun.errors import SinglerunError
+from singlerun.errors import CommandNotFoundError, SinglerunError
+from singlerun.process.search import find_program
 from singlerun.render.line import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+INTRODUCTION = b"""\
+Usage: singlerun [OPTIONS] [--] COMMAND [ARG]...
+
+Run COMMAND unless another instance of it is running.
+
+  singlerun ./backup.sh         run it unless it is running
+  singlerun -w -n db ./load.sh  wait until "db" is free
+  singlerun ps                  show what runs and waits
+
+All options and subcommands: singlerun --help
+About one of them:           singlerun help ps
+"""
 
 
 def main() -> "NoReturn":
@@ -49,10 +64,18 @@ def main() -> "NoReturn":
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if not arguments:
+        return _introduce()
+    if arguments[0] == "--complete":
+        from singlerun import completion  # noqa: PLC0415
+
+        return completion.main(arguments[1:])
     words = options.split(arguments)
     if words is not None and (words.command or words.values["lock_fd"]):
         first = words.command[0] if words.command else ""
         if words.dashes or not (first in options.SUBCOMMANDS or first in options.RESERVED):
+            if not words.dashes and not words.given - {"dir"}:
+                _check_spelling(first)
             from singlerun.runner import run  # noqa: PLC0415
             from singlerun.spec import RunSpec  # noqa: PLC0415 - Click's way doesn't need them here
 
@@ -60,6 +83,25 @@ def _dispatch(arguments: list[str]) -> int:
     from singlerun import commands  # noqa: PLC0415 - imports Click
 
     return commands.main(arguments)
+
+
+def _check_spelling(word: str) -> None:
+    """Raise CommandNotFoundError if a first word is no program, but nearly a subcommand.
+
+    A slip of the fingers is no run, and leaves none in the run-log.
+    """
+    if "/" in word or find_program(word, executable=False) is not None or os.path.exists(word):
+        return
+    from singlerun import suggestion  # noqa: PLC0415 - only when nothing of that name is there
+
+    if (meant := suggestion.subcommand(word)) is not None:
+        raise CommandNotFoundError(word, f"did you mean: singlerun {meant}")
+
+
+def _introduce() -> int:
+    """Print the few lines that answer an empty command line: a usage error, so not as output."""
+    os.write(2, INTRODUCTION)
+    return 125
 
 
 def _report(message: str, status: int) -> int:

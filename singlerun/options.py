@@ -254,12 +254,12 @@ def _flag(dest: str) -> str:
 
 
 SUBCOMMANDS = (
-    "add", "cancel", "history", "is-running", "logs", "move", "pause", "ps", "queue", "reap",
-    "resume", "retry", "run", "stop", "wait", "worker",
+    "add", "cancel", "completion", "help", "history", "is-running", "logs", "move", "pause", "ps",
+    "queue", "reap", "resume", "retry", "run", "stop", "wait", "worker",
 )  # fmt: skip
 
 RESERVED = (
-    "completion", "config", "doctor", "metrics", "prune", "stats", "timeline", "why",
+    "config", "doctor", "metrics", "prune", "stats", "timeline", "why",
 )  # fmt: skip
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 

@@ -65,6 +65,8 @@ only to delete it a moment later, would halve the rate."""
 GUARD_PATIENCE = 10.0
 """How long the run-log may be kept busy without progress. A singlerun that was
 stopped must not stop every job with it."""
+TAB_PATIENCE = 0.5
+"""How long a completion waits while the run-log is kept busy without progress: typing is faster."""
 BUSY_PATIENCE = 5.0
 """How long to wait for another program that has locked the database."""
 HOOK_TIMEOUT = 30.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from singlerun import __version__, options
+from singlerun import __version__, options, suggestion
 from singlerun.commands.common import DIR
 from singlerun.errors import UsageError
 from singlerun.render.result import Result, show
@@ -22,6 +22,14 @@ Examples:
   singlerun -w -n db -- psql -f load.sql
   singlerun ps
 """
+
+GROUPS = (
+    ("See what runs and what ran", ("ps", "why", "history", "logs", "stats", "timeline")),
+    ("Run, wait and stop", ("run", "wait", "is-running", "stop", "pause", "resume", "reap")),
+    ("Work with queues", ("add", "queue", "cancel", "retry", "move", "worker")),
+    ("Find your way", ("help", "completion")),
+)
+"""The subcommands as ``--help`` shows them."""
 
 
 class _Group(click.Group):
@@ -44,6 +52,18 @@ class _Group(click.Group):
         with formatter.section("Options"):
             formatter.write_dl([record for record in records if record is not None])
         self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, options.SUBCOMMANDS))  # of the first column, in all groups
+        for title, names in GROUPS:
+            found = {name: self.get_command(ctx, name) for name in names}
+            rows = [
+                (f"{name:{width}}", each.get_short_help_str(100))
+                for name, each in found.items()
+                if each is not None
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 @click.group(
@@ -74,9 +94,6 @@ def main(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # escape what the locale cannot encode
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if not arguments:
-        click.exceptions.NoArgsIsHelpError(click.Context(group, info_name="singlerun")).show()
-        return 125
     try:
         status: Any = group.main(
             _rewritten(arguments), prog_name="singlerun", standalone_mode=False
@@ -84,13 +101,29 @@ def main(arguments: list[str]) -> int:
     except click.UsageError as error:
         of_run = error.ctx is None or error.ctx.info_name in {"run", "singlerun"}
         about = "singlerun" if of_run or error.ctx is None else error.ctx.command_path
-        message = f"{error.format_message().rstrip('.?')}; see: {about} --help"
+        message = f"{_complaint(error)}; see: {about} --help"
         return show(Result(errors=[message], status=125 if of_run else 2))
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
     return int(status or 0)
+
+
+def _complaint(error: click.UsageError) -> str:
+    """Return what is wrong with a command line, with the nearest options if one is unknown."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error.format_message().rstrip(".?")
+    known = [
+        flag
+        for param in error.ctx.command.get_params(error.ctx)
+        if isinstance(param, click.Option)
+        for flag in param.opts
+        if flag.startswith("--")
+    ]
+    near = suggestion.nearest(error.option_name, known)
+    hint = f"; did you mean: {' or '.join(near)}" if near else ""
+    return f"no such option: {error.option_name}{hint}"
 
 
 def _rewritten(arguments: list[str]) -> list[str]:

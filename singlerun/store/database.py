@@ -29,7 +29,7 @@ from singlerun.store import migrations
 from singlerun.store.guard import Guard
 from singlerun.store.rows import DamagedError
 from singlerun.store.run import Declined
-from singlerun.timings import BUSY_PATIENCE
+from singlerun.timings import BUSY_PATIENCE, GUARD_PATIENCE
 
 
 def _import_sqlite() -> "ModuleType":
@@ -97,16 +97,21 @@ class Database:
     Attributes:
         guard: the flock around whatever touches it, a context manager.
         notices: what the user must be told of, such as a database that was set aside.
+
+    ``patience`` is the guard's. With ``repairs`` false, a damaged database is left where it is.
     """
 
-    def __init__(self, state: "StateDir") -> None:
+    def __init__(
+        self, state: "StateDir", *, patience: float = GUARD_PATIENCE, repairs: bool = True
+    ) -> None:
+        self._repairs = repairs
         self._is_durable = False
         self._commits = 0
         self.notices: list[str] = []
         # SQLite takes names relative to the working directory, which may change: ours is absolute.
         self._path = os.path.join(state.path, FILE)
         self._shown = os.fsdecode(self._path)
-        self.guard = Guard(state, self._path)
+        self.guard = Guard(state, self._path, patience=patience)
         self._open: sqlite3.Connection | None = None
         self._inode = 0
 
@@ -156,6 +161,8 @@ class Database:
                     raise
                 self._forget()
                 if is_last:
+                    if not self._repairs:
+                        raise
                     self._set_aside(_said(error))
         return self._in_transaction(work, durable=durable)
 

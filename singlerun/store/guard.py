@@ -22,12 +22,14 @@ class Guard:
     """The flock around all access to the database; may be nested.
 
     Stop signals of a terminal are blocked meanwhile: a process that Ctrl-Z stopped with the guard
-    held would keep all others waiting.
+    held would keep all others waiting. ``patience`` is how long it waits while no other makes
+    progress.
     """
 
-    def __init__(self, state: "StateDir", path: bytes) -> None:
+    def __init__(self, state: "StateDir", path: bytes, *, patience: float = GUARD_PATIENCE) -> None:
         self._state = state
         self._path = path
+        self._patience = patience
         self._shown = os.fsdecode(path)
         self._fd = -1
         self._depth = 0
@@ -72,10 +74,10 @@ class Guard:
                     if deadline and progress == self._progress():
                         raise RecordError(
                             self._shown,
-                            f"another singlerun has kept it busy for {GUARD_PATIENCE:.0f} s",
+                            f"another singlerun has kept it busy for {self._patience:g} s",
                             f"find the stopped process: fuser -v {self._shown}.lock",
                         ) from None
-                    deadline, progress = time.monotonic() + GUARD_PATIENCE, self._progress()
+                    deadline, progress = time.monotonic() + self._patience, self._progress()
                 time.sleep(nap)
                 nap = min(nap * 1.5, 0.01)
             except OSError as error:

@@ -1,10 +1,11 @@
 """The completions offer what there is, in each shell."""
 
 import os
+import shlex
 import subprocess
 
 import pytest
-from conftest import need
+from conftest import BINARY, need
 from documents import COMPLETIONS, FORMS, WHEN, options_of, spellings
 
 from singlerun import options
@@ -17,7 +18,8 @@ shift
 for line; do
     COMP_LINE=$line COMP_POINT=${#line} COMP_WORDS=()
     rest=$line
-    while [[ $rest =~ ^\ *([=:]+|[^\ =:]+) ]]; do  # as bash splits a line
+    word="(\\\\.|'[^']*'|[^\\\\' =:])+"
+    while [[ $rest =~ ^\ *([=:]+|$word) ]]; do  # as bash splits a line
         COMP_WORDS+=("${BASH_REMATCH[1]}")
         rest=${rest:${#BASH_REMATCH}}
     done
@@ -79,9 +81,11 @@ def offers(shell, directory, *lines):
     need(shell)
     for name in ("bin", "config", "work"):
         (directory / name).mkdir(exist_ok=True)
-    # A completion must not run singlerun, but without one fish completes nothing.
+    # A completion may ask, but must run nothing else. Without the program fish completes nothing.
     stand_in = directory / "bin" / "singlerun"
-    stand_in.write_text(f"#!/bin/sh\n: > {directory}/was-run\n")
+    stand_in.write_text(
+        f'#!/bin/sh\n[ "$1" = --complete ] && exec {BINARY} "$@"\n: > {directory}/was-run\n'
+    )
     stand_in.chmod(0o755)
     env = {
         "PATH": f"{stand_in.parent}:{os.environ['PATH']}",
@@ -91,6 +95,7 @@ def offers(shell, directory, *lines):
         "ZDOTDIR": str(directory / "config"),
         "TERM": "dumb",
         "LC_ALL": "C.UTF-8",
+        "SINGLERUN_DIR": str(directory / "state"),
     }
     if shell == "bash":
         words = ["bash", "--norc", "--noprofile", "-c", BASH, "bash"]
@@ -155,7 +160,7 @@ def test_completion_offers_what_begins_so(shell, tmp_path):
     assert offered["singlerun --wa"] == {"--wait", "--wait-for"}
     assert "is-running" in offered["singlerun is-"]
     assert {"ps", "printf"} <= offered["singlerun p"], "subcommands and commands"
-    assert set(options.SUBCOMMANDS) <= offered["singlerun "]
+    assert offered["singlerun "] == set(options.SUBCOMMANDS), "nothing else until a letter is typed"
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -281,3 +286,69 @@ def test_completion_offers_files_and_directories(shell, tmp_path):
     assert {
         line: {word.rpartition("=")[2] for word in words} for line, words in offered.items()
     } == wanted
+
+
+NAMES = ("plain", "two words", "a:b", "$(touch was-run)", "it's", "grün", "-dash")
+
+
+@pytest.fixture
+def record(cli, tmp_path):
+    """A record with names, jobs, labels and a pause."""
+    for name in (*NAMES, "line\nfeed", "bell\a"):
+        assert cli.run(f"--name={name}", "true").returncode == 0
+    assert cli.run("pause", "queue:1").returncode == 0
+    jobs = [cli.add("-n", "queue:1", "--label", label, "true") for label in ("red", "dark red")]
+    ended = cli.add("-n", "queue:1", "true")
+    assert cli.run("cancel", str(ended)).returncode == 0
+    return {str(job) for job in jobs}, {str(ended)}
+
+
+def unquoted(word):
+    (word,) = shlex.split(word)
+    return word.rpartition("--name=")[2]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_offers_what_the_record_knows(shell, cli, tmp_path, record):
+    pending, ended = record
+    names = {*NAMES, "queue:1"}
+    with cli.hold("-n", "held", "-n", "too"):
+        (running,) = cli.json("ps")
+        wanted = {
+            "singlerun -n ": {*names, "held", "too"},
+            "singlerun run --name ": {*names, "held", "too"},
+            "singlerun ps tw": {"two words"},
+            "singlerun ps plain pl": {"plain"},
+            "singlerun history pl": {"plain"},
+            "singlerun history plain pl": set(),
+            "singlerun queue ": {"queue:1"},
+            "singlerun worker -n ": {"queue:1"},
+            "singlerun resume ": {"queue:1"},
+            "singlerun stop ": {"held", "too", str(running["id"])},
+            "singlerun wait ": {"held", "too", str(running["id"]), *pending},
+            "singlerun cancel ": pending,
+            "singlerun retry ": ended,
+            "singlerun add --after ": pending,
+            "singlerun add --label ": {"red", "dark red"},
+            "singlerun completion ": {"bash", "zsh", "fish"},
+            "singlerun help is": {"is-running"},
+            "singlerun is-running it": {"it's"},
+            "singlerun is-running gr": {"grün"},
+        }
+        offered = offers(shell, tmp_path, *wanted)
+    if shell == "bash":
+        offered = {line: {unquoted(word) for word in words} for line, words in offered.items()}
+    assert offered == wanted
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_offers_names_of_the_directory_that_is_given(shell, cli, tmp_path, record):
+    cli.dir.rename(tmp_path / "my state")
+    lines = (
+        "singlerun --dir ~/my\\ state ps pl",
+        "singlerun ps --dir ~/my\\ state pl",
+        "singlerun ps --dir=../my\\ state pl",
+        "singlerun --dir '../my state' -n pl",
+    )
+    assert offers(shell, tmp_path, *lines) == {line: {"plain"} for line in lines}
+    assert offers(shell, tmp_path, "singlerun ps ") == {"singlerun ps ": set()}, "there is none"

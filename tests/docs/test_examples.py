@@ -14,9 +14,9 @@ SCHEDULE = re.compile(r"(?:@\w+|(?:[\d*/,-]+ ){5}) *(?=\S)", re.MULTILINE)
 NOTING = """#!/bin/sh
 printf '%s\\0' "$@" >> "$NOTES"
 printf '\\0\\0' >> "$NOTES"
-echo 1
+[ "$1" = completion ] || echo 1
 """
-"""A singlerun that only notes what it was called with, and an id as ``add`` prints it."""
+"""A singlerun that only notes what it was called with, and prints an id as ``add`` does."""
 
 
 def rendered(form, *renderer):

@@ -5,7 +5,7 @@ import re
 import pytest
 from documents import FORMS, PREFIX, WHEN, help_text, options_of, spellings
 
-from singlerun import errors, options
+from singlerun import commands, errors, options
 
 
 def test_run_is_the_prefix_form():
@@ -23,7 +23,9 @@ def test_words_of_restart():
 def help_of(form):
     return {
         title: text.splitlines()
-        for title, text in re.findall(r"^(\w+):\n((?:  .*\n|\n)*)", help_text(form), re.MULTILINE)
+        for title, text in re.findall(
+            r"^(\w[\w ,]*):\n((?:  .*\n|\n)*)", help_text(form), re.MULTILINE
+        )
     }
 
 
@@ -38,6 +40,13 @@ def test_help_lists_the_options(form):
     assert listed == options_of(form)
 
 
-def test_help_lists_the_subcommands():
-    listed = [line.split()[0] for line in help_of(PREFIX)["Commands"] if line.strip()]
-    assert tuple(listed[: len(options.SUBCOMMANDS)]) == options.SUBCOMMANDS
+def test_help_lists_the_subcommands_in_groups():
+    shown = help_of(PREFIX)
+    listed = [
+        line.split()[0]
+        for title, _ in commands.GROUPS
+        for line in shown[title]
+        if re.match(r"  [a-z]", line)
+    ]
+    assert sorted(listed) == sorted(options.SUBCOMMANDS)
+    assert all(shown[title] for title, _ in commands.GROUPS)

@@ -61,6 +61,10 @@ def test_wheel_contains_the_package_and_what_it_shares(wheel):
         f"{stem}.data/data/share/{place}": next(PROJECT.glob(f"*/{name}"))
         for name, place in SHARED.items()
     }
+    wanted |= {
+        f"singlerun/{path.relative_to(PROJECT).as_posix()}": path
+        for path in PROJECT.glob("completions/*")
+    }
     wanted[f"{stem}.data/scripts/singlerun"] = PROJECT / "bin/singlerun"
     found = contents(wheel)
     package = {name for name in found if not name.startswith(f"{stem}.dist-info/")}
