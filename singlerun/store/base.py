@@ -12,6 +12,9 @@ open_runs, runs, find             what is open, what there was, one run
 search                            what there was that a filter selects
 usual_ns, starts                  how long it usually takes, when it was started
 pause_of                          whether a name is paused
+runs_in, figures, pauses_in       what there was in a period
+latest_success, refusals          of a name: its latest success, what was refused lately
+similar_names                     the names that begin like this one
 exclusively                       all other writers are kept out
 
 A verb either commits and then changes the run that it was given, or raises and leaves it as it was.
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from singlerun.process.identity import Owner
     from singlerun.process.marks import Marks
     from singlerun.store.history import Filter, Search
+    from singlerun.store.periods import Figures
     from singlerun.store.run import Ending
 else:
     Protocol = object
@@ -106,6 +110,30 @@ class Store(Protocol):
 
     def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
         """Return the pause of the first of these names that is paused; None if none is."""
+
+    def runs_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Run]:
+        """Return the runs that waited or ran in a period, of a name or all; oldest first."""
+        raise NotImplementedError
+
+    def figures(self, since_ns: int, until_ns: int, name: bytes | None = None) -> "list[Figures]":
+        """Return what was measured of the runs asked for in a period; oldest first."""
+        raise NotImplementedError
+
+    def pauses_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Pause]:
+        """Return the pauses in a period, of a name or all; past ones have an end."""
+        raise NotImplementedError
+
+    def latest_success(self, name: bytes) -> Run | None:
+        """Return the latest run of a name that succeeded, of its latest ten thousand."""
+        raise NotImplementedError
+
+    def refusals(self, name: bytes, since_ns: int, *, limit: int) -> list[Run]:
+        """Return the latest runs of a name that were refused or skipped; newest first."""
+        raise NotImplementedError
+
+    def similar_names(self, name: bytes, *, limit: int) -> list[bytes]:
+        """Return names that have run and begin as this one does."""
+        raise NotImplementedError
 
     def is_young(self) -> bool:
         """Return whether the store was begun since this machine was booted."""

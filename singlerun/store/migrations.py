@@ -110,6 +110,16 @@ MIGRATIONS = (
     CREATE INDEX runs_states ON runs (state, asked_ns) WHERE ended_ns NOTNULL;
     CREATE INDEX runs_long ON runs (ended_ns) WHERE ended_ns - asked_ns > 3600000000000
     """,
+    # 6: what was paused, when it no longer is.
+    """
+    CREATE TABLE past_pauses (
+        name BLOB NOT NULL,
+        since_ns INTEGER NOT NULL,
+        until_ns INTEGER NOT NULL,
+        uid INTEGER NOT NULL
+    );
+    CREATE INDEX past_pauses_until ON past_pauses (until_ns)
+    """,
 )
 
 LATEST = len(MIGRATIONS)

@@ -14,6 +14,7 @@ import time
 from singlerun.process.identity import here
 from singlerun.store import followers
 from singlerun.store.job_rows import SELECT_JOBS, insert_jobs, read_context, read_job
+from singlerun.store.periods import SqlitePeriods, keep_pause
 from singlerun.store.queue import (
     QUEUED,
     RUNNING,
@@ -43,7 +44,7 @@ _NEXT = "WHERE name = ? AND state = 'queued' ORDER BY priority DESC, position, i
 _PENDING = "SELECT id FROM jobs WHERE name = ? AND state IN ('queued', 'delayed')"
 
 
-class SqliteQueue(SqliteStore, QueueStore):
+class SqliteQueue(SqlitePeriods, SqliteStore, QueueStore):
     """The run-log and the queues in the state directory."""
 
     def __init__(self, state: "StateDir") -> None:
@@ -254,11 +255,19 @@ class SqliteQueue(SqliteStore, QueueStore):
         )
 
     def pause(self, name: bytes, until_ns: int | None) -> None:
-        put = "INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?)"
-        self._changes(put, name, time.time_ns(), until_ns, os.getuid())
+        def pause(database: "sqlite3.Connection") -> None:
+            keep_pause(database, name)
+            put = "INSERT OR REPLACE INTO pauses VALUES (?, ?, ?, ?)"
+            database.execute(put, (name, time.time_ns(), until_ns, os.getuid()))
+
+        self._do(pause, durable=True)
 
     def resume(self, name: bytes) -> bool:
-        return self._changes("DELETE FROM pauses WHERE name = ?", name)
+        def resume(database: "sqlite3.Connection") -> bool:
+            keep_pause(database, name)
+            return database.execute("DELETE FROM pauses WHERE name = ?", (name,)).rowcount > 0
+
+        return self._do(resume, durable=True)
 
     def names_with_jobs(self) -> list[bytes]:
         # Each by itself, for its index. A job that runs has an open run.
