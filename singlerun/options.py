@@ -255,11 +255,11 @@ def _flag(dest: str) -> str:
 
 SUBCOMMANDS = (
     "add", "cancel", "completion", "help", "history", "is-running", "logs", "move", "pause", "ps",
-    "queue", "reap", "resume", "retry", "run", "stop", "wait", "worker",
+    "queue", "reap", "resume", "retry", "run", "stats", "stop", "timeline", "wait", "why", "worker",
 )  # fmt: skip
 
 RESERVED = (
-    "config", "doctor", "metrics", "prune", "stats", "timeline", "why",
+    "config", "doctor", "metrics", "prune",
 )  # fmt: skip
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 

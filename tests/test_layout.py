@@ -25,7 +25,7 @@ FLOORS = [
     "lifecycle render",
     "completion contention hooks output recorder",
     "queue",
-    "runner",
+    "diagnosis runner",
     "api commands",
     "cli",
     "__main__",

@@ -112,6 +112,8 @@ DURATION = Read("DURATION", duration.parse)
 MOMENT = Read("TIME", moment.parse)
 """Nanoseconds since the epoch."""
 LOCK_FILE = Read("PATH", read_lock_file)
+OUTPUT = Read("FILE", os.fsencode)
+"""A path to write to; ``-`` is standard output."""
 CLAIM = Read("CLAIM", read_claim)
 SIGNAL = Read("SIG", read_signal)
 
@@ -137,6 +139,17 @@ DIR = click.Option(
     expose_value=False, callback=_keep_directory,
 )  # fmt: skip
 """Becomes the context's object."""
+
+
+def period(since: int | None, until: int | None, default_ns: int) -> tuple[int, int]:
+    """Return the ends of a period; without a ``since`` it is that long."""
+    end = time.time_ns() if until is None else until
+    begin = end - default_ns if since is None else since
+    if begin >= end:
+        raise click.UsageError(
+            "the period is empty: --since must be before --until, and before now"
+        )
+    return begin, end
 
 
 # -- the record -------------------------------------------------------------------------------

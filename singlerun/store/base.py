@@ -14,7 +14,7 @@ usual_ns, starts                  how long it usually takes, when it was started
 pause_of                          whether a name is paused
 runs_in, figures, pauses_in       what there was in a period
 latest_success, refusals          of a name: its latest success, what was refused lately
-similar_names                     the names that begin like this one
+similar_names                     the names that begin with the same byte
 exclusively                       all other writers are kept out
 
 A verb either commits and then changes the run that it was given, or raises and leaves it as it was.
@@ -111,32 +111,33 @@ class Store(Protocol):
     def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
         """Return the pause of the first of these names that is paused; None if none is."""
 
-    def runs_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Run]:
-        """Return the runs that waited or ran in a period, of a name or all; oldest first."""
-        raise NotImplementedError
-
-    def figures(self, since_ns: int, until_ns: int, name: bytes | None = None) -> "list[Figures]":
-        """Return what was measured of the runs asked for in a period; oldest first."""
-        raise NotImplementedError
-
-    def pauses_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Pause]:
-        """Return the pauses in a period, of a name or all; past ones have an end."""
-        raise NotImplementedError
-
-    def latest_success(self, name: bytes) -> Run | None:
-        """Return the latest run of a name that succeeded, of its latest ten thousand."""
-        raise NotImplementedError
-
-    def refusals(self, name: bytes, since_ns: int, *, limit: int) -> list[Run]:
-        """Return the latest runs of a name that were refused or skipped; newest first."""
-        raise NotImplementedError
-
-    def similar_names(self, name: bytes, *, limit: int) -> list[bytes]:
-        """Return names that have run and begin as this one does."""
-        raise NotImplementedError
-
     def is_young(self) -> bool:
         """Return whether the store was begun since this machine was booted."""
 
     def close(self) -> None:
         """Let go of it."""
+
+
+class Retrospect(Store, Protocol):
+    """A run-log in which screens look back. Each verb raises RecordError as those of Store do."""
+
+    def runs_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Run]:
+        """Return the runs that waited or ran in a period, of a name or all; oldest first."""
+
+    def figures(self, since_ns: int, until_ns: int, name: bytes | None = None) -> "list[Figures]":
+        """Return what was measured of the runs asked for in a period; oldest first."""
+
+    def pauses_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Pause]:
+        """Return the pauses in a period, of a name or all; past ones have an end."""
+
+    def latest_success(self, name: bytes) -> Run | None:
+        """Return the latest run of a name that succeeded, of its latest ten thousand."""
+
+    def refusals(self, name: bytes, since_ns: int, *, limit: int) -> list[Run]:
+        """Return the latest runs of a name that were refused or skipped; newest first."""
+
+    def count_pending(self, name: bytes) -> tuple[int, int]:
+        """Return how many jobs of a name are queued, and how many are delayed."""
+
+    def similar_names(self, name: bytes, *, limit: int) -> list[bytes]:
+        """Return names that have run and begin with the same byte as this one."""

@@ -6,14 +6,15 @@ open; each of the four has its index, so a day costs the same in a large record.
 
 import time
 
-from singlerun.store.base import Store
+from singlerun.store.base import Retrospect
 from singlerun.store.rows import SELECT_RUNS, DamagedError, is_int, read_run
 from singlerun.store.run import REFUSED, SKIPPED, SUCCEEDED, Pause, Run
+from singlerun.store.sqlite import SqliteStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
 LONG_NS = 3600 * 10**9
@@ -24,9 +25,9 @@ DEEPEST = 10_000
 """Runs of a name among which its latest success is looked for."""
 
 _IN_PERIOD = (
-    "runs.asked_ns BETWEEN ?1 - {long} AND ?2 AND (runs.ended_ns IS NULL OR runs.ended_ns >= ?1)",
-    "runs.ended_ns >= ?1 AND runs.ended_ns - runs.asked_ns > {long} AND runs.asked_ns < ?1 - {long}",
-    "runs.ended_ns IS NULL AND +runs.asked_ns < ?1 - {long}",
+    "asked_ns BETWEEN ?1 - {long} AND ?2 AND ifnull(ended_ns, ?1) >= ?1",
+    "ended_ns >= ?1 AND ended_ns - asked_ns > {long} AND asked_ns < ?1 - {long}",
+    "ended_ns IS NULL AND +asked_ns < ?1 - {long}",
 )
 """With a plus, that no other index be taken than the one of open runs."""
 _OF_NAME = " AND EXISTS (SELECT 1 FROM run_names WHERE name = ?3 AND run_id = runs.id)"
@@ -61,10 +62,8 @@ class Figures:
         self.max_rss_kb: int | None = rss
 
 
-class SqlitePeriods(Store):
-    """The verbs about a period, in SQL; mixed into a store that has ``_do``."""
-
-    _do: "Callable[..., Any]"
+class SqlitePeriods(SqliteStore, Retrospect):
+    """The verbs that look back, in SQL."""
 
     def runs_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Run]:
         of_name = "" if name is None else _OF_NAME
@@ -79,11 +78,10 @@ class SqlitePeriods(Store):
                     found[row[0]] = read_run(row)
             return [found[run_id] for run_id in sorted(found)]
 
-        runs: list[Run] = self._do(select)
-        return runs
+        return self._do(select)
 
     def figures(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Figures]:
-        columns = f"SELECT {', '.join(_MEASURED)} FROM"  # noqa: S608
+        columns = f"SELECT {', '.join(_MEASURED)} FROM"
         period = "asked_ns BETWEEN ? AND ?"
 
         def select(database: "sqlite3.Connection") -> list[Figures]:
@@ -99,8 +97,7 @@ class SqlitePeriods(Store):
                 rows = database.execute(query, (name, first, since_ns, until_ns))
             return [Figures(row) for row in rows]
 
-        found: list[Figures] = self._do(select)
-        return found
+        return self._do(select)
 
     def pauses_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Pause]:
         of_name, values = ("", []) if name is None else (" AND name = ?", [name])
@@ -118,8 +115,7 @@ class SqlitePeriods(Store):
                 _pause(row) for row in database.execute(query, [until_ns, since_ns, *values] * 2)
             ]
 
-        found: list[Pause] = self._do(select)
-        return sorted(found, key=lambda pause: pause.since_ns)
+        return sorted(self._do(select), key=lambda pause: pause.since_ns)
 
     def latest_success(self, name: bytes) -> Run | None:
         nth = "SELECT run_id FROM run_names WHERE name = ?1 ORDER BY run_id DESC LIMIT 1 OFFSET ?2"
@@ -142,12 +138,21 @@ class SqlitePeriods(Store):
             values = (name, first, REFUSED, SKIPPED, limit)
             return [read_run(row) for row in database.execute(query, values)]
 
-        found: list[Run] = self._do(select)
-        return found
+        return self._do(select)
+
+    def count_pending(self, name: bytes) -> tuple[int, int]:
+        query = "SELECT count(*) FROM jobs WHERE name = ? AND state = '%s'"  # each has its index
+
+        def count(database: "sqlite3.Connection") -> list[int]:
+            queries = [query % state for state in ("queued", "delayed")]
+            return [database.execute(each, (name,)).fetchone()[0] for each in queries]
+
+        queued, delayed = self._do(count)
+        return queued, delayed
 
     def similar_names(self, name: bytes, *, limit: int) -> list[bytes]:
         query = "SELECT name FROM names WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
-        begin = name[:2]
+        begin = name[:1]
         values = (begin, begin + b"\xff" * 8, limit)
         rows = self._do(lambda database: database.execute(query, values).fetchall())
         return [found for (found,) in rows if isinstance(found, bytes)]

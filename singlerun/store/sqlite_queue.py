@@ -26,7 +26,7 @@ from singlerun.store.queue import (
     ReplacedError,
 )
 from singlerun.store.run import REFUSED, Run
-from singlerun.store.sqlite import SqliteStore, find_pause, finish_in, start_in, update
+from singlerun.store.sqlite import find_pause, finish_in, start_in, update
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _NEXT = "WHERE name = ? AND state = 'queued' ORDER BY priority DESC, position, i
 _PENDING = "SELECT id FROM jobs WHERE name = ? AND state IN ('queued', 'delayed')"
 
 
-class SqliteQueue(SqlitePeriods, SqliteStore, QueueStore):
+class SqliteQueue(SqlitePeriods, QueueStore):
     """The run-log and the queues in the state directory."""
 
     def __init__(self, state: "StateDir") -> None:

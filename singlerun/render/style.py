@@ -1,0 +1,65 @@
+"""Colours and widths for what is printed without Rich, whose import takes 45 ms."""
+
+import os
+import sys
+
+from singlerun.render.result import is_terminal
+
+BOLD, DIM = "1", "2"
+COLOURS = {
+    "running": "32", "waiting": "33", "zombie": "31", "orphan": "35", "succeeded": "32",
+    "failed": "31", "stopped": "33", "lost": "31", "timed-out": "31", "refused": "33",
+    "skipped": "2", "queued": "33", "delayed": "33", "paused": "36", "cancelled": "2",
+}  # fmt: skip
+"""The codes of Select Graphic Rendition (ECMA-48), by the state of a run or job."""
+PIPE_WIDTH = 80
+
+
+def is_coloured() -> bool:
+    """Return whether to use colours: on a terminal, unless NO_COLOR or TERM=dumb forbids it."""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, code: str) -> str:
+    """Return a text in a colour, where colours are used."""
+    return f"\x1b[{code}m{text}\x1b[0m" if code and is_coloured() else text
+
+
+def is_unicode() -> bool:
+    """Return whether standard output takes block characters."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return encoding.lower().replace("-", "") in {"utf8", "utf16", "utf32"}
+
+
+def width() -> int:
+    """Return how many columns there are."""
+    try:
+        columns = int(os.environ.get("COLUMNS", "0"))
+    except ValueError:
+        columns = 0
+    if columns <= 0 and is_terminal():
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    return columns if columns > 0 else PIPE_WIDTH
+
+
+def cells(text: str) -> int:
+    """Return how many columns a text takes: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415 - rare
+
+    return cell_len(text)
+
+
+def fit(text: str, size: int) -> str:
+    """Return a text of exactly so many columns: padded, or cut with an ellipsis."""
+    if cells(text) <= size:
+        return text + " " * (size - cells(text))
+    if size <= 0:
+        return ""
+    ellipsis = "…" if is_unicode() else "~"
+    left, kept = size - 1, 0
+    while kept < len(text) and (left := left - cells(text[kept])) >= 0:
+        kept += 1
+    text = text[:kept] + ellipsis
+    return text + " " * (size - cells(text))
