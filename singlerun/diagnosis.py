@@ -6,8 +6,8 @@ import time
 from singlerun.errors import StateDirError
 from singlerun.ownership import holder, judge
 from singlerun.queue import wakeup
-from singlerun.store.queue import QUEUED
-from singlerun.store.run import WAITING
+from singlerun.store.history import Filter
+from singlerun.store.run import REFUSED, SKIPPED, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def diagnose(name: bytes, state: "StateDir | None", store: "SqliteQueue | None")
     found.pause = store.pause_of((name,))
     found.latest_success = store.latest_success(name)
     since_ns = found.now_ns - LATELY_DAYS * 86_400 * 10**9
-    found.refusals = store.refusals(name, since_ns, limit=MOST_REFUSALS)
+    refused = Filter((name,), states={REFUSED, SKIPPED}, since_ns=since_ns)
+    found.refusals = store.search(refused).more(MOST_REFUSALS)
     if not found.is_known:
         found.similar = store.similar_names(name, limit=MOST_SIMILAR)
     return found
@@ -135,12 +136,6 @@ def _look_at_queue(found: Diagnosis, state: "StateDir", store: "SqliteQueue") ->
         return
     if not found.has_worker:
         found.worker_message = _latest_message(state, found.name)
-
-
-def first_job(found: Diagnosis) -> "Job | None":
-    """Return the job that is to start next: a queued one, else the earliest delayed one."""
-    queued = [job for job in found.jobs if job.state == QUEUED]
-    return next(iter(queued or [job for job in found.jobs if job.started_ns is None]), None)
 
 
 def _latest_message(state: "StateDir", name: bytes) -> bytes:

@@ -12,10 +12,8 @@ DAY_NS = 86_400 * 10**9
 @common.subcommand("Show how often, how long and how well runs went.",
                    example="singlerun stats sync --since 7d")  # fmt: skip
 @click.argument("name", required=False, type=common.NAME, metavar="[NAME]")
-@click.option("--since", type=common.MOMENT, metavar="TIME",
-              help=f"Count runs from this time on; default: {DEFAULT_DAYS}d (ago).")  # fmt: skip
-@click.option("--until", type=common.MOMENT, metavar="TIME",
-              help="Count runs up to this time; default: now.")  # fmt: skip
+@common.since_option
+@common.until_option
 @common.json_option
 def command(
     ctx: click.Context, name: bytes | None, *, since: int | None, until: int | None

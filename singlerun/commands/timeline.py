@@ -15,10 +15,8 @@ DAY_NS = 86_400 * 10**9
 @common.subcommand("Show what ran when, as lanes.",
                    example="singlerun timeline --since yesterday --html day.html")  # fmt: skip
 @click.argument("name", required=False, type=common.NAME, metavar="[NAME]")
-@click.option("--since", type=common.MOMENT, metavar="TIME",
-              help="Begin at this time; default: 1d (ago).")  # fmt: skip
-@click.option("--until", type=common.MOMENT, metavar="TIME",
-              help="End at this time; default: now.")  # fmt: skip
+@common.since_option
+@common.until_option
 @click.option("--limit", default=MOST_LANES, type=click.IntRange(1), metavar="N",
               help=f"Draw the N names with the most runs; default: {MOST_LANES}.")  # fmt: skip
 @click.option("--html", type=common.OUTPUT, metavar="FILE",

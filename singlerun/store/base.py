@@ -13,7 +13,7 @@ search                            what there was that a filter selects
 usual_ns, starts                  how long it usually takes, when it was started
 pause_of                          whether a name is paused
 runs_in, figures, pauses_in       what there was in a period
-latest_success, refusals          of a name: its latest success, what was refused lately
+latest_success, count_pending     of a name: its latest success, the jobs in its queue
 similar_names                     the names that begin with the same byte
 exclusively                       all other writers are kept out
 
@@ -132,9 +132,6 @@ class Retrospect(Store, Protocol):
 
     def latest_success(self, name: bytes) -> Run | None:
         """Return the latest run of a name that succeeded, of its latest ten thousand."""
-
-    def refusals(self, name: bytes, since_ns: int, *, limit: int) -> list[Run]:
-        """Return the latest runs of a name that were refused or skipped; newest first."""
 
     def count_pending(self, name: bytes) -> tuple[int, int]:
         """Return how many jobs of a name are queued, and how many are delayed."""

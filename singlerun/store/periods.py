@@ -1,14 +1,21 @@
 """The record of a period: what ran in it, what was measured, what was paused.
 
-A run that touches a period was asked for in it, or shortly before, or is a long one, or is still
-open; each of the four has its index, so a day costs the same in a large record.
+A run that touches a period was asked for in it or shortly before, or is a long one, or is still
+open; each of these has its index, so a day costs the same in a large record.
 """
 
 import time
 
 from singlerun.store.base import Retrospect
 from singlerun.store.rows import SELECT_RUNS, DamagedError, is_int, read_run
-from singlerun.store.run import REFUSED, SKIPPED, SUCCEEDED, Pause, Run
+from singlerun.store.run import (
+    RUNNING,
+    STATES,
+    SUCCEEDED,
+    WAITING,
+    Pause,
+    Run,
+)
 from singlerun.store.sqlite import SqliteStore
 
 TYPE_CHECKING = False
@@ -19,18 +26,23 @@ if TYPE_CHECKING:
 
 LONG_NS = 3600 * 10**9
 """A run that takes more than this is in the index of long ones; the schema has the number too."""
-CROWD = 1000
-"""Runs that may be recorded in another order than they were asked for."""
 DEEPEST = 10_000
 """Runs of a name among which its latest success is looked for."""
 
+_ENDED = tuple(state for state in STATES if state not in {WAITING, RUNNING})
 _IN_PERIOD = (
-    "asked_ns BETWEEN ?1 - {long} AND ?2 AND ifnull(ended_ns, ?1) >= ?1",
-    "ended_ns >= ?1 AND ended_ns - asked_ns > {long} AND asked_ns < ?1 - {long}",
-    "ended_ns IS NULL AND +asked_ns < ?1 - {long}",
+    *(
+        f"state = '{state}' AND ended_ns >= ?1 AND asked_ns BETWEEN ?1 - {LONG_NS} AND ?2"
+        for state in _ENDED
+    ),
+    f"ended_ns >= ?1 AND ended_ns - asked_ns > {LONG_NS} AND +asked_ns < ?1 - {LONG_NS}",
+    "ended_ns IS NULL AND +asked_ns <= ?2",
 )
-"""With a plus, that no other index be taken than the one of open runs."""
-_OF_NAME = " AND EXISTS (SELECT 1 FROM run_names WHERE name = ?3 AND run_id = runs.id)"
+_ASKED = (
+    *(f"state = '{state}' AND ended_ns NOTNULL AND asked_ns BETWEEN ?1 AND ?2" for state in _ENDED),
+    "ended_ns IS NULL AND +asked_ns BETWEEN ?1 AND ?2",
+)
+"""Conditions of which each has its index; with a plus, that no other be taken."""
 _MEASURED = (
     "runs.id", "runs.names", "runs.state", "asked_ns", "started_ns", "ended_ns", "elapsed_ns",
     "user_us", "system_us", "max_rss_kb",
@@ -66,36 +78,28 @@ class SqlitePeriods(SqliteStore, Retrospect):
     """The verbs that look back, in SQL."""
 
     def runs_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Run]:
-        of_name = "" if name is None else _OF_NAME
-        values = [since_ns, until_ns] if name is None else [since_ns, until_ns, name]
+        of_name, values = _of_name(since_ns, until_ns, name)
 
         def select(database: "sqlite3.Connection") -> list[Run]:
             found: dict[int, Run] = {}
             for condition in _IN_PERIOD:
-                # Only the first condition has a second value: SQLite counts those it is given.
-                where = condition.format(long=LONG_NS) + of_name + " AND ?2 NOTNULL"
-                for row in database.execute(f"{SELECT_RUNS} WHERE {where}", values):
+                query = f"{SELECT_RUNS} WHERE {condition}{of_name}"
+                for row in database.execute(query, values):
                     found[row[0]] = read_run(row)
             return [found[run_id] for run_id in sorted(found)]
 
         return self._do(select)
 
     def figures(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Figures]:
-        columns = f"SELECT {', '.join(_MEASURED)} FROM"
-        period = "asked_ns BETWEEN ? AND ?"
+        of_name, values = _of_name(since_ns, until_ns, name)
+        columns = f"SELECT {', '.join(_MEASURED)} FROM runs"  # noqa: S608
 
         def select(database: "sqlite3.Connection") -> list[Figures]:
-            if name is None:
-                query = f"{columns} runs WHERE {period} ORDER BY asked_ns"
-                rows = database.execute(query, (since_ns, until_ns))
-            else:
-                query = (
-                    f"{columns} run_names JOIN runs ON runs.id = run_id WHERE name = ?"
-                    f" AND run_id >= ? AND {period} ORDER BY run_id"
-                )
-                first = _first_since(database, since_ns)
-                rows = database.execute(query, (name, first, since_ns, until_ns))
-            return [Figures(row) for row in rows]
+            found: list[Figures] = []
+            for condition in _ASKED:
+                rows = database.execute(f"{columns} WHERE {condition}{of_name}", values)
+                found += map(Figures, rows)
+            return sorted(found, key=lambda figures: figures.id)
 
         return self._do(select)
 
@@ -127,19 +131,6 @@ class SqlitePeriods(SqliteStore, Retrospect):
         row = self._do(lambda database: database.execute(query, values).fetchone())
         return None if row is None else read_run(row)
 
-    def refusals(self, name: bytes, since_ns: int, *, limit: int) -> list[Run]:
-        query = (
-            f"{SELECT_RUNS} JOIN run_names ON run_id = runs.id WHERE name = ? AND run_id >= ?"
-            " AND state IN (?, ?) ORDER BY run_id DESC LIMIT ?"
-        )
-
-        def select(database: "sqlite3.Connection") -> list[Run]:
-            first = _first_since(database, since_ns)
-            values = (name, first, REFUSED, SKIPPED, limit)
-            return [read_run(row) for row in database.execute(query, values)]
-
-        return self._do(select)
-
     def count_pending(self, name: bytes) -> tuple[int, int]:
         query = "SELECT count(*) FROM jobs WHERE name = ? AND state = '%s'"  # each has its index
 
@@ -167,13 +158,13 @@ def keep_pause(database: "sqlite3.Connection", name: bytes) -> None:
     )
 
 
-def _first_since(database: "sqlite3.Connection", since_ns: int) -> int:
-    """Return an id below which no run was asked for since then."""
-    query = (
-        "SELECT min(id) FROM (SELECT id FROM runs WHERE asked_ns >= ? ORDER BY asked_ns LIMIT ?)"
-    )
-    (first,) = database.execute(query, (since_ns, CROWD)).fetchone()
-    return 2**62 if first is None else int(first)
+def _of_name(since_ns: int, until_ns: int, name: bytes | None) -> "tuple[str, list[object]]":
+    """Return the condition that a run has a name, and all values of a query."""
+    condition, values = " AND ?2 NOTNULL", [since_ns, until_ns]  # SQLite counts them in each query
+    if name is None:
+        return condition, [*values]
+    named = "SELECT 1 FROM run_names WHERE name = ?3 AND run_id = runs.id"
+    return f"{condition} AND EXISTS ({named})", [*values, name]
 
 
 def _pause(row: "Sequence[Any]") -> Pause:
