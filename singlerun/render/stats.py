@@ -81,6 +81,8 @@ class Stats(Result):
         "DURATIONS",
     )  # fmt: skip
 
+    spare = ("MEMORY", "CPU", "WAITED", "DURATIONS", "REFUSED")
+
     def __init__(
         self, figures: "Sequence[Figures]", since_ns: int, until_ns: int, name: bytes | None = None,
         *, errors: "Iterable[str]" = (),

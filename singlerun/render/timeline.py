@@ -120,10 +120,22 @@ def _drawing(found: "list[Lane]", since_ns: int, until_ns: int) -> "Iterator[str
         row = _row(cells, empty, glyphs)
         tail = f"  {style.fit(summary, beside).rstrip()}" if beside else ""
         yield f"{style.fit(name, name_width)}  {row}{tail}".rstrip()
-    legend = [f"{style.paint(glyphs[kind], style.COLOURS[kind])} {kind}"
-              for kind in KINDS if kind in drawn]  # fmt: skip
     yield ""
-    yield "   ".join(legend)
+    yield from _legend([kind for kind in KINDS if kind in drawn], glyphs, width)
+
+
+def _legend(kinds: list[str], glyphs: dict[str, str], width: int) -> "Iterator[str]":
+    """Yield what the glyphs mean, in as many lines as it takes."""
+    line, used = "", 0
+    for kind in kinds:
+        size = len(kind) + 2
+        if used and used + 3 + size > width:
+            yield line
+            line, used = "", 0
+        gap = " " * 3 if used else ""
+        line += f"{gap}{style.paint(glyphs[kind], style.COLOURS[kind])} {kind}"
+        used += len(gap) + size
+    yield line
 
 
 class _Scale:

@@ -315,7 +315,7 @@ def _refusals(found: "Diagnosis") -> "Iterator[str]":
         yield f"  {number} x {text}"
     if len(counted) > MOST_SHOWN:
         yield f"  and {len(counted) - MOST_SHOWN} other reasons"
-    words = (b"singlerun", b"history", *_operand(found.name))
+    words = (b"singlerun", b"history", b"--refused", *_operand(found.name))
     yield f"      to see them: {command(words)}"
 
 

@@ -128,7 +128,7 @@ class Retrospect(Store, Protocol):
         """Return what was measured of the runs asked for in a period; oldest first."""
 
     def pauses_in(self, since_ns: int, until_ns: int, name: bytes | None = None) -> list[Pause]:
-        """Return the pauses in a period, of a name or all; past ones have an end."""
+        """Return the pauses in a period, of a name or all, oldest first; past ones have an end."""
 
     def latest_success(self, name: bytes) -> Run | None:
         """Return the latest run of a name that succeeded, of its latest ten thousand."""

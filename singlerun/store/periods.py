@@ -119,7 +119,7 @@ class SqlitePeriods(SqliteStore, Retrospect):
                 _pause(row) for row in database.execute(query, [until_ns, since_ns, *values] * 2)
             ]
 
-        return sorted(self._do(select), key=lambda pause: pause.since_ns)
+        return sorted(self._do(select), key=lambda pause: (pause.since_ns, pause.name))
 
     def latest_success(self, name: bytes) -> Run | None:
         nth = "SELECT run_id FROM run_names WHERE name = ?1 ORDER BY run_id DESC LIMIT 1 OFFSET ?2"
