@@ -61,7 +61,7 @@ class Timeline(Result):
         """
         self._is_written = True
         if path != b"-":
-            with open(path, "wb") as file:
+            with open(os.fsdecode(path), "wb") as file:
                 file.write(text.encode())
         else:
             self._lines = (*self._lines, text.rstrip("\n"))

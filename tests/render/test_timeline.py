@@ -89,7 +89,7 @@ PAUSES = (Pause(b"backup", NOON + 9 * HOUR, None, 0),)
 
 def test_a_lane_shows_each_kind_in_its_place(columns):
     columns(63)
-    _, lane, _, legend = drawn(*DAY[:4], pauses=[Pause(b"backup", NOON + 9 * HOUR, None, 0)])
+    _, lane, _, *legend = drawn(*DAY[:4], pauses=[Pause(b"backup", NOON + 9 * HOUR, None, 0)])
     row = lane.removeprefix("backup  ")
     assert len(row) <= 55
     at = {glyph: [m.start() * 10 / 55 for m in re.finditer(glyph, row)] for glyph in "█░✗▒○═"}
@@ -97,7 +97,10 @@ def test_a_lane_shows_each_kind_in_its_place(columns):
         assert begin - 0.2 < at[glyph][0] < begin + 0.4, glyph
         assert end - 0.4 < at[glyph][-1] < end + 0.2, glyph
     assert 0.8 < at["○"][0] < 1.2, "over the run that it was refused for"
-    assert legend == "═ paused   ░ waiting   █ succeeded   ▒ stopped   ○ refused   ✗ failed"
+    assert (
+        "   ".join(legend)
+        == "═ paused   ░ waiting   █ succeeded   ▒ stopped   ○ refused   ✗ failed"
+    )
 
 
 @pytest.mark.parametrize("is_unicode", [True, False])
