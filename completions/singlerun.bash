@@ -78,7 +78,7 @@ _singlerun_files() {
 # Complete the value, begun with $2, of the option $1.
 _singlerun_value() {
     case $1 in
-        --lock-file)
+        --lock-file | --html | --svg)
             _singlerun_files "$2"
             ;;
         --dir)
@@ -134,7 +134,7 @@ _singlerun_argument() {
         help:0)
             _singlerun_offer "$2" -W "$subcommands singlerun"
             ;;
-        history:0 | is-running:0 | pause:0 | ps:* | reap:*)
+        history:0 | is-running:0 | pause:0 | ps:* | reap:* | stats:0 | timeline:0 | why:0)
             _singlerun_record names "$2"
             ;;
         logs:0)
@@ -196,11 +196,14 @@ _singlerun() {
         -h --help"
     local resume_options="--dir -h --help"
     local retry_options="--dir -h --help"
+    local stats_options="--since --until --json --dir -h --help"
     local stop_options="-k --kill-after --signal -q --quiet --dir -h --help"
+    local timeline_options="--since --until --limit --html --svg --json --dir -h --help"
     local wait_options="-t --timeout --dir -h --help"
+    local why_options="--json --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
     local subcommands="add cancel completion help history is-running logs move pause ps queue reap
-        resume retry run stop wait worker"
+        resume retry run stats stop timeline wait why worker"
 
     COMPREPLY=()
     local typed
@@ -223,7 +226,7 @@ _singlerun() {
                 return
                 ;;
             --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for | --signal | \
-                --since | --until | --state | --format)
+                --since | --until | --state | --format | --html | --svg)
                 [[ $word != --signal ]] || : "${subcommand:=run}"
                 [[ $word != --dir ]] || directory=${words[i + 1]}
                 valued=$word
@@ -262,8 +265,11 @@ _singlerun() {
                     :resume) subcommand=$word options=$resume_options ;;
                     :retry) subcommand=$word options=$retry_options ;;
                     :run) subcommand=$word ;;
+                    :stats) subcommand=$word options=$stats_options ;;
                     :stop) subcommand=$word options=$stop_options ;;
+                    :timeline) subcommand=$word options=$timeline_options ;;
                     :wait) subcommand=$word options=$wait_options ;;
+                    :why) subcommand=$word options=$why_options ;;
                     :worker) subcommand=$word options=$worker_options ;;
                     :* | run:* | add:*)
                         _singlerun_command "$i"

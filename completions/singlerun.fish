@@ -1,7 +1,7 @@
 # fish completion for singlerun(1)
 
 set -g __fish_singlerun_subcommands add cancel completion help history is-running logs move pause ps \
-    queue reap resume retry run stop wait worker
+    queue reap resume retry run stats stop timeline wait why worker
 
 # Print where the cursor is: "first" where a subcommand is allowed, "run" where only the options and the
 # command of the prefix form are, the name of a subcommand after that name, and "command" from the
@@ -36,7 +36,8 @@ function __fish_singlerun_place
             case --
                 set place nothing
                 break
-            case --limit --since --until --state --format --dir --break-lock --priority --delay --after --label --env --for
+            case --limit --since --until --state --format --dir --break-lock --priority --delay --after --label --env --for \
+                    --html --svg
                 set -e words[1]
             case '--dir=*'
             case --name --lock-file --lock-fd --lock-type --slots --wait-for --conflict-exit-code \
@@ -150,8 +151,11 @@ complete $first -a reap -d 'Close the records of dead runs and resume queues'
 complete $first -a resume -d 'Lift the pause of a name'
 complete $first -a retry -d 'Queue failed, lost or cancelled jobs again'
 complete $first -a run -d 'Run a command, even one with the name of a subcommand'
+complete $first -a stats -d 'Show how often, how long and how well runs went'
 complete $first -a stop -d 'Stop a run'
+complete $first -a timeline -d 'Show what ran when, as lanes'
 complete $first -a wait -d 'Wait for a run to end'
+complete $first -a why -d 'Explain what keeps a name from starting'
 complete $first -a worker -d 'Work off a queue in the foreground'
 
 set -l all -c singlerun -n 'not __fish_singlerun_at command nothing'
@@ -160,7 +164,7 @@ complete $all -s h -l help -d 'Print a summary of the options and exit'
 
 set -l any -c singlerun -n '__fish_singlerun_at ps reap'
 complete $any -a '(__fish_singlerun_record names)'
-set -l name -c singlerun -n '__fish_singlerun_first_of history is-running pause'
+set -l name -c singlerun -n '__fish_singlerun_first_of history is-running pause stats timeline why'
 complete $name -a '(__fish_singlerun_record names)'
 complete -c singlerun -n '__fish_singlerun_at cancel' -a '(__fish_singlerun_record pending)'
 complete -c singlerun -n '__fish_singlerun_first_of completion' -a 'bash fish zsh'
@@ -173,7 +177,7 @@ complete -c singlerun -n '__fish_singlerun_at retry' -a '(__fish_singlerun_recor
 complete -c singlerun -n '__fish_singlerun_first_of stop' -a '(__fish_singlerun_record running)'
 complete -c singlerun -n '__fish_singlerun_first_of wait' -a '(__fish_singlerun_record running,jobs)'
 
-set -l looking -c singlerun -n '__fish_singlerun_at history is-running ps queue reap'
+set -l looking -c singlerun -n '__fish_singlerun_at history is-running ps queue reap stats timeline why'
 complete $looking -l json -d 'Print JSON'
 complete -c singlerun -n '__fish_singlerun_at history ps queue' -l format -x -d 'Print these fields only'
 
@@ -234,10 +238,21 @@ complete $reap -l break-lock -x -d 'Remove this claim on a lock file'
 complete $reap -l lock-file -r -F -d 'Also examine the claims on this file'
 complete $reap -s q -l quiet -d 'Do not report closed records'
 
+set -l stats -c singlerun -n '__fish_singlerun_at stats'
+complete $stats -l since -x -d 'Count runs from this time on'
+complete $stats -l until -x -d 'Count runs up to this time'
+
 set -l stop -c singlerun -n '__fish_singlerun_at stop'
 complete $stop -s k -l kill-after -x -d 'Grace period between SIGTERM and SIGKILL'
 complete $stop -l signal -x -a 'TERM INT HUP QUIT KILL USR1 USR2' -d 'Signal to send first instead of SIGTERM'
 complete $stop -s q -l quiet -d 'Do not report what was stopped'
+
+set -l timeline -c singlerun -n '__fish_singlerun_at timeline'
+complete $timeline -l since -x -d 'Begin at this time'
+complete $timeline -l until -x -d 'End at this time'
+complete $timeline -l limit -x -d 'Draw the N names with the most runs'
+complete $timeline -l html -r -F -d 'Write a page for a browser'
+complete $timeline -l svg -r -F -d 'Write a picture'
 
 complete -c singlerun -n '__fish_singlerun_at wait' -s t -l timeout -x -d 'Wait at most this long, then exit 124'
 
