@@ -63,7 +63,8 @@ h1 { font-size: 1.15rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: 0; margin: 0 0 .5rem;
   list-style: none; color: var(--faint); font-size: .87rem; }
 .legend svg { width: 18px; height: 26px; vertical-align: middle; }
-.lane, .axis { display: grid; grid-template-columns: minmax(9rem, 18%) 1fr; gap: 0 .75rem; }
+.lane, .axis { display: grid; grid-template-columns: minmax(9rem, 18%) minmax(0, 1fr);
+  gap: 0 .75rem; }
 .axis { position: sticky; top: 0; background: var(--paper); padding: .3rem 0; z-index: 1;
   border-bottom: 1px solid var(--line); }
 .axis div { grid-column: 2; position: relative; height: 1.2rem; color: var(--faint);
@@ -82,10 +83,16 @@ td, th { text-align: left; vertical-align: top; padding: .15rem .8rem .15rem 0;
   white-space: nowrap; }
 td:last-child { white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
 @media (max-width: 40rem) {
-  .lane, .axis { grid-template-columns: 1fr; }
+  .lane, .axis { grid-template-columns: minmax(0, 1fr); }
   .axis div, details { grid-column: 1; }
   .axis .odd { display: none; }
-  summary { padding: .45rem 0; } }
+  summary { padding: .45rem 0; }
+  tr { display: flex; flex-wrap: wrap; gap: 0 .8rem; padding: .3rem 0;
+    border-top: 1px solid var(--line); }
+  tr:first-child { display: none; }
+  td { padding: 0; }
+  td:last-child { flex-basis: 100%; }
+  td:last-child:empty { display: none; } }
 """
 
 

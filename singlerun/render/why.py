@@ -147,13 +147,12 @@ def _latest(recent: "list[Verdict]") -> "Iterator[str]":
         for seen in recent
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        *cells, why = [cell.ljust(size) for cell, size in zip(row, widths, strict=True)]
-        used = sum(map(len, cells)) + 2 * len(cells) + 2
-        if is_terminal():
-            why = style.fit(why, max(0, style.width() - used))
+    for *row, why in rows:
+        cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=False)]
+        left = style.width() - sum(map(len, cells)) - 2 * len(cells) - 2
+        cells.append(style.fit(why, max(0, left)) if is_terminal() else why)
         cells[1] = style.paint(cells[1], style.COLOURS.get(row[1], ""))
-        yield ("  " + "  ".join([*cells, why])).rstrip()
+        yield ("  " + "  ".join(cells)).rstrip()
 
 
 def _took(run: "Run") -> str:
