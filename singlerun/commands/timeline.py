@@ -40,7 +40,7 @@ def command(
         pauses = store.pauses_in(since, min(until, time.time_ns()), name)
     errors = common.notices(store)
     found = Timeline(runs, pauses, since, until, name=name, limit=limit, errors=errors)
-    for path, write in ((html, picture.page), (svg, picture.picture)):
+    for path, render in ((html, picture.page), (svg, picture.picture)):
         if path is not None:
-            found.write(path, write(found))
+            found.save(path, render(found))
     return found

@@ -48,18 +48,18 @@ class Timeline(Result):
         chosen = sorted(all_lanes, key=lambda lane: -len(lane.runs))[:limit]
         self.lanes = [lane for lane in all_lanes if lane in chosen]
 
-        self._is_written = False
+        self._is_saved = False
         if left_out := len(all_lanes) - len(self.lanes):
             what = f"{len(self.lanes)} of {left_out + len(self.lanes)} names are shown"
             how = f"those with the most runs; to see all: --limit {left_out + len(self.lanes)}"
             self.errors.append(f"{what}, {how}")
 
-    def write(self, path: bytes, text: str) -> None:
+    def save(self, path: bytes, text: str) -> None:
         """Write a page or picture of it to a file, instead of drawing it; ``-``: standard output.
 
         Raises OSError if it can't be written.
         """
-        self._is_written = True
+        self._is_saved = True
         if path != b"-":
             with open(os.fsdecode(path), "wb") as file:
                 file.write(text.encode())
@@ -73,7 +73,7 @@ class Timeline(Result):
         return f"{what}, {at(self.since_ns)} to {at(self.until_ns)}"
 
     def lines(self) -> "Iterator[str]":
-        if self._is_written:
+        if self._is_saved:
             yield from self._lines
             return
         if not self.lanes:
