@@ -39,6 +39,15 @@ COMMANDS = (
     "ps --json",
     "history",
     "history name-3",
+    "history unknown",
+    "history --failed",
+    "history --refused",
+    "history --state lost",
+    "history --state waiting",
+    "history --since 1d",
+    "history --until 1d",
+    "history --name 'name-1*'",
+    "history --json",
     "queue",
     "queue name-3",
     "why name-3",
@@ -109,13 +118,13 @@ def fill(directory, runs, jobs):
 def timed(arguments, directory):
     """Return the seconds that a command line takes, and those of the processor alone."""
     env = dict(os.environ, SINGLERUN_DIR=directory)
-    null = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
     begun = time.perf_counter()
     pid = os.posix_spawn(SINGLERUN, [SINGLERUN, *arguments], env, file_actions=null)
     _, status, usage = os.wait4(pid, 0)
     taken = time.perf_counter() - begun
     if status:
-        sys.exit(f"singlerun {shlex.join(arguments)}: failed")
+        sys.exit(f"failed: SINGLERUN_DIR={directory} singlerun {shlex.join(arguments)}")
     return taken, usage.ru_utime + usage.ru_stime
 
 
