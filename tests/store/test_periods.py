@@ -75,6 +75,7 @@ def test_runs_of_a_period_are_those_that_waited_or_ran_in_it(store, ran):
         ran(NOON - 8 * HOUR, NOON + 8 * HOUR, b"covers it"),
         ran(NOON + SECOND, NOON + 2 * SECOND, b"in it"),
         ran(NOON + SECOND, None, b"in it", refused=True),
+        ran(NOON + SECOND, None, b"begins in it, and is open"),
         ran(NOON + HOUR - SECOND, NOON + 9 * HOUR, b"begins in it"),
         ran(NOON + HOUR + SECOND, NOON + 2 * HOUR, b"waits in it", asked=NOON + HOUR - SECOND),
     ]
