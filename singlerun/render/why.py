@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from singlerun.store.run import Run
 
 LONGEST_NAME = 100
+NARROW = 80
+"""Columns below which a terminal shows no clock times."""
 
 
 class Why(Result):
@@ -140,12 +142,14 @@ def _held(found: "Diagnosis", name: str) -> str:
 
 def _latest(recent: "list[Verdict]") -> "Iterator[str]":
     """Yield a line for each of the latest runs, newest first."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (str(seen.run.id), seen.state, refusal.clock(seen.run.started_ns or seen.run.asked_ns),
          f"{ago(seen.run.started_ns or seen.run.asked_ns)} ago", _took(seen.run),
          reason(seen.run))
         for seen in recent
     ]  # fmt: skip
+    if is_terminal() and style.width() < NARROW:
+        rows = [(*row[:2], *row[3:]) for row in rows]  # how long ago is enough
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for *row, why in rows:
         cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=False)]
