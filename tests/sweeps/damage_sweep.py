@@ -40,7 +40,10 @@ from singlerun.queue import wakeup
 PAGES = 2
 PAGE = 4096
 OTHERS = 2000
-LOOKS = ("ps", "-a"), ("history",), ("history", "x", "--json"), ("reap", "x"), ("queue", "--all")
+LOOKS = (
+    ("ps", "-a"), ("history",), ("history", "x", "--json"), ("reap", "x"), ("queue", "--all"),
+    ("why", "x"), ("stats",), ("timeline",),
+)  # fmt: skip
 HELD = 'flock -n "$1" true && exit 99; exit 7'
 """A command that looks whether its lock is held."""
 NEWER = "a newer singlerun wrote it"
