@@ -110,6 +110,14 @@ MIGRATIONS = (
     CREATE INDEX runs_states ON runs (state, asked_ns) WHERE ended_ns NOTNULL;
     CREATE INDEX runs_long ON runs (ended_ns) WHERE ended_ns - asked_ns > 3600000000000
     """,
+    # 6: when a run that failed is tried again; jobs counted, and listed in order, by their indexes.
+    """
+    ALTER TABLE runs ADD COLUMN not_before_ns INTEGER;
+    CREATE INDEX jobs_states ON jobs (state, name);
+    DROP INDEX jobs_delayed;
+    CREATE INDEX jobs_delayed ON jobs
+        (name, blocked, not_before_ns, priority DESC, position, id) WHERE state = 'delayed'
+    """,
 )
 
 LATEST = len(MIGRATIONS)
