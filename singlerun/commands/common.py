@@ -24,7 +24,8 @@ from singlerun.queue import wakeup
 from singlerun.render.plain import UnknownFieldError, read_fields
 from singlerun.render.result import Result, show
 from singlerun.render.text import shown
-from singlerun.store.queue import PAUSED, PENDING, Job
+from singlerun.spec import derived_name
+from singlerun.store.queue import PAUSED, PENDING, QUEUED, Job
 from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.run import Run
 from singlerun.store.sqlite import FILE, SqliteStore
@@ -33,15 +34,68 @@ from singlerun.timings import REDRAW
 
 SHOWN_AS = f"{__name__}.shown_as"
 """Key of a context's meta: whether a result is shown as JSON, and of which fields only, or None."""
+TYPED = "singlerun.typed"
+"""Where the context keeps the names that were typed, not derived from a command."""
 
 
 class Command(click.Command):
-    """A subcommand with ``--dir``: returns a result, or yields several; its failures are 125."""
+    """A subcommand with ``--dir``: returns a result, or yields several; its failures are 125.
+
+    If it takes a NAME, ``-- COMMAND [ARG]...`` stands for the one that the prefix form derives.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["context_settings"]["help_option_names"] = ["-h", "--help"]
         super().__init__(*arguments, **options)
         self.params.append(DIR)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments; after ``--`` a command stands for the name that is derived from it."""
+        names = [each for each in self.get_params(ctx) if each.type in {NAME, TARGET}]
+        argument = next((each for each in names if isinstance(each, click.Argument)), None)
+        if argument is None:
+            return super().parse_args(ctx, args)
+        before, words = self._split(args)
+        if words and words[0].startswith("-"):  # no command begins so, but a name may
+            before, words = [*before, "--", *words], []
+        derived = [os.fsdecode(derived_name(words))] if words else []
+        ctx.allow_extra_args = True
+        super().parse_args(ctx, [*before, "--", *derived] if derived else before)
+        value = ctx.params[argument.name or ""]
+        given = [value] if isinstance(value, bytes) else list(value or ())
+        if ctx.args and words:
+            ctx.fail("give a NAME, or a command after --, not both")
+        if ctx.args:
+            typed = [os.fsdecode(name) for name in given] + ctx.args
+            example = " ".join(shown(word) for word in typed)
+            ctx.fail(f"only one NAME is taken; to name a command: {ctx.command_path} -- {example}")
+        ctx.meta[TYPED] = given[: len(given) - len(derived)]
+        return ctx.args
+
+    def _split(self, args: list[str]) -> tuple[list[str], list[str]]:
+        """Split arguments at the first ``--`` that is not the value of an option."""
+        options = [each for each in self.params if isinstance(each, click.Option)]
+        valued = {flag for each in options if not each.is_flag for flag in each.opts}
+        takes_next = False
+        for at, word in enumerate(args):
+            if takes_next:
+                takes_next = False
+            elif word == "--":
+                return args[:at], args[at + 1 :]
+            elif word.startswith("--"):
+                takes_next = word in valued
+            elif word.startswith("-"):
+                letters = [f"-{letter}" in valued for letter in word[1:]]
+                takes_next = True in letters and letters.index(True) == len(letters) - 1
+        return args, []
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return what the usage line shows after the name of the subcommand."""
+        pieces = super().collect_usage_pieces(ctx)
+        takes_name = any(
+            isinstance(each, click.Argument) and each.type in {NAME, TARGET} for each in self.params
+        )
+        return [*pieces, "| -- COMMAND [ARG]..."] if takes_name else pieces
 
     def invoke(self, ctx: click.Context) -> int:
         """Call it, show its results, and return the exit status."""
@@ -53,6 +107,8 @@ class Command(click.Command):
             raise click.UsageError(f"{both[0]} and {both[1]} cannot be combined", ctx)
         ctx.meta[SHOWN_AS] = as_json, fields
         try:
+            if not ctx.params.get("quiet"):
+                show(Result(errors=_only_commands(ctx)))
             look = partial(super().invoke, ctx)
             return show(_again_and_again(look) if watch else look(), as_json=as_json, fields=fields)
         except UnknownFieldError as error:
@@ -76,6 +132,24 @@ def subcommand(
         epilog=f"Example: {example}",
         context_settings={"allow_interspersed_args": interspersed},
     )(click.pass_context(function))
+
+
+def _only_commands(ctx: click.Context) -> list[str]:
+    """Return what to say of names that were typed and can only be commands: programs of no run."""
+    typed = ctx.meta.get(TYPED, ())
+    paths = [name for name in typed if b"/" in name and _is_program(name)]
+    if not paths:
+        return []
+    _, store = open_record(ctx)
+    return [
+        f"no run is named {shown(path)}; to name that command: {ctx.command_path} -- {shown(path)}"
+        for path in paths
+        if store is None or not (store.runs(path, limit=1) or store.totals(path)[QUEUED])
+    ]
+
+
+def _is_program(path: bytes) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def _again_and_again(look: Callable[[], Result]) -> Iterator[Result]:
