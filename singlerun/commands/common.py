@@ -1,8 +1,7 @@
 """What the subcommands share: their form, parameters, failures, and the record they look at."""
 
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from singlerun.options import (
 from singlerun.ownership import holder, judge
 from singlerun.paths import StateDir, state_path
 from singlerun.queue import wakeup
+from singlerun.render import live
 from singlerun.render.plain import UnknownFieldError, read_fields
 from singlerun.render.result import Result, show
 from singlerun.render.text import shown
@@ -30,7 +30,6 @@ from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.run import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
-from singlerun.timings import REDRAW
 
 SHOWN_AS = f"{__name__}.shown_as"
 """Key of a context's meta: whether a result is shown as JSON, and of which fields only, or None."""
@@ -110,7 +109,9 @@ class Command(click.Command):
             if not ctx.params.get("quiet"):
                 show(Result(errors=_only_commands(ctx)))
             look = partial(super().invoke, ctx)
-            return show(_again_and_again(look) if watch else look(), as_json=as_json, fields=fields)
+            if watch:
+                return live.watch(look)
+            return show(look(), as_json=as_json, fields=fields)
         except UnknownFieldError as error:
             raise click.UsageError(str(error), ctx) from None
         except click.UsageError as error:
@@ -150,14 +151,6 @@ def _only_commands(ctx: click.Context) -> list[str]:
 
 def _is_program(path: bytes) -> bool:
     return os.path.isfile(path) and os.access(path, os.X_OK)
-
-
-def _again_and_again(look: Callable[[], Result]) -> Iterator[Result]:
-    while True:
-        result = look()
-        result.redraws = True
-        yield result
-        time.sleep(REDRAW)
 
 
 # -- parameters -------------------------------------------------------------------------------

@@ -19,9 +19,17 @@ STYLES = {
 }  # fmt: skip
 
 
+class Alarming(str):
+    """A cell that a terminal shows in red."""
+
+    __slots__ = ()
+    style = "red"
+
+
 def show(
-    columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", spare: "Sequence[str]" = ()
-) -> None:
+    columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", spare: "Sequence[str]" = (),
+    favoured: str = "",
+) -> None:  # fmt: skip
     """Print a table of safe text; on a terminal, cut it to the width (see ``fitted``).
 
     Elsewhere nothing is cut: a header, then a line a row, the cells separated by tabs. No cell has
@@ -31,7 +39,7 @@ def show(
         from rich.console import Console  # noqa: PLC0415 - 45 ms that a pipe need not pay
 
         console = Console(highlight=False)
-        for line in fitted(columns, rows, console.width, spare):
+        for line in fitted(columns, rows, console.width, spare, favoured):
             console.print(line, soft_wrap=True)
         return
     for row in (columns, *rows):
@@ -40,31 +48,34 @@ def show(
 
 def fitted(
     columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", width: int,
-    spare: "Sequence[str]" = (),
+    spare: "Sequence[str]" = (), favoured: str = "",
 ) -> "list[Text]":  # fmt: skip
     """Return the lines of a table, header first, that fit a width.
 
     First the columns that are ``spare`` are left out, in this order, while those of LEAST would be
-    narrower than that, and the header ends with an ellipsis; then the cells of LEAST are cut.
+    narrower than that, and the header ends with an ellipsis; then the cells of LEAST are cut, those
+    of the ``favoured`` column last.
     """
     from rich.text import Text  # noqa: PLC0415
 
-    table = [[_encodable(cell or "-") for cell in row] for row in (columns, *rows)]
+    table = [[encodable(cell or "-") for cell in row] for row in (columns, *rows)]
     kept = _kept(columns, table, width, spare)
     names = [columns[index] for index in kept]
     table = [[row[index] for index in kept] for row in table]
-    widths = _widths(names, table, width)
+    widths = _widths(names, table, width, favoured)
     lines = []
     for number, row in enumerate(table):
         line = Text(style="" if number else "bold")
         for name, cell, size in zip(names, row, widths, strict=True):
-            style = STYLES.get(cell.partition(" ")[0], "") if number and name == "STATE" else ""
+            style = getattr(cell, "style", "")
+            if number and name == "STATE":
+                style = STYLES.get(cell.partition(" ")[0], "")
             line.append(_padded(cell, size), style)
             line.append(" " * GAP)
         line.rstrip()
         lines.append(line)
     if len(kept) < len(columns):
-        lines[0].append(" " + _encodable("…"))
+        lines[0].append(" " + encodable("…"))
     return lines
 
 
@@ -82,12 +93,25 @@ def _kept(
     return kept
 
 
-def _widths(columns: "Sequence[str]", table: "list[list[str]]", width: int) -> list[int]:
+def _widths(
+    columns: "Sequence[str]", table: "list[list[str]]", width: int, favoured: str
+) -> list[int]:
     """Return the widths; the columns of LEAST share what the others leave, short ones first."""
     widths = _natural(table)
     left = width - GAP * (len(columns) - 1)
     left -= sum(size for name, size in zip(columns, widths, strict=True) if name not in LEAST)
-    giving = sorted((widths[at], at) for at, name in enumerate(columns) if name in LEAST)
+    if favoured in columns:
+        at = columns.index(favoured)
+        others = sum(
+            min(size, LEAST[name])
+            for name, size in zip(columns, widths, strict=True)
+            if name in LEAST and name != favoured
+        )
+        widths[at] = max(len(favoured), min(widths[at], left - others))
+        left -= widths[at]
+    giving = sorted(
+        (widths[at], at) for at, name in enumerate(columns) if name in LEAST and name != favoured
+    )
     for others, (natural, at) in zip(range(len(giving), 0, -1), giving, strict=True):
         widths[at] = max(len(columns[at]), min(natural, left // others))
         left -= widths[at]
@@ -105,11 +129,16 @@ def _padded(cell: str, width: int) -> str:
 
     if cell_len(cell) <= width:
         return set_cell_size(cell, width)
-    ellipsis = _encodable("…")
+    ellipsis = encodable("…")
     return set_cell_size(cell, width - len(ellipsis)) + ellipsis
 
 
-def _encodable(text: str) -> str:
+def cut(line: str, width: int) -> str:
+    """Return a line that is no wider than a terminal."""
+    return _padded(encodable(line), width).rstrip()
+
+
+def encodable(text: str) -> str:
     """Return a text as standard output can show it; in ASCII an ellipsis is a tilde."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:

@@ -3,7 +3,7 @@
 import time
 
 from singlerun.store.job_rows import SELECT_JOBS, read_context, read_job
-from singlerun.store.queue import DELAYED, JOB_STATES, QUEUED, RUNNING, Pace
+from singlerun.store.queue import DELAYED, JOB_STATES, PAUSED, QUEUED, RUNNING, Pace
 from singlerun.store.rows import DamagedError, is_int
 from singlerun.store.run import Pause
 from singlerun.store.sqlite import SqliteStore
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from singlerun.paths import StateDir
     from singlerun.store.queue import Context, Job
 
+_STORED = tuple(state for state in JOB_STATES if state != PAUSED)
+"""A pause is of a name, not of its jobs."""
 _OPEN = (RUNNING, QUEUED, DELAYED)
 _QUEUED_ORDER = "name, priority DESC, position, id"
 _ORDERS = {
@@ -27,6 +29,8 @@ _ORDERS = {
 """The order in which jobs of a state start, and the index that has it, so that none is sorted."""
 _FEW, _MANY = 200, 5000
 """Runs of a name among which the successful ones are looked for: first few, then many."""
+_IDLE_NS = 60 * 10**9
+"""Between two jobs, after which a queue was idle."""
 _SAMPLE = 50
 """Tries by which the rate of a queue is measured."""
 
@@ -75,7 +79,7 @@ class SqliteListing(SqliteStore):
 
         def count(database: "sqlite3.Connection") -> dict[str, int]:
             found = {}
-            for state in JOB_STATES:
+            for state in _STORED:
                 (found[state],) = database.execute(query, (state, *values)).fetchone()
             return found
 
@@ -90,7 +94,7 @@ class SqliteListing(SqliteStore):
 
         def measure(database: "sqlite3.Connection") -> Pace | None:
             rows = database.execute(query, (name, _SAMPLE + 1)).fetchall()
-            over = [row for row in rows if is_int(row[0]) and is_int(row[1])]
+            over = _busy([row for row in rows if is_int(row[0]) and is_int(row[1])])
             if not over:
                 return None
             (left,) = database.execute(counted, (QUEUED, name)).fetchone()
@@ -210,6 +214,14 @@ def _latest(
         return found[:limit]
     query = f"{SELECT_JOBS} WHERE 1{conditions} ORDER BY id DESC LIMIT ?"
     return database.execute(query, (*values, _no_more_than(limit))).fetchall()
+
+
+def _busy(tries: "list[tuple[int, int]]") -> "list[tuple[int, int]]":
+    """Return the latest tries between which the queue was not idle, as start and end."""
+    for at in range(1, len(tries)):
+        if tries[at - 1][0] - tries[at][1] > _IDLE_NS:
+            return tries[:at]
+    return tries
 
 
 def _no_more_than(limit: int | None) -> int:
