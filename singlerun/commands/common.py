@@ -1,7 +1,7 @@
 """What the subcommands share: their form, parameters, failures, and the record they look at."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -181,6 +181,20 @@ MOMENT = Read("TIME", moment.parse)
 LOCK_FILE = Read("PATH", read_lock_file)
 CLAIM = Read("CLAIM", read_claim)
 SIGNAL = Read("SIG", read_signal)
+
+
+def states_of(known: Sequence[str]) -> Read:
+    """Return the type of an option that takes states, separated by commas."""
+
+    def read(text: str) -> tuple[str, ...]:
+        states = tuple(state.strip() for state in text.split(","))
+        for state in states:
+            if state not in known:
+                raise UsageError(f"there is no state {state!r}; there are: {', '.join(known)}")
+        return states
+
+    return Read("STATE", read)
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 since_option = click.option(

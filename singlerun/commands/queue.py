@@ -18,17 +18,17 @@ MOST_PACES = 20
 @common.subcommand("Show the jobs in a queue.", example="singlerun queue import --watch")
 @click.argument("name", required=False, type=common.NAME, metavar="[NAME]")
 @click.option("-a", "--all", "ended", is_flag=True, help="Show ended jobs too, newest first.")
-@click.option("--state", "states", multiple=True, type=click.Choice(JOB_STATES), metavar="STATE",
-              help="Show only jobs in this state; may be repeated.")  # fmt: skip
-@click.option("--label", metavar="GLOB", help="Show only jobs whose label matches, such as 'x*'.")
+@click.option("--state", "given", multiple=True, type=common.states_of(JOB_STATES),
+              metavar="STATE", help="Only jobs in this state; may be repeated.")  # fmt: skip
+@click.option("--label", metavar="GLOB", help="Only jobs whose label matches.")
 @click.option("--limit", default=100, type=click.IntRange(1), metavar="N",
               help="Show at most N jobs; default: 100.")  # fmt: skip
 @common.watch_option
 @common.format_option
 @common.json_option
 def command(
-    ctx: click.Context, name: bytes | None, *, ended: bool, states: tuple[str, ...],
-    label: str | None, limit: int,
+    ctx: click.Context, name: bytes | None, *, ended: bool,
+    given: tuple[tuple[str, ...], ...], label: str | None, limit: int,
 ) -> Jobs:  # fmt: skip
     """Show the jobs that run or wait in the queue of NAME, or in all queues, in order.
 
@@ -38,7 +38,8 @@ def command(
     _, queue = common.open_record(ctx)
     if queue is None:
         return Jobs([], limit)
-    ended = ended or bool(set(states) - {RUNNING, *PENDING, PAUSED})
+    states = {state for group in given for state in group}
+    ended = ended or bool(states - {RUNNING, *PENDING, PAUSED})
     found = _jobs(queue, name, ended=ended, states=states, label=label, limit=limit + 1)
     names = {job.name for job in found if job.state in {RUNNING, *PENDING, PAUSED}}
     pauses = queue.pauses() if name is None else queue.pauses([name])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 """The other screen without a cursor, where long lines are not wrapped; and back."""
-_HOME, _REST_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
+_HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2K", "\x1b[J"
 _BLOCKED = {signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH}
 """Signals that are taken between two frames only, so that none is torn."""
 
@@ -63,7 +63,9 @@ def _draw_again_and_again(look: "Callable[[], Result]") -> "NoReturn":
     console = Console(highlight=False)
     while True:
         lines = frame(look(), console)
-        _write(_HOME + f"{_REST_OF_LINE}\r\n".join(lines) + _REST_OF_LINE + _REST)
+        below = "\r\n" + _CLEAR_BELOW if len(lines) < console.height else ""
+        # Cleared before it is written: after its last column a full line would lose that.
+        _write(_HOME + "\r\n".join(_CLEAR_LINE + line for line in lines) + below)
         came = signal.sigtimedwait(_BLOCKED, REDRAW)
         if came is None or came.si_signo == signal.SIGWINCH:
             continue

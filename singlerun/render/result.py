@@ -101,7 +101,7 @@ def show(
         except OSError as error:
             say(f"cannot write the output: {reason(error)}")
             return 125
-        for line in result.left_out():
+        for line in () if as_json else result.left_out():  # JSON says it itself
             say(line)
         status = status or result.status
     return status
