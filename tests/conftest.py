@@ -100,7 +100,7 @@ class Cli:
         return document["runs"]
 
     def history(self, *arguments):
-        return self.json("history", "--limit", "100000", "--", *arguments)
+        return self.json("history", "--limit", "100000", *arguments)
 
     def last(self, *arguments):
         return self.history(*arguments)[0]

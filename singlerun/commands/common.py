@@ -23,7 +23,7 @@ from singlerun.queue import wakeup
 from singlerun.render import live
 from singlerun.render.plain import UnknownFieldError, read_fields
 from singlerun.render.result import Result, show
-from singlerun.render.text import shown
+from singlerun.render.text import quoted, shown
 from singlerun.spec import derived_name
 from singlerun.store.queue import PAUSED, PENDING, QUEUED, Job
 from singlerun.store.queue import RUNNING as JOB_RUNNING
@@ -66,7 +66,7 @@ class Command(click.Command):
             ctx.fail("give a NAME, or a command after --, not both")
         if ctx.args:
             typed = [os.fsdecode(name) for name in given] + ctx.args
-            example = " ".join(shown(word) for word in typed)
+            example = " ".join(quoted(shown(word)) for word in typed)
             ctx.fail(f"only one NAME is taken; to name a command: {ctx.command_path} -- {example}")
         ctx.meta[TYPED] = given[: len(given) - len(derived)]
         return ctx.args

@@ -57,18 +57,20 @@ def command(
 
 
 def _jobs(
-    queue: SqliteQueue, name: bytes | None, *, ended: bool, states: Collection[str],
+    queue: SqliteQueue, name: bytes | None, *, ended: bool, states: set[str],
     label: str | None, limit: int,
 ) -> list[Job]:  # fmt: skip
     """Return the first jobs in some states, of which a paused name changes that of pending ones."""
-    stored = set(states)
-    if PAUSED in stored:
-        stored |= {*PENDING}
-    any_is_paused = bool(stored & {*PENDING}) and bool(queue.pauses())
-    most = None if any_is_paused else limit
-    found = queue.jobs(name, ended=ended, limit=most, states=stored - {PAUSED}, label=label)
-    common.mark_paused(queue, found)
-    return [job for job in found if not states or job.state in states][:limit]
+    stored = (states | {*PENDING} if PAUSED in states else states) - {PAUSED}
+    most = limit
+    while True:
+        found = queue.jobs(name, ended=ended, limit=most, states=stored, label=label)
+        is_all = len(found) < most
+        common.mark_paused(queue, found)
+        wanted = [job for job in found if not states or job.state in states]
+        if is_all or len(wanted) >= limit:
+            return wanted[:limit]
+        most *= 10
 
 
 def _paces(queue: SqliteQueue, names: Collection[bytes]) -> list[Pace]:

@@ -62,8 +62,10 @@ def _draw_again_and_again(look: "Callable[[], Result]") -> "NoReturn":
 
     console = Console(highlight=False)
     while True:
-        lines = frame(look(), console)
-        below = "\r\n" + _CLEAR_BELOW if len(lines) < console.height else ""
+        result = look()
+        width, height = _size()  # now, and not as COLUMNS says, which no change of size reaches
+        lines = frame(result, console, width, height)
+        below = "\r\n" + _CLEAR_BELOW if len(lines) < height else ""
         # Cleared before it is written: after its last column a full line would lose that.
         _write(_HOME + "\r\n".join(_CLEAR_LINE + line for line in lines) + below)
         came = signal.sigtimedwait(_BLOCKED, REDRAW)
@@ -76,12 +78,11 @@ def _draw_again_and_again(look: "Callable[[], Result]") -> "NoReturn":
         _write(_ENTER)
 
 
-def frame(result: "Result", console: "Console") -> list[str]:
+def frame(result: "Result", console: "Console", width: int, height: int) -> list[str]:
     """Return the lines of a result that fill a terminal at most, with their escape sequences.
 
     The header of the table stays, and the last line says how many rows do not fit.
     """
-    width, height = console.size
     rows = result.rows()
     above = [table.cut(line, width) for line in result.heading()]
     below = [table.cut(line, width) for line in (*result.errors, *result.left_out())]
@@ -99,6 +100,12 @@ def frame(result: "Result", console: "Console") -> list[str]:
     # In a very low window the table goes before what is around it.
     above = above[: max(0, height - len(shown) - len(below))]
     return [*above, *shown, *below][:height]
+
+
+def _size() -> tuple[int, int]:
+    """Return the columns and lines of the terminal; one that does not tell is 80 by 24."""
+    width, height = os.get_terminal_size(1)
+    return width or 80, height or 24
 
 
 def _write(text: str) -> None:

@@ -28,7 +28,7 @@ class OpenRuns(Result):
     """
 
     columns: "Sequence[str]" = (
-        "ID", "JOB", "NAME", "STATE", "PID", "USER", "TIME", "REASON", "COMMAND",
+        "ID", "NAME", "STATE", "JOB", "PID", "USER", "TIME", "REASON", "COMMAND",
     )  # fmt: skip
     spare = ("JOB", "USER", "PID", "COMMAND", "TIME", "REASON")
     favoured = "REASON"

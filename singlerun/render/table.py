@@ -75,6 +75,7 @@ def fitted(
         line.rstrip()
         lines.append(line)
     if len(kept) < len(columns):
+        lines[0].truncate(max(0, width - GAP))
         lines[0].append(" " + encodable("…"))
     return lines
 
