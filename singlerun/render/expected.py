@@ -80,14 +80,13 @@ def why_job(job: "Job", pause: "Pause | None" = None) -> str:
         return f"its name is paused{until(pause)}"
     if job.ended_ns is not None:
         return shown(job.detail or "") or (reason(job.run) if job.run is not None else "")
-    parts = [_try(job)]
-    if job.state in PENDING and job.after_id is not None and job.is_blocked:
-        parts.append(f"after job {job.after_id}")
-    return "; ".join(filter(None, parts))
+    return _try(job)
 
 
 def start_of(job: "Job", starts_ns: int | None) -> str:
     """Return when a pending job starts."""
+    if job.state in PENDING and job.after_id is not None and job.is_blocked:
+        return f"after job {job.after_id}"
     if job.state in PENDING and job.not_before_ns is not None:
         return left(job.not_before_ns) if job.not_before_ns > time.time_ns() else ""
     if job.state == QUEUED and starts_ns is not None and starts_ns > time.time_ns():
