@@ -52,7 +52,7 @@ def command(
         pauses=[pause for pause in pauses if pause.name in {name, *names}],
         runs={each.run.id: each for each in seen},
         starts_ns=outlook.starts_of(found, seen) if in_order else {},
-        paces=_paces(queue, names), errors=common.notices(queue),
+        paces=_paces(queue, names - {pause.name for pause in pauses}), errors=common.notices(queue),
     )  # fmt: skip
 
 
@@ -73,7 +73,5 @@ def _jobs(
         most *= 10
 
 
-def _paces(queue: SqliteQueue, names: Collection[bytes]) -> list[Pace]:
-    if len(names) > MOST_PACES:
-        return []
-    return [pace for name in sorted(names) if (pace := queue.pace(name)) is not None]
+def _paces(queue: SqliteQueue, names: Collection[bytes]) -> list[Pace | None]:
+    return [] if len(names) > MOST_PACES else [queue.pace(name) for name in names]

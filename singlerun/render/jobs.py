@@ -35,20 +35,20 @@ class Jobs(Result):
     """The first jobs, at most ``limit``, and how many there are in each state.
 
     ``runs`` are the open runs of the jobs that run, by their ids; ``starts_ns`` the expected starts
-    of queued ones, by theirs; ``paces`` how fast the queues with jobs are worked off.
+    of queued ones, by theirs; ``paces`` how fast the queues are worked off that have jobs and are not paused, None: unknown.
     """
 
     columns = (
         "ID", "NAME", "STATE", "LABEL", "TRIES", "STARTS", "TIME", "EXIT", "REASON", "COMMAND",
     )  # fmt: skip
-    spare = ("TRIES", "LABEL", "COMMAND", "EXIT", "REASON", "TIME", "STARTS")
+    spare = ("TRIES", "LABEL", "COMMAND", "EXIT", "TIME", "REASON", "STARTS")
     favoured = "REASON"
     empty = "No jobs are queued. To add one: singlerun add -n NAME COMMAND"
 
     def __init__(
         self, jobs: "Sequence[Job]", limit: int, *, totals: "Mapping[str, int] | None" = None,
         pauses: "Sequence[Pause]" = (), runs: "Mapping[int | None, Seen] | None" = None,
-        starts_ns: "Mapping[int | None, int] | None" = None, paces: "Sequence[Pace]" = (),
+        starts_ns: "Mapping[int | None, int] | None" = None, paces: "Sequence[Pace | None]" = (),
         errors: "Iterable[str]" = (),
     ) -> None:  # fmt: skip
         super().__init__(errors=errors)
@@ -121,14 +121,14 @@ class Jobs(Result):
 
     def _speed(self) -> "Iterable[str]":
         """Yield how many jobs end a minute, and how long what is queued will take at that rate."""
-        paces = [pace for pace in self._paces if time.time_ns() - pace.latest_ns < LATELY_NS]
+        since = time.time_ns() - LATELY_NS
+        paces = [pace for pace in self._paces if pace is not None and pace.latest_ns > since]
         if not paces:
             return
         rates = [60e9 * pace.tries / pace.spent_ns for pace in paces]
         yield f"{sum(rates):.3g} a minute"
         longest = max(60 * pace.left / rate for pace, rate in zip(paces, rates, strict=True))
-        paused = {pause.name for pause in self._pauses}
-        if longest and not paused and len(paces) == len(self._paces):
+        if longest and len(paces) == len(self._paces):
             yield f"{expected.rough(longest)} left"
 
 
