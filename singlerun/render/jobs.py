@@ -35,7 +35,8 @@ class Jobs(Result):
     """The first jobs, at most ``limit``, and how many there are in each state.
 
     ``runs`` are the open runs of the jobs that run, by their ids; ``starts_ns`` the expected starts
-    of queued ones, by theirs; ``paces`` how fast the queues are worked off that have jobs and are not paused, None: unknown.
+    of queued ones, by theirs; ``paces`` how fast the queues are worked off that have jobs and are
+    not paused, None if that is unknown.
     """
 
     columns = (
