@@ -43,7 +43,6 @@ class Jobs(Result):
         "ID", "NAME", "STATE", "LABEL", "TRIES", "STARTS", "TIME", "EXIT", "REASON", "COMMAND",
     )  # fmt: skip
     spare = ("TRIES", "LABEL", "COMMAND", "EXIT", "TIME", "REASON", "STARTS")
-    favoured = "REASON"
     empty = "No jobs are queued. To add one: singlerun add -n NAME COMMAND"
 
     def __init__(

@@ -92,7 +92,7 @@ def frame(result: "Result", console: "Console", width: int, height: int) -> list
     if len(rows) > room:
         room = max(1, room - 1)
         below.insert(0, table.cut(f"… and {len(rows) - room} more rows", width))
-    fitted = table.fitted(result.columns, rows[:room], width, result.spare, result.favoured)
+    fitted = table.fitted(result.columns, rows[:room], width, result.spare)
     with console.capture() as capture:
         for line in fitted:
             console.print(line, soft_wrap=True)

@@ -27,8 +27,6 @@ class Result:
     """The header of the table; empty if there is none."""
     spare: "Sequence[str]" = ()
     """The columns that a narrow terminal leaves out, the first one first."""
-    favoured = ""
-    """The column whose cells are cut last."""
     empty = ""
     """What a terminal shows instead of a table without rows."""
 
@@ -74,7 +72,7 @@ class Result:
             for line in self.heading() if terminal else ():
                 print(table.encodable(line))
             if rows or not terminal:
-                table.show(self.columns, rows, self.spare, self.favoured)
+                table.show(self.columns, rows, self.spare)
             else:
                 print(self.empty)
         for line in self.lines():

@@ -31,7 +31,6 @@ class OpenRuns(Result):
         "ID", "NAME", "STATE", "JOB", "PID", "USER", "TIME", "REASON", "COMMAND",
     )  # fmt: skip
     spare = ("JOB", "USER", "PID", "COMMAND", "TIME", "REASON")
-    favoured = "REASON"
 
     def __init__(
         self, runs: "Sequence[Seen]", jobs: "Sequence[Job]" = (), pauses: "Sequence[Pause]" = (),

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 GAP = 2
 LEAST = {"NAME": 12, "REASON": 20, "COMMAND": 10}
 """Columns whose cells may be cut, and the width below which a spare column is left out instead."""
+FAVOURED = "REASON"
+"""The column that is cut last: it says what to do."""
 STYLES = {
     "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
     "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red", "timed-out": "red",
@@ -27,9 +29,8 @@ class Alarming(str):
 
 
 def show(
-    columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", spare: "Sequence[str]" = (),
-    favoured: str = "",
-) -> None:  # fmt: skip
+    columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", spare: "Sequence[str]" = ()
+) -> None:
     """Print a table of safe text; on a terminal, cut it to the width (see ``fitted``).
 
     Elsewhere nothing is cut: a header, then a line a row, the cells separated by tabs. No cell has
@@ -39,7 +40,7 @@ def show(
         from rich.console import Console  # noqa: PLC0415 - 45 ms that a pipe need not pay
 
         console = Console(highlight=False)
-        for line in fitted(columns, rows, console.width, spare, favoured):
+        for line in fitted(columns, rows, console.width, spare):
             console.print(line, soft_wrap=True)
         return
     for row in (columns, *rows):
@@ -48,13 +49,12 @@ def show(
 
 def fitted(
     columns: "Sequence[str]", rows: "Sequence[Sequence[str]]", width: int,
-    spare: "Sequence[str]" = (), favoured: str = "",
+    spare: "Sequence[str]" = (),
 ) -> "list[Text]":  # fmt: skip
     """Return the lines of a table, header first, that fit a width.
 
     First the columns that are ``spare`` are left out, in this order, while those of LEAST would be
-    narrower than that, and the header ends with an ellipsis; then the cells of LEAST are cut, those
-    of the ``favoured`` column last.
+    narrower than that, and the header ends with an ellipsis; then the cells of LEAST are cut.
     """
     from rich.text import Text  # noqa: PLC0415
 
@@ -62,7 +62,7 @@ def fitted(
     kept = _kept(columns, table, width, spare)
     names = [columns[index] for index in kept]
     table = [[row[index] for index in kept] for row in table]
-    widths = _widths(names, table, width, favoured)
+    widths = _widths(names, table, width)
     lines = []
     for number, row in enumerate(table):
         line = Text(style="" if number else "bold")
@@ -94,24 +94,25 @@ def _kept(
     return kept
 
 
-def _widths(
-    columns: "Sequence[str]", table: "list[list[str]]", width: int, favoured: str
-) -> list[int]:
-    """Return the widths; the columns of LEAST share what the others leave, short ones first."""
+def _widths(columns: "Sequence[str]", table: "list[list[str]]", width: int) -> list[int]:
+    """Return the widths; the columns of LEAST share what the others leave, short ones first.
+
+    FAVOURED is served before, as far as it leaves the others their least.
+    """
     widths = _natural(table)
     left = width - GAP * (len(columns) - 1)
     left -= sum(size for name, size in zip(columns, widths, strict=True) if name not in LEAST)
-    if favoured in columns:
-        at = columns.index(favoured)
+    if FAVOURED in columns:
+        at = columns.index(FAVOURED)
         others = sum(
             min(size, LEAST[name])
             for name, size in zip(columns, widths, strict=True)
-            if name in LEAST and name != favoured
+            if name in LEAST and name != FAVOURED
         )
-        widths[at] = max(len(favoured), min(widths[at], left - others))
+        widths[at] = max(len(FAVOURED), min(widths[at], left - others))
         left -= widths[at]
     giving = sorted(
-        (widths[at], at) for at, name in enumerate(columns) if name in LEAST and name != favoured
+        (widths[at], at) for at, name in enumerate(columns) if name in LEAST and name != FAVOURED
     )
     for others, (natural, at) in zip(range(len(giving), 0, -1), giving, strict=True):
         widths[at] = max(len(columns[at]), min(natural, left // others))
