@@ -1,19 +1,16 @@
 """Golden tests: what ps and queue show in each window, in a pipe, in colour and in ASCII.
 
-    SINGLERUN_GOLDEN=write pytest tests/render/test_screens.py
-
-writes the files in tests/golden/ anew; look at each before it is committed.
+screens.py tells how to draw them anew.
 """
 
 import io
-import os
 import re
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from rich.console import Console
+from screens import golden
 
 from singlerun.outcome import Outcome
 from singlerun.ownership.judge import ORPHAN, ZOMBIE, Verdict
@@ -27,7 +24,6 @@ from singlerun.store.queue import CANCELLED, DELAYED, FAILED, PAUSED, QUEUED, SU
 from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.run import RUNNING, WAITING, Pause, Run
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 SECOND, MINUTE, HOUR = 10**9, 60 * 10**9, 3600 * 10**9
 NOW = 1_764_086_400 * SECOND
 LONG, CJK, EMOJI, HOSTILE = (
@@ -153,11 +149,7 @@ class Terminal(io.TextIOWrapper):
 
 
 def compare(name, text):
-    path = GOLDEN / name
-    if os.environ.get("SINGLERUN_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    assert text == path.read_text(), f"look at it, and write {path.name} anew if it is right"
+    golden(name, text.splitlines())
 
 
 def on_terminal(monkeypatch, make, width, encoding, *, colour):
@@ -179,21 +171,21 @@ def on_terminal(monkeypatch, make, width, encoding, *, colour):
 def test_on_a_terminal(monkeypatch, screen, width):
     text = on_terminal(monkeypatch, SCREENS[screen], width, "utf-8", colour=False)
     assert "\x1b" not in text
-    compare(f"{screen}-{width}.txt", text)
+    compare(f"{screen}-{width}", text)
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_in_colour(monkeypatch, screen):
     text = on_terminal(monkeypatch, SCREENS[screen], 120, "utf-8", colour=True)
     assert "\x1b[32mrunning" in text
-    compare(f"{screen}-colour.txt", text)
+    compare(f"{screen}-colour", text)
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_in_ascii(monkeypatch, screen):
     text = on_terminal(monkeypatch, SCREENS[screen], 120, "ascii", colour=False)
     assert text.isascii()
-    compare(f"{screen}-ascii.txt", text)
+    compare(f"{screen}-ascii", text)
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -201,7 +193,7 @@ def test_in_a_pipe(capfd, screen):
     assert show(SCREENS[screen]()) == 0
     header, *rows = capfd.readouterr().out.splitlines()
     assert {row.count("\t") for row in rows} == {header.count("\t")}
-    compare(f"{screen}-pipe.txt", "\n".join([header, *rows, ""]))
+    compare(f"{screen}-pipe", "\n".join([header, *rows, ""]))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -224,7 +216,7 @@ def test_a_frame_fills_its_window_at_most(screen, size):
     console = Console(file=io.StringIO(), color_system=None, width=width)
     lines = live.frame(SCREENS[screen](), console, width, height)
     assert len(lines) <= height
-    compare(f"{screen}-frame-{width}x{height}.txt", "\n".join([*lines, ""]))
+    compare(f"{screen}-frame-{width}x{height}", "\n".join([*lines, ""]))
     rows = [line for line in lines if re.match(r"(\d+|-)  ", line)]
     if more := [line for line in lines if line.startswith("… and")]:
         assert len(rows) + int(more[0].split()[2]) == len(SCREENS[screen]().rows())
