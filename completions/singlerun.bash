@@ -89,6 +89,10 @@ _singlerun_value() {
             _singlerun_offer "$2" -W "on-failure on-success always"
             ;;
         --state)
+            if [[ $subcommand == queue ]]; then
+                _singlerun_offer "$2" -W "queued delayed paused running succeeded failed cancelled lost"
+                return
+            fi
             _singlerun_offer "$2" -W "waiting running succeeded failed timed-out stopped refused skipped lost"
             ;;
         --since | --until)
@@ -191,7 +195,7 @@ _singlerun() {
     local move_options="--first --dir -h --help"
     local pause_options="--for --dir -h --help"
     local ps_options="-a --all --tree --watch --format --json --dir -h --help"
-    local queue_options="-a --all --limit --watch --format --json --dir -h --help"
+    local queue_options="-a --all --state --label --limit --watch --format --json --dir -h --help"
     local reap_options="--dry-run --kill-orphans --break-lock --lock-file -q --quiet --json --dir
         -h --help"
     local resume_options="--dir -h --help"

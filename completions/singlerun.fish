@@ -228,6 +228,9 @@ complete $ps -l watch -d 'Refresh every second'
 
 set -l queue -c singlerun -n '__fish_singlerun_at queue'
 complete $queue -s a -l all -d 'Also show jobs that have ended'
+complete $queue -l state -x -a 'queued delayed paused running succeeded failed cancelled lost' \
+    -d 'Only jobs in this state'
+complete $queue -l label -x -d 'Only jobs whose label matches'
 complete $queue -l limit -x -d 'Show at most N jobs'
 complete $queue -l watch -d 'Refresh every second'
 

@@ -238,9 +238,11 @@ class Lifecycle:
         if not self._is_bound:
             self.locks.free()
 
-    def ask_again(self) -> None:
-        """Begin another try."""
+    def ask_again(self, delay: float | None = None) -> None:
+        """Begin another try, which is to start after a ``delay`` in seconds."""
         self.run = _new_run(self.spec)
+        if delay is not None:
+            self.run.not_before_ns = time.time_ns() + round(delay * 1e9)
 
 
 LOCK_LOST = "the lock file was deleted in the moment of the start"

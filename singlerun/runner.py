@@ -156,7 +156,7 @@ class _Runner:
             if spec.verbose:
                 _tell(spec, f"exit status {status}, retrying in {delay:g} s")
             self._last = life.run, status
-            life.ask_again()
+            life.ask_again(delay)
             self._recorder.wait(life.run)
             if number := self._signals.sleep(delay):
                 raise _SignalledError(number)

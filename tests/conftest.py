@@ -100,7 +100,8 @@ class Cli:
         return document["runs"]
 
     def history(self, *arguments):
-        return self.json("history", "--limit", "100000", "--", *arguments)
+        dashes = ["--"] if arguments and arguments[0].startswith("-") else []
+        return self.json("history", "--limit", "100000", *dashes, *arguments)
 
     def last(self, *arguments):
         return self.history(*arguments)[0]

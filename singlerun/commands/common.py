@@ -1,8 +1,7 @@
 """What the subcommands share: their form, parameters, failures, and the record they look at."""
 
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -21,27 +20,81 @@ from singlerun.options import (
 from singlerun.ownership import holder, judge
 from singlerun.paths import StateDir, state_path
 from singlerun.queue import wakeup
+from singlerun.render import live
 from singlerun.render.plain import UnknownFieldError, read_fields
 from singlerun.render.result import Result, show
-from singlerun.render.text import shown
-from singlerun.store.queue import PAUSED, PENDING, Job
+from singlerun.render.text import quoted, shown
+from singlerun.spec import derived_name
+from singlerun.store.queue import PAUSED, PENDING, QUEUED, Job
 from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.run import Run
 from singlerun.store.sqlite import FILE, SqliteStore
 from singlerun.store.sqlite_queue import SqliteQueue
-from singlerun.timings import REDRAW
 
 SHOWN_AS = f"{__name__}.shown_as"
 """Key of a context's meta: whether a result is shown as JSON, and of which fields only, or None."""
+TYPED = "singlerun.typed"
+"""Where the context keeps the names that were typed, not derived from a command."""
 
 
 class Command(click.Command):
-    """A subcommand with ``--dir``: returns a result, or yields several; its failures are 125."""
+    """A subcommand with ``--dir``: returns a result, or yields several; its failures are 125.
+
+    If it takes a NAME, ``-- COMMAND [ARG]...`` stands for the one that the prefix form derives.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["context_settings"]["help_option_names"] = ["-h", "--help"]
         super().__init__(*arguments, **options)
         self.params.append(DIR)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments; after ``--`` a command stands for the name that is derived from it."""
+        names = [each for each in self.get_params(ctx) if each.type in {NAME, TARGET}]
+        argument = next((each for each in names if isinstance(each, click.Argument)), None)
+        if argument is None:
+            return super().parse_args(ctx, args)
+        before, words = self._split(args)
+        if words and words[0].startswith("-"):  # no command begins so, but a name may
+            before, words = [*before, "--", *words], []
+        derived = [os.fsdecode(derived_name(words))] if words else []
+        ctx.allow_extra_args = True
+        super().parse_args(ctx, [*before, "--", *derived] if derived else before)
+        value = ctx.params[argument.name or ""]
+        given = [value] if isinstance(value, bytes) else list(value or ())
+        if ctx.args and words:
+            ctx.fail("give a NAME, or a command after --, not both")
+        if ctx.args:
+            typed = [os.fsdecode(name) for name in given] + ctx.args
+            example = " ".join(quoted(shown(word)) for word in typed)
+            ctx.fail(f"only one NAME is taken; to name a command: {ctx.command_path} -- {example}")
+        ctx.meta[TYPED] = given[: len(given) - len(derived)]
+        return ctx.args
+
+    def _split(self, args: list[str]) -> tuple[list[str], list[str]]:
+        """Split arguments at the first ``--`` that is not the value of an option."""
+        options = [each for each in self.params if isinstance(each, click.Option)]
+        valued = {flag for each in options if not each.is_flag for flag in each.opts}
+        takes_next = False
+        for at, word in enumerate(args):
+            if takes_next:
+                takes_next = False
+            elif word == "--":
+                return args[:at], args[at + 1 :]
+            elif word.startswith("--"):
+                takes_next = word in valued
+            elif word.startswith("-"):
+                letters = [f"-{letter}" in valued for letter in word[1:]]
+                takes_next = True in letters and letters.index(True) == len(letters) - 1
+        return args, []
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return what the usage line shows after the name of the subcommand."""
+        pieces = super().collect_usage_pieces(ctx)
+        takes_name = any(
+            isinstance(each, click.Argument) and each.type in {NAME, TARGET} for each in self.params
+        )
+        return [*pieces, "| -- COMMAND [ARG]..."] if takes_name else pieces
 
     def invoke(self, ctx: click.Context) -> int:
         """Call it, show its results, and return the exit status."""
@@ -53,8 +106,12 @@ class Command(click.Command):
             raise click.UsageError(f"{both[0]} and {both[1]} cannot be combined", ctx)
         ctx.meta[SHOWN_AS] = as_json, fields
         try:
+            if not ctx.params.get("quiet"):
+                show(Result(errors=_only_commands(ctx)))
             look = partial(super().invoke, ctx)
-            return show(_again_and_again(look) if watch else look(), as_json=as_json, fields=fields)
+            if watch:
+                return live.watch(look)
+            return show(look(), as_json=as_json, fields=fields)
         except UnknownFieldError as error:
             raise click.UsageError(str(error), ctx) from None
         except click.UsageError as error:
@@ -78,12 +135,22 @@ def subcommand(
     )(click.pass_context(function))
 
 
-def _again_and_again(look: Callable[[], Result]) -> Iterator[Result]:
-    while True:
-        result = look()
-        result.redraws = True
-        yield result
-        time.sleep(REDRAW)
+def _only_commands(ctx: click.Context) -> list[str]:
+    """Return what to say of names that were typed and can only be commands: programs of no run."""
+    typed = ctx.meta.get(TYPED, ())
+    paths = [name for name in typed if b"/" in name and _is_program(name)]
+    if not paths:
+        return []
+    _, store = open_record(ctx)
+    return [
+        f"no run is named {shown(path)}; to name that command: {ctx.command_path} -- {shown(path)}"
+        for path in paths
+        if store is None or not (store.runs(path, limit=1) or store.totals(path)[QUEUED])
+    ]
+
+
+def _is_program(path: bytes) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 # -- parameters -------------------------------------------------------------------------------
@@ -116,6 +183,20 @@ OUTPUT = Read("FILE", os.fsencode)
 """A path to write to; ``-`` is standard output."""
 CLAIM = Read("CLAIM", read_claim)
 SIGNAL = Read("SIG", read_signal)
+
+
+def states_of(known: Sequence[str]) -> Read:
+    """Return the type of an option that takes states, separated by commas."""
+
+    def read(text: str) -> tuple[str, ...]:
+        states = tuple(state.strip() for state in text.split(","))
+        for state in states:
+            if state not in known:
+                raise UsageError(f"there is no state {state!r}; there are: {', '.join(known)}")
+        return states
+
+    return Read("STATE", read)
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 since_option = click.option(

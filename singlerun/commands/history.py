@@ -6,7 +6,6 @@ from functools import partial
 import click
 
 from singlerun.commands import common
-from singlerun.errors import UsageError
 from singlerun.ownership import judge
 from singlerun.render.history import History, JsonLines
 from singlerun.render.result import Result
@@ -20,15 +19,6 @@ PAGE = 1000
 FAILURES = {FAILED, TIMED_OUT, LOST}
 
 
-def read_states(text: str) -> tuple[str, ...]:
-    """Read states of runs, separated by commas."""
-    states = tuple(state.strip() for state in text.split(","))
-    for state in states:
-        if state not in STATES:
-            raise UsageError(f"there is no state {state!r}; there are: {', '.join(STATES)}")
-    return states
-
-
 @common.subcommand(
     "Show what ran, how it ended and why.", example="singlerun history --failed --since yesterday"
 )
@@ -37,7 +27,7 @@ def read_states(text: str) -> tuple[str, ...]:
               help="Only names that match; may be repeated.")  # fmt: skip
 @common.since_option
 @common.until_option
-@click.option("--state", "states", multiple=True, type=common.Read("STATE", read_states),
+@click.option("--state", "states", multiple=True, type=common.states_of(STATES),
               metavar="STATE", help="Only runs in this state; may be repeated.")  # fmt: skip
 @click.option("--failed", is_flag=True, help="Only failed, timed-out and lost runs.")
 @click.option("--refused", is_flag=True, help="Only refused and skipped runs.")

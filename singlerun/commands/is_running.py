@@ -5,6 +5,7 @@ import click
 from singlerun.commands import common
 from singlerun.errors import RecordError
 from singlerun.ownership import holder, judge
+from singlerun.ownership.outlook import Outlook
 from singlerun.render.held import Held
 from singlerun.store.run import Run
 from singlerun.store.sqlite import SqliteStore
@@ -41,5 +42,5 @@ def command(
     if path and not all(pids for _, pids in found):
         claim = holder.unseen([path])
     runs = [run for run, _ in found if run is not None]
-    judged = judge.look_at(store, runs) if store else []
+    judged = Outlook(store).look(judge.look_at(store, runs), {}) if store else []
     return Held(name or lock_file or b"", found, claim, judged, quiet=quiet, errors=errors)

@@ -235,6 +235,16 @@ def reader(state: "StateDir", run_id: int) -> Reader | None:
     return None if directory is None else Reader(path, directory)
 
 
+def last_write_ns(state: "StateDir", run_id: int) -> int | None:
+    """Return when output of a run was last written, None if nothing is kept."""
+    directory = os.path.join(state.path, path_of(run_id))
+    try:
+        entries = [entry.stat() for entry in os.scandir(directory) if entry.name != _ENDED]
+    except OSError:
+        return None
+    return max((entry.st_mtime_ns for entry in entries), default=None)
+
+
 def left_out(count: int) -> str:
     """Return the line that marks missing output."""
     return f"{count} bytes of the output are left out here"

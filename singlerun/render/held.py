@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from singlerun.lock.claims import Claim
-    from singlerun.ownership.judge import Verdict
+    from singlerun.ownership.outlook import Seen
     from singlerun.store.run import Run
 
 
@@ -23,9 +23,9 @@ class Held(OpenRuns):
 
     def __init__(
         self, what: bytes, holders: "list[tuple[Run | None, list[int]]]", claim: "Claim | None",
-        runs: "list[Verdict]", *, quiet: bool, errors: "Iterable[str]",
+        runs: "list[Seen]", *, quiet: bool, errors: "Iterable[str]",
     ) -> None:  # fmt: skip
-        super().__init__(runs, {}, errors=errors)
+        super().__init__(runs, errors=errors)
         self.status = 0 if holders else 1
         self._what, self._holders, self._claim = what, holders, claim
         self._quiet = quiet

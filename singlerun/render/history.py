@@ -30,7 +30,6 @@ class History(Result):
 
     columns = ("ID", "NAME", "STATE", "BEGAN", "AGO", "TIME", "WAITED", "REASON", "COMMAND")
     spare = ("BEGAN", "WAITED", "COMMAND", "TIME")
-    favoured = "REASON"
 
     def __init__(
         self, lines: "Sequence[Line]", runs: "list[Verdict]", *, is_cut: bool = False,

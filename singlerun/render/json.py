@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from singlerun.ownership.judge import Verdict
+    from singlerun.ownership.outlook import Seen
     from singlerun.ownership.reaper import Reaped
     from singlerun.store.queue import Job
-    from singlerun.store.run import Run
+    from singlerun.store.run import Pause, Run
 
 
 def runs(
@@ -29,11 +30,14 @@ def runs(
 
 def fields_of_runs() -> list[str]:
     """Return the keys of a run."""
+    return [*_run_keys(_a_run(), ""), "place"]
+
+
+def _a_run() -> "Run":
     from singlerun.process.identity import this_process  # noqa: PLC0415 - rare
     from singlerun.store.run import Run  # noqa: PLC0415
 
-    run = Run(names=(b"",), argv=(), wrapper=this_process(), uid=0, asked_ns=0)
-    return [*_run_keys(run, ""), "place"]
+    return Run(names=(b"",), argv=(), wrapper=this_process(), uid=0, asked_ns=0)
 
 
 def fields_of_jobs() -> list[str]:
@@ -41,6 +45,48 @@ def fields_of_jobs() -> list[str]:
     from singlerun.store.queue import Job  # noqa: PLC0415 - rare
 
     return list(job_keys(Job(name=b"", argv=())))
+
+
+def open_run_keys(seen: "Seen") -> dict[str, object]:
+    """Return the keys of an open run, with what is expected of it."""
+    run, elapsed, job = seen.run, seen.elapsed_ns, seen.job
+    return _run_keys(run, seen.state) | {
+        "place": seen.place, "elapsed_s": _seconds(elapsed if run.started_ns else None),
+        "label": job and job.label, "usual_s": _seconds(seen.usual_ns),
+        "overlong": seen.is_overlong, "slots_taken": seen.taken,
+        "held_by": seen.held_by and seen.held_by.run.id,
+        "expected_start_at": time_of(seen.starts_ns), "expected_end_at": time_of(seen.ends_ns),
+        "next_try_at": time_of(run.not_before_ns if run.started_ns is None else None),
+        "last_seen_at": time_of(seen.last_sign_ns),
+    }  # fmt: skip
+
+
+def start_keys(starts_ns: int | None) -> dict[str, object]:
+    """Return the key of the expected start of a job."""
+    return {"expected_start_at": time_of(starts_ns)}
+
+
+def pause_keys(pause: "Pause") -> dict[str, object]:
+    """Return the keys of a paused name."""
+    return {
+        "name": os.fsdecode(pause.name), "user": user_name(pause.uid),
+        "since": time_of(pause.since_ns), "until": time_of(pause.until_ns),
+    }  # fmt: skip
+
+
+def fields_of_open_runs() -> list[str]:
+    """Return the keys of an open run."""
+    from singlerun.ownership.judge import Verdict  # noqa: PLC0415 - rare
+    from singlerun.ownership.outlook import Seen  # noqa: PLC0415
+
+    return list(open_run_keys(Seen(Verdict(_a_run(), "", []))))
+
+
+def fields_of_pauses() -> list[str]:
+    """Return the keys of a paused name."""
+    from singlerun.store.run import Pause  # noqa: PLC0415 - rare
+
+    return list(pause_keys(Pause(b"", 0, None, 0)))
 
 
 def job_keys(job: "Job") -> dict[str, object]:
@@ -55,9 +101,9 @@ def job_keys(job: "Job") -> dict[str, object]:
         "cwd": job.context and os.fsdecode(job.context.cwd),
         "tries": job.tries, "retries": job.retries,
         "after_id": job.after_id, "run_id": job.run_id, "parent_id": job.parent_id,
-        "added_at": _time(job.added_ns),
-        "starts_at": _time(job.paused_until_ns or job.not_before_ns),
-        "started_at": _time(job.started_ns), "ended_at": _time(job.ended_ns),
+        "added_at": time_of(job.added_ns),
+        "starts_at": time_of(job.paused_until_ns or job.not_before_ns),
+        "started_at": time_of(job.started_ns), "ended_at": time_of(job.ended_ns),
         "elapsed_s": run and _elapsed(run, None if run.ended_ns else time.time_ns()),
         "exit_code": job.exit_code, "signal": job.signal, "detail": job.detail,
     }  # fmt: skip
@@ -73,8 +119,8 @@ def _run_keys(run: "Run", state: str) -> dict[str, object]:
         "cwd": run.cwd and os.fsdecode(run.cwd),
         "lock_file": run.lock_file and os.fsdecode(run.lock_file),
         "shared": run.shared, "slots": run.slots, "token": run.token,
-        "asked_at": _time(run.asked_ns),
-        "started_at": _time(run.started_ns), "ended_at": _time(run.ended_ns),
+        "asked_at": time_of(run.asked_ns),
+        "started_at": time_of(run.started_ns), "ended_at": time_of(run.ended_ns),
         "elapsed_s": _elapsed(run, None if state == LOST else run.ended_ns or time.time_ns()),
         "exit_code": run.exit_code, "signal": run.signal,
         "user_cpu_s": None if run.user_us is None else run.user_us / 1e6,
@@ -96,10 +142,14 @@ def _elapsed(run: "Run", end_ns: int | None) -> float | None:
     elapsed_ns = run.elapsed_ns
     if elapsed_ns is None and run.started_ns is not None and end_ns is not None:
         elapsed_ns = max(0, end_ns - run.started_ns)
-    return None if elapsed_ns is None else elapsed_ns / 1e9
+    return _seconds(elapsed_ns)
 
 
-def _time(nanoseconds: int | None) -> str | None:
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9
+
+
+def time_of(nanoseconds: int | None) -> str | None:
     """Return a time as RFC 3339 in UTC, to the microsecond."""
     if nanoseconds is None:
         return None

@@ -6,6 +6,7 @@ import time
 
 from singlerun import duration
 from singlerun.lock.claims import MARK, SUFFIX
+from singlerun.ownership.outlook import is_overlong
 from singlerun.process import procfs
 from singlerun.render.text import command, cut, names, quoted, shown
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from singlerun.lock.claims import Claim
     from singlerun.store.run import Pause, Run
 
-OVERLONG, OVERLONG_NS = 2, 10 * 10**9
-"""A run takes far too long if it exceeds so many times its usual duration by so much."""
 SHOWN_DIGITS = 12
 """Digits of a claim's 32 that are shown: enough to name it."""
 
@@ -69,9 +68,7 @@ def holder(pids: list[int], run: "Run | None", usual_ns: int | None, *, count: i
 
 def to_stop(run: "Run", usual_ns: int | None) -> str:
     """Return the command that stops a holder which is far over its usual time, else nothing."""
-    if run.started_ns is None or usual_ns is None:
-        return ""
-    if time.time_ns() - run.started_ns <= OVERLONG * usual_ns + OVERLONG_NS:
+    if run.started_ns is None or not is_overlong(time.time_ns() - run.started_ns, usual_ns):
         return ""
     name = shown(run.names[0])
     # Of several holders it is this one; and a name must be typed as it is shown.

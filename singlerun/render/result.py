@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SCHEMA = 1
-CLEAR = "\x1b[2J\x1b[1;1H"
 
 
 class Result:
     """What a subcommand found or did. Subclasses render theirs as a table, lines, and JSON.
 
-    ``errors`` are lines for standard error, ``status`` is the exit status; a result that
-    ``redraws`` takes the place of the one before, as ``--watch`` does.
+    ``errors`` are lines for standard error, ``status`` is the exit status.
     """
 
     columns: "Sequence[str]" = ()
@@ -34,7 +32,7 @@ class Result:
 
     def __init__(self, *lines: str, errors: "Iterable[str]" = (), status: int = 0) -> None:
         self._lines, self.errors = lines, list(errors)
-        self.status, self.redraws = status, False
+        self.status = status
 
     def rows(self) -> "list[tuple[str, ...]]":
         """Return the rows of the table, made safe to show."""
@@ -43,6 +41,14 @@ class Result:
     def lines(self) -> "Iterable[str]":
         """Return the lines to print below the table, made safe to show."""
         return self._lines
+
+    def heading(self) -> "Iterable[str]":
+        """Return the lines that a terminal shows above the table, made safe to show."""
+        return ()
+
+    def left_out(self) -> "Iterable[str]":
+        """Return what is not shown, a line each, for standard error."""
+        return ()
 
     def document(self) -> dict[str, object]:
         """Return what ``--json`` prints, without the schema."""
@@ -61,11 +67,11 @@ class Result:
     def print(self) -> None:
         """Print it for people."""
         terminal = is_terminal()
-        if self.redraws and terminal:
-            print(CLEAR, end="")
         if self.columns:
             rows = self.rows()
-            if rows or self.redraws or not terminal:
+            for line in self.heading() if terminal else ():
+                print(table.encodable(line))
+            if rows or not terminal:
                 table.show(self.columns, rows, self.spare)
             else:
                 print(self.empty)
@@ -93,6 +99,8 @@ def show(
         except OSError as error:
             say(f"cannot write the output: {reason(error)}")
             return 125
+        for line in () if as_json else result.left_out():  # JSON says it itself
+            say(line)
         status = status or result.status
     return status
 

@@ -1,93 +1,146 @@
-"""Runs, as tables and as JSON."""
+"""What is open: runs that hold or wait for a lock, paused names, and pending jobs."""
 
 import time
 
 from singlerun.duration import brief
+from singlerun.render import expected
 from singlerun.render.jobs import state as state_of_job
 from singlerun.render.refusal import user_name
-from singlerun.render.result import Result
+from singlerun.render.result import Result, is_terminal
+from singlerun.render.table import encodable
 from singlerun.render.text import command, names, shown
-from singlerun.store.run import LOST
+from singlerun.store.queue import PAUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from singlerun.ownership.judge import Verdict
+    from singlerun.ownership.outlook import Seen
     from singlerun.store.queue import Job
-    from singlerun.store.run import Run
+    from singlerun.store.run import Pause
 
 
 class OpenRuns(Result):
-    """Runs that hold or wait for a lock, or were left behind; then the jobs that are queued.
+    """Runs that hold or wait for a lock, or were left behind; paused names; the next jobs.
 
-    ``places`` are the places in the waiting line, by the runs' ids.
+    ``starts_ns`` are the expected starts of the jobs, by their ids; ``more`` is how many jobs there
+    are beside those; ``names`` are those that were asked for.
     """
 
-    columns: "Sequence[str]" = ("ID", "NAME", "STATE", "PID", "USER", "TIME", "COMMAND")
-    empty = "Nothing is running."
+    columns: "Sequence[str]" = (
+        "ID", "NAME", "STATE", "JOB", "PID", "USER", "TIME", "REASON", "COMMAND",
+    )  # fmt: skip
+    spare = ("JOB", "USER", "PID", "COMMAND", "TIME", "REASON")
 
     def __init__(
-        self, runs: "list[Verdict]", places: "Mapping[int | None, int | None]",
-        jobs: "Sequence[Job]" = (), *, tree: bool = False, errors: "Iterable[str]" = (),
+        self, runs: "Sequence[Seen]", jobs: "Sequence[Job]" = (), pauses: "Sequence[Pause]" = (),
+        *, starts_ns: "Mapping[int | None, int] | None" = None, more: int = 0, tree: bool = False,
+        names: "Sequence[bytes]" = (), errors: "Iterable[str]" = (),
     ) -> None:  # fmt: skip
         super().__init__(errors=errors)
-        self._runs, self._places, self._jobs, self._tree = runs, places, jobs, tree
+        self._runs, self._jobs, self._pauses = runs, jobs, pauses
+        self._starts_ns, self._more, self._tree = starts_ns or {}, more, tree
+        whose = "".join(f" {shown(name)}" for name in names)
+        self.empty = "Nothing is running, waiting, queued or paused"
+        self.empty += f" under{whose.replace(' ', ', ')[1:]}." if whose else "."
+        self.empty += f" What ran before: singlerun history{whose if len(names) == 1 else ''}"
+        if is_terminal() and not jobs and all(seen.run.job_id is None for seen in runs):
+            self.columns = tuple(name for name in self.columns if name != "JOB")
 
     def rows(self) -> list[tuple[str, ...]]:
-        found = _as_tree(self._runs) if self._tree else [(seen, 0) for seen in self._runs]
-        return [*(self._row(*each) for each in found), *map(_job_row, self._jobs)]
+        found = as_tree(self._runs) if self._tree else [(seen, "") for seen in self._runs]
+        pauses = {pause.name: pause for pause in self._pauses}
+        cells = [
+            *(_run_row(*each) for each in found),
+            *map(_pause_row, self._pauses),
+            *(
+                _job_row(job, self._starts_ns.get(job.id), pauses.get(job.name))
+                for job in self._jobs
+            ),
+        ]
+        return [tuple(row[column] for column in self.columns) for row in cells]
 
-    def _row(self, seen: "Verdict", depth: int) -> tuple[str, ...]:
-        run, place = seen.run, self._places.get(seen.run.id)
-        return (
-            str(run.id), "  " * depth + names(run.names),
-            f"{seen.state} #{place}" if place else seen.state,
-            str(seen.pids[0]) if seen.pids else "-", shown(user_name(run.uid)),
-            _elapsed(run), command(run.argv),
-        )  # fmt: skip
+    def left_out(self) -> "Iterable[str]":
+        if self._more:
+            yield f"{self._more} more jobs are pending; to see them: singlerun queue"
 
     def document(self) -> dict[str, object]:
         from singlerun.render import json  # noqa: PLC0415
 
         return {
-            "runs": json.runs(self._runs, self._places),
-            "jobs": list(map(json.job_keys, self._jobs)),
+            "runs": list(map(json.open_run_keys, self._runs)),
+            "jobs": [
+                json.job_keys(job)
+                | {"expected_start_at": json.time_of(self._starts_ns.get(job.id))}
+                for job in self._jobs
+            ],
+            "paused": list(map(json.pause_keys, self._pauses)),
+            "truncated": self._more > 0,
         }
 
     def known_fields(self) -> "Iterable[str]":
         from singlerun.render import json  # noqa: PLC0415
 
-        return dict.fromkeys([*json.fields_of_runs(), *json.fields_of_jobs()])
+        fields = [*json.fields_of_open_runs(), *json.fields_of_jobs(), *json.start_keys(None)]
+        return dict.fromkeys([*fields, *json.fields_of_pauses()])
+
+    def records(self) -> "list[dict[str, object]]":
+        document = self.document()
+        pauses = [{"state": PAUSED, **pause} for pause in document["paused"]]  # type: ignore[attr-defined]
+        return [*document["runs"], *pauses, *document["jobs"]]  # type: ignore[misc]
 
 
-def _job_row(job: "Job") -> tuple[str, ...]:
-    return (
-        str(job.id), shown(job.name), state_of_job(job), "-", shown(user_name(job.uid)),
-        brief((time.time_ns() - job.added_ns) / 1e9), command(job.argv),
-    )  # fmt: skip
+def _run_row(seen: "Seen", lines: str) -> dict[str, str]:
+    run = seen.run
+    return {
+        "ID": str(run.id), "JOB": "-" if run.job_id is None else str(run.job_id),
+        "NAME": lines + names(run.names),
+        "STATE": f"{seen.state} #{seen.place}" if seen.place else seen.state,
+        "PID": str(seen.pids[0]) if seen.pids else "-", "USER": shown(user_name(run.uid)),
+        "TIME": expected.took(seen), "REASON": expected.why(seen), "COMMAND": command(run.argv),
+    }  # fmt: skip
 
 
-def _elapsed(run: "Run") -> str:
-    if run.elapsed_ns is not None:
-        return brief(run.elapsed_ns / 1e9)
-    begun = run.started_ns or run.asked_ns
-    if run.ended_ns is not None and (run.started_ns is None or run.state == LOST):
-        return "-"  # it never ran, or its end was not recorded
-    return brief(((run.ended_ns or time.time_ns()) - begun) / 1e9)
+def _pause_row(pause: "Pause") -> dict[str, str]:
+    return {
+        "ID": "-", "JOB": "-", "NAME": shown(pause.name), "STATE": PAUSED, "PID": "-",
+        "USER": shown(user_name(pause.uid)),
+        "TIME": brief((time.time_ns() - pause.since_ns) / 1e9),
+        "REASON": f"by {shown(user_name(pause.uid))}{expected.until(pause)}", "COMMAND": "-",
+    }  # fmt: skip
 
 
-def _as_tree(runs: "list[Verdict]") -> "list[tuple[Verdict, int]]":
-    """Return runs below those that started them, each with its depth."""
+def _job_row(job: "Job", starts_ns: int | None, pause: "Pause | None") -> dict[str, str]:
+    reasons = (
+        expected.why_job(job, pause),
+        expected.start_of(job, starts_ns),
+        shown(job.label or ""),
+    )
+    return {
+        "ID": str(job.id), "JOB": str(job.id), "NAME": shown(job.name),
+        "STATE": state_of_job(job), "PID": "-", "USER": shown(user_name(job.uid)),
+        "TIME": brief((time.time_ns() - job.added_ns) / 1e9),
+        "REASON": "; ".join(filter(None, reasons)), "COMMAND": command(job.argv),
+    }  # fmt: skip
+
+
+def as_tree(runs: "Sequence[Seen]") -> "list[tuple[Seen, str]]":
+    """Return runs below those that started them, each with the lines that lead to it."""
     known = {seen.run.id for seen in runs}
-    children: dict[int | None, list[Verdict]] = {}
+    children: dict[int | None, list[Seen]] = {}
     for seen in runs:
         parent = seen.run.parent_id
         children.setdefault(parent if parent in known else None, []).append(seen)
+    is_plain = encodable("└─") != "└─"
+    branch, last, down = ("|- ", "`- ", "|  ") if is_plain else ("├─ ", "└─ ", "│  ")
     ordered = []
-    stack = [(seen, 0) for seen in reversed(children.get(None, []))]
+    stack = [(seen, "", "") for seen in reversed(children.get(None, []))]
     while stack:
-        seen, depth = stack.pop()
-        ordered.append((seen, depth))
-        stack += [(child, depth + 1) for child in reversed(children.get(seen.run.id, []))]
+        seen, lines, below = stack.pop()
+        ordered.append((seen, lines))
+        born = children.get(seen.run.id, [])
+        stack += [
+            (child, below + (branch if at else last), below + (down if at else "   "))
+            for at, child in enumerate(reversed(born))
+        ]
     return ordered

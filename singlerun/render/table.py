@@ -11,12 +11,21 @@ if TYPE_CHECKING:
 GAP = 2
 LEAST = {"NAME": 12, "REASON": 20, "COMMAND": 10}
 """Columns whose cells may be cut, and the width below which a spare column is left out instead."""
+FAVOURED = "REASON"
+"""The column that is cut last: it says what to do."""
 STYLES = {
     "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
     "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red", "timed-out": "red",
     "refused": "yellow", "skipped": "dim", "queued": "yellow", "delayed": "yellow",
     "paused": "cyan", "cancelled": "dim",
 }  # fmt: skip
+
+
+class Alarming(str):
+    """A cell that a terminal shows in red."""
+
+    __slots__ = ()
+    style = "red"
 
 
 def show(
@@ -49,7 +58,7 @@ def fitted(
     """
     from rich.text import Text  # noqa: PLC0415
 
-    table = [[_encodable(cell or "-") for cell in row] for row in (columns, *rows)]
+    table = [[encodable(cell or "-") for cell in row] for row in (columns, *rows)]
     kept = _kept(columns, table, width, spare)
     names = [columns[index] for index in kept]
     table = [[row[index] for index in kept] for row in table]
@@ -59,13 +68,16 @@ def fitted(
     for number, row in enumerate(table):
         line = Text(style="" if number else "bold")
         for name, cell, size in zip(names, row, widths, strict=True):
-            style = STYLES.get(cell.partition(" ")[0], "") if number and name == "STATE" else ""
+            style = getattr(cell, "style", "")
+            if number and name == "STATE":
+                style = STYLES.get(cell.partition(" ")[0], "")
             line.append(_padded(cell, size), style)
             line.append(" " * GAP)
         line.rstrip()
         lines.append(line)
     if len(kept) < len(columns):
-        lines[0].append(" " + _encodable("…"))
+        lines[0].truncate(max(0, width - GAP))
+        lines[0].append(" " + encodable("…"))
     return lines
 
 
@@ -84,11 +96,25 @@ def _kept(
 
 
 def _widths(columns: "Sequence[str]", table: "list[list[str]]", width: int) -> list[int]:
-    """Return the widths; the columns of LEAST share what the others leave, short ones first."""
+    """Return the widths; the columns of LEAST share what the others leave, short ones first.
+
+    FAVOURED is served before, as far as it leaves the others their least.
+    """
     widths = _natural(table)
     left = width - GAP * (len(columns) - 1)
     left -= sum(size for name, size in zip(columns, widths, strict=True) if name not in LEAST)
-    giving = sorted((widths[at], at) for at, name in enumerate(columns) if name in LEAST)
+    if FAVOURED in columns:
+        at = columns.index(FAVOURED)
+        others = sum(
+            min(size, LEAST[name])
+            for name, size in zip(columns, widths, strict=True)
+            if name in LEAST and name != FAVOURED
+        )
+        widths[at] = max(len(FAVOURED), min(widths[at], left - others))
+        left -= widths[at]
+    giving = sorted(
+        (widths[at], at) for at, name in enumerate(columns) if name in LEAST and name != FAVOURED
+    )
     for others, (natural, at) in zip(range(len(giving), 0, -1), giving, strict=True):
         widths[at] = max(len(columns[at]), min(natural, left // others))
         left -= widths[at]
@@ -106,11 +132,16 @@ def _padded(cell: str, width: int) -> str:
 
     if cell_len(cell) <= width:
         return set_cell_size(cell, width)
-    ellipsis = _encodable("…")
+    ellipsis = encodable("…")
     return set_cell_size(cell, width - len(ellipsis)) + ellipsis
 
 
-def _encodable(text: str) -> str:
+def cut(line: str, width: int) -> str:
+    """Return a line that is no wider than a terminal."""
+    return _padded(encodable(line), width).rstrip()
+
+
+def encodable(text: str) -> str:
     """Return a text as standard output can show it; in ASCII an ellipsis is a tilde."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:

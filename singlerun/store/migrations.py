@@ -120,6 +120,14 @@ MIGRATIONS = (
     );
     CREATE INDEX past_pauses_until ON past_pauses (until_ns)
     """,
+    # 7: when a run that failed is tried again; jobs counted, and listed in order, by their indexes.
+    """
+    ALTER TABLE runs ADD COLUMN not_before_ns INTEGER;
+    CREATE INDEX jobs_states ON jobs (state, name);
+    DROP INDEX jobs_delayed;
+    CREATE INDEX jobs_delayed ON jobs
+        (name, blocked, not_before_ns, priority DESC, position, id) WHERE state = 'delayed'
+    """,
 )
 
 LATEST = len(MIGRATIONS)

@@ -8,9 +8,11 @@ announce, retract                 the next job is named durably, before it is cl
 finish                            a job's run has ended
 finish_and_claim                  it has ended, and the next is ours; one commit, synced
 finish_and_claim_announced        the same without a sync: the next is the one that was announced
-jobs, find_job                    what is there, one of them
+jobs, find_job, jobs_of           what is there, one of them, some of them
+totals, pace                      how many there are in each state, how fast they are worked off
 cancel, retry, put_first          steer a job
-pause, resume, pause_of           steer a name
+pause, resume, pause_of, pauses   steer a name
+durations, last_refusal_ns        how long runs took, when a holder was last seen
 names_with_jobs                   where there is work left
 
 A job is *queued*; *delayed*, until its time comes, or until the job that it follows has succeeded;
@@ -23,11 +25,11 @@ from singlerun.store.run import Declined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Protocol
 
     from singlerun.process.identity import Owner
-    from singlerun.store.run import Ending, Run
+    from singlerun.store.run import Ending, Pause, Run
 else:
     Protocol = object
 
@@ -103,6 +105,22 @@ class Job:
         self.context: Context | None = None
 
 
+class Pace:
+    """How fast a queue was worked off lately.
+
+    Attributes:
+        tries, spent_ns: so many jobs ended within so long, by their latest tries.
+        latest_ns: when the last of them ended, in nanoseconds since the epoch.
+        left: the jobs that are ready to start.
+    """
+
+    __slots__ = ("latest_ns", "left", "spent_ns", "tries")
+
+    def __init__(self, tries: int, spent_ns: int, latest_ns: int, left: int) -> None:
+        self.tries, self.spent_ns = tries, spent_ns
+        self.latest_ns, self.left = latest_ns, left
+
+
 class FullError(Declined):
     """A queue has as many jobs as it may have: their number is the first argument."""
 
@@ -175,9 +193,34 @@ class QueueStore(Store, Protocol):
         """Undo a claim whose command was not started."""
 
     def jobs(
-        self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
-    ) -> list[Job]:
-        """Return the pending and running jobs in order of start; if ``ended`` all, latest first."""
+        self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None,
+        states: "Collection[str]" = (), label: str | None = None,
+    ) -> list[Job]:  # fmt: skip
+        """Return the pending and running jobs in order of start; if ``ended`` all, latest first.
+
+        Only those in one of these ``states``, and those whose label matches the glob ``label``.
+        """
+
+    def jobs_of(self, ids: "Iterable[int]") -> list[Job]:
+        """Return the jobs with these ids, without their runs."""
+
+    def totals(self, name: bytes | None = None) -> dict[str, int]:
+        """Return how many jobs there are in each state, of a name or in all."""
+        raise NotImplementedError
+
+    def pace(self, name: bytes) -> Pace | None:
+        """Return how fast a queue was worked off lately; None if no job of it has ended."""
+
+    def pauses(self, names: "Collection[bytes]" = ()) -> "list[Pause]":
+        """Return the pauses of these names, or all, by name."""
+        raise NotImplementedError
+
+    def durations(self, name: bytes) -> list[tuple[tuple[bytes, ...], int]]:
+        """Return command and duration of the latest successful runs of a name, newest first."""
+        raise NotImplementedError
+
+    def last_refusal_ns(self, name: bytes, conflict_id: int) -> int | None:
+        """Return when a run of a name was last refused because this run held it."""
 
     def find_job(self, job_id: int) -> Job | None:
         """Return one job."""

@@ -22,6 +22,7 @@ _OUTCOME = ("exit_code", "signal", "elapsed_ns", "user_us", "system_us", "max_rs
 _PLAIN = (
     "id", "token", "names", "lock_file", "argv", "cwd", "shared", "state", "uid", "asked_ns",
     "started_ns", "ended_ns", "parent_id", "conflict_id", "detail", "slots", "job_id", "fd",
+    "not_before_ns",
 )  # fmt: skip
 _COLUMNS = (*_PLAIN, *_OWNER, *_COMMAND, *_OUTCOME)
 _BYTES = {"names", "lock_file", "argv", "cwd"}

@@ -62,14 +62,15 @@ class Run:
         job_id: the job in a queue that this run is a try of.
         fd: the descriptor through which its owner, not started by us, keeps the lock (--lock-fd).
         conflict_id: the run that held the lock when this one was refused.
+        not_before_ns: when it is started, if it is another try that holds the lock meanwhile.
         detail: why it ended so, where the status doesn't tell; of an open run, who has asked it to
             stop.
     """
 
     __slots__ = (
         "argv", "asked_ns", "command", "conflict_id", "cwd", "detail", "ended_ns", "fd", "id",
-        "job_id", "lock_file", "names", "outcome", "parent_id", "shared", "slots", "started_ns",
-        "state", "token", "uid", "wrapper",
+        "job_id", "lock_file", "names", "not_before_ns", "outcome", "parent_id", "shared", "slots",
+        "started_ns", "state", "token", "uid", "wrapper",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +92,7 @@ class Run:
         self.outcome: Outcome | None = None
         self.conflict_id: int | None = None
         self.fd: int | None = None
+        self.not_before_ns: int | None = None
         self.detail: str | None = None
 
     # -- the transitions -----------------------------------------------------------------------

@@ -13,10 +13,9 @@ import time
 
 from singlerun.process.identity import here
 from singlerun.store import followers
-from singlerun.store.job_rows import SELECT_JOBS, insert_jobs, read_context, read_job
+from singlerun.store.job_rows import SELECT_JOBS, insert_jobs
 from singlerun.store.periods import SqlitePeriods, keep_pause
 from singlerun.store.queue import (
-    QUEUED,
     RUNNING,
     Context,
     FullError,
@@ -27,14 +26,13 @@ from singlerun.store.queue import (
 )
 from singlerun.store.run import REFUSED, Run
 from singlerun.store.sqlite import find_pause, finish_in, start_in, update
+from singlerun.store.sqlite_listing import SqliteListing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
-    from typing import Any
 
-    from singlerun.paths import StateDir
     from singlerun.process.identity import Owner
     from singlerun.store.run import Change, Ending
 
@@ -44,13 +42,8 @@ _NEXT = "WHERE name = ? AND state = 'queued' ORDER BY priority DESC, position, i
 _PENDING = "SELECT id FROM jobs WHERE name = ? AND state IN ('queued', 'delayed')"
 
 
-class SqliteQueue(SqlitePeriods, QueueStore):
+class SqliteQueue(SqlitePeriods, SqliteListing, QueueStore):
     """The run-log and the queues in the state directory."""
-
-    def __init__(self, state: "StateDir") -> None:
-        super().__init__(state)
-        self._contexts: dict[int, Context] = {}
-        self._contexts_of: sqlite3.Connection | None = None
 
     def enqueue(
         self, jobs: "Sequence[Job]", context: Context, *, unique: bool, limit: int | None
@@ -82,7 +75,7 @@ class SqliteQueue(SqlitePeriods, QueueStore):
             # A row by itself, for the index: min() with more conditions would read them all.
             delayed = (
                 "SELECT not_before_ns FROM jobs WHERE name = ? AND state = 'delayed'"
-                " AND NOT blocked ORDER BY not_before_ns LIMIT 1"
+                " AND blocked = 0 ORDER BY not_before_ns LIMIT 1"
             )
             row = database.execute(delayed, (name,)).fetchone()
             return None if row is None else max(0.0, ((row[0] or 0) - now) / 1e9)
@@ -166,7 +159,7 @@ class SqliteQueue(SqlitePeriods, QueueStore):
             return None
         database.execute(
             "UPDATE jobs SET state = 'queued' WHERE name = ? AND state = 'delayed'"
-            " AND NOT blocked AND ifnull(not_before_ns, 0) <= ?",
+            " AND blocked = 0 AND ifnull(not_before_ns, 0) <= ?",
             (name, now),
         )
         while row := database.execute(f"{SELECT_JOBS} {_NEXT}", (name,)).fetchone():
@@ -189,39 +182,6 @@ class SqliteQueue(SqlitePeriods, QueueStore):
 
         self._do(give_back, durable=True)
         run.apply(change)
-
-    def jobs(
-        self, name: bytes | None = None, *, ended: bool = False, limit: int | None = None
-    ) -> list[Job]:
-        where, values = ("WHERE name = ?", [name]) if name is not None else ("WHERE 1", [])
-        pending = f"{where} AND state IN ('running', 'queued', 'delayed')"
-        order = (
-            "ORDER BY name, state = 'running' DESC, state = 'queued' DESC, blocked,"
-            " CASE state WHEN 'queued' THEN 0 ELSE not_before_ns END,"
-            " priority DESC, position, id"
-        )
-        chosen = f"{where} ORDER BY id DESC" if ended else f"{pending} {order}"
-        cut = "" if limit is None else f" LIMIT {limit:d}"
-
-        def select(database: "sqlite3.Connection") -> "tuple[list[Job], list[tuple[int, bytes]]]":
-            rows = database.execute(f"{SELECT_JOBS} {chosen}{cut}", values).fetchall()
-            jobs = [self._job(database, row) for row in rows]
-            if not ended:
-                return jobs, [(job.id or 0, job.name) for job in jobs if job.state == QUEUED]
-            queued = f"SELECT id, name FROM jobs {pending} AND state = 'queued' {order}"  # noqa: S608
-            asked = any(job.state == QUEUED for job in jobs)
-            return jobs, database.execute(queued, values).fetchall() if asked else []
-
-        found, queued = self._do(select)
-        counts: dict[bytes, int] = {}
-        places: dict[int, int] = {}
-        for number, queue in queued:
-            places[number] = counts[queue] = counts.get(queue, 0) + 1
-        for job in found:
-            job.place = places.get(job.id or 0)
-            if job.run_id is not None:
-                job.run = self.find(job.run_id)
-        return found
 
     def find_job(self, job_id: int) -> Job | None:
         def find(database: "sqlite3.Connection") -> Job | None:
@@ -269,32 +229,9 @@ class SqliteQueue(SqlitePeriods, QueueStore):
 
         return self._do(resume, durable=True)
 
-    def names_with_jobs(self) -> list[bytes]:
-        # Each by itself, for its index. A job that runs has an open run.
-        query = (
-            "SELECT DISTINCT name FROM jobs WHERE state = 'queued'"
-            " UNION SELECT DISTINCT name FROM jobs WHERE state = 'delayed'"
-            " UNION SELECT name FROM runs JOIN jobs ON jobs.id = job_id WHERE runs.ended_ns IS NULL"
-        )
-        rows = self._do(lambda database: database.execute(query).fetchall())
-        return [name for (name,) in rows if isinstance(name, bytes)]
-
     def _changes(self, statement: str, *values: object) -> bool:
         """Execute a statement durably; return whether it changed a row."""
         return self._do(lambda db: db.execute(statement, values).rowcount > 0, durable=True)
-
-    def _job(self, database: "sqlite3.Connection", row: "Sequence[Any]") -> Job:
-        job, context_id = read_job(row)
-        if context_id not in self._contexts or database is not self._contexts_of:
-            query = "SELECT cwd, umask, env, options FROM contexts WHERE id = ?"
-            context = read_context(database.execute(query, (context_id,)).fetchone())
-            # Another connection may be to a database that was begun anew, with the same ids.
-            if len(self._contexts) > 100 or database is not self._contexts_of:
-                self._contexts.clear()
-                self._contexts_of = database
-            self._contexts[context_id] = context
-        job.context = self._contexts[context_id]
-        return job
 
 
 def _run_of(job: Job) -> Run:

@@ -271,11 +271,22 @@ def test_manual_lists_the_keys_of_jobs(cli):
     cli.run("pause", "x")
     cli.run("add", "-n", "x", "true")
     document = json.loads(cli.run("queue", "--json").stdout)
-    assert set(document) == {"schema", "jobs"}
+    assert set(document) == {"schema", "jobs", "totals", "paused", "truncated"}
     (shown,) = document["jobs"]
     listed = [key for item in items("queue", "JSON") for key in re.findall(r"[a-z_]+", item[3:])]
     assert sorted(listed) == sorted(shown)
-    assert set(json.loads(cli.run("ps", "--json").stdout)) == {"schema", "runs", "jobs"}
+    document = json.loads(cli.run("ps", "--json").stdout)
+    assert set(document) == {"schema", "runs", "jobs", "paused", "truncated"}
+
+
+def test_manual_lists_the_keys_of_what_is_expected(cli):
+    with cli.hold("-n", "x"):
+        (shown,) = cli.json("ps")
+        (past,) = cli.history("x")
+    listed = [
+        key for item in items("ps", "EXPECTATIONS") for key in re.findall(r"[a-z_]+", item[3:])
+    ]
+    assert sorted(listed) == sorted(set(shown) - set(past))
 
 
 def test_manual_lists_the_keys_by_which_jobs_are_added(cli):

@@ -15,6 +15,10 @@ KEYS = [
     "exit_code", "signal", "user_cpu_s", "system_cpu_s", "max_rss_kb", "parent_id", "conflict_id",
     "job_id", "detail", "reason", "waited_s", "place",
 ]  # fmt: skip
+EXPECTED_KEYS = [
+    "label", "usual_s", "overlong", "slots_taken", "held_by", "expected_start_at",
+    "expected_end_at", "next_try_at", "last_seen_at",
+]  # fmt: skip
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
@@ -29,9 +33,12 @@ def test_nothing_makes_nothing(cli):
 def test_plain_table_in_a_pipe(cli):
     with cli.hold("-n", "x") as holding:
         header, row = cli.run("ps").stdout.splitlines()
-        assert header.split() == ["ID", "NAME", "STATE", "PID", "USER", "TIME", "COMMAND"]
+        assert header.split() == [
+            "ID", "NAME", "STATE", "JOB", "PID", "USER", "TIME", "REASON", "COMMAND",
+        ]  # fmt: skip
         cells = row.split()
-        assert cells[:4] == ["1", "x", "running", str(holding.pid)]
+        assert cells[:4] == ["1", "x", "running", "-"]
+        assert cells[4] == str(holding.pid)
         assert row.endswith("sh -c 'echo $$; exec cat'")
         assert "\x1b" not in row
     assert cli.run("ps").stdout.split() == header.split()
@@ -48,9 +55,9 @@ def test_a_pipe_is_not_cut_to_any_width(cli):
 def test_json_has_its_keys_and_types(cli):
     with cli.hold("-n", "x", "-n", "y") as holding:
         document = json.loads(cli.run("ps", "--json").stdout)
-        assert list(document) == ["schema", "runs", "jobs"]
+        assert list(document) == ["schema", "runs", "jobs", "paused", "truncated"]
         (run,) = document["runs"]
-        assert list(run) == KEYS
+        assert list(run) == KEYS + EXPECTED_KEYS
         assert run["pid"] == holding.pid
         assert run["wrapper_pid"] == holding.wrapper.pid
         assert run["names"] == ["x", "y"]
@@ -67,7 +74,7 @@ def test_json_has_its_keys_and_types(cli):
 JOB_KEYS = [
     "id", "name", "state", "place", "label", "command", "priority", "pid", "wrapper_pid", "user",
     "host", "cwd", "tries", "retries", "after_id", "run_id", "parent_id", "added_at", "starts_at",
-    "started_at", "ended_at", "elapsed_s", "exit_code", "signal", "detail",
+    "started_at", "ended_at", "elapsed_s", "exit_code", "signal", "detail", "expected_start_at",
 ]  # fmt: skip
 
 
@@ -83,7 +90,8 @@ def test_json_of_jobs_has_its_keys_and_types(cli):
     cli.run("resume", "x")
     assert cli.run("wait", "1").returncode == 0
     document = json.loads(cli.run("queue", "--all", "--json").stdout)
-    assert list(document) == ["schema", "jobs"]
+    assert list(document) == ["schema", "jobs", "totals", "paused", "truncated"]
+    assert document["totals"]["succeeded"] == 1
     (job,) = document["jobs"]
     assert (job["state"], job["tries"], job["exit_code"]) == ("succeeded", 1, 0)
     assert re.fullmatch(TIME, job["ended_at"])
@@ -111,9 +119,11 @@ def test_ps_of_names(cli):
 
 def test_tree_indents_nested_runs(cli):
     script = f"{cli.binary} -n inner {cli.binary} ps --tree; true"
-    lines = cli.run("-n", "outer", "sh", "-c", script).stdout.splitlines()
-    assert re.match(r"\d+\touter\trunning", lines[1])
-    assert re.match(r"\d+\t  inner\trunning", lines[2])
+    for locale, line in (("C.UTF-8", "└─ "), ("C", "`- ")):
+        env = cli.env | {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        lines = cli.run("-n", "outer", "sh", "-c", script, env=env).stdout.splitlines()
+        assert re.match(r"\d+\touter\trunning", lines[1])
+        assert re.match(rf"\d+\t{line}inner\trunning", lines[2])
 
 
 def test_history_shows_how_each_ended(cli):

@@ -39,7 +39,7 @@ def test_a_shell_reads_a_waiter_with_its_place_as_one_cell(cli):
         ["sh", "-c", f"{cli.binary} {script}"], env=cli.env, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    assert told.stdout == "ID|NAME|STATE\n1|my jobs|paused #1\n"
+    assert told.stdout == "ID|NAME|STATE\n-|my jobs|paused\n1|my jobs|paused #1\n"
 
 
 def test_format_prints_fields_of_the_json(cli):
@@ -67,7 +67,8 @@ def test_format_prints_jobs_too(cli):
             if form == "ps"
             else (cli.run(form, "--format", "id, state,place,label,run_id").stdout)
         )
-        assert shown == "1\tpaused\t1\ta\\tb\t-\n"
+        pause = "-\tpaused\t-\t-\t-\n" if form == "ps" else ""
+        assert shown == pause + "1\tpaused\t1\ta\\tb\t-\n"
 
 
 @pytest.mark.parametrize("form", ["history", "ps", "queue"])

@@ -1,12 +1,12 @@
 """Steering a queue and looking at it."""
 
+import json
 import os
 import re
 import subprocess
 
-import pexpect
 import pytest
-from conftest import BINARY, PATIENCE, eventually
+from conftest import PATIENCE, eventually
 from queues import asleep_in, ended
 
 # -- steering -----------------------------------------------------------------------------------
@@ -120,7 +120,19 @@ def test_a_pause_ends_by_itself_and_says_when(cli):
 
 
 def test_queue_shows_what_there_is(cli, gate):
-    assert cli.run("queue").stdout == "ID\tNAME\tSTATE\tLABEL\tTRIES\tSTARTS\tCOMMAND\n"
+    header = [
+        "ID",
+        "NAME",
+        "STATE",
+        "LABEL",
+        "TRIES",
+        "STARTS",
+        "TIME",
+        "EXIT",
+        "REASON",
+        "COMMAND",
+    ]
+    assert cli.run("queue").stdout == "\t".join(header) + "\n"
     numbers = [
         cli.add("-n", "x", *arguments)
         for arguments in (
@@ -128,11 +140,15 @@ def test_queue_shows_what_there_is(cli, gate):
         )
     ]  # fmt: skip
     gate.pid()
-    lines = cli.run("queue", "x").stdout.splitlines()
-    assert [int(line.split()[0]) for line in lines[1:]] == numbers
-    assert re.search(r"\trunning\t-\t1\t\S+ ago\tsh -c", lines[1])
-    assert re.search(r"\tqueued #1\tsecond\t0\t-\techo 'a b'$", lines[2])
-    assert re.search(r"\tdelayed\t-\t0\tin (2h|1h 59m)\ttrue$", lines[3])
+    rows = [line.split("\t") for line in cli.run("queue", "x").stdout.splitlines()[1:]]
+    assert [int(row[0]) for row in rows] == numbers
+    assert [row[2:5] for row in rows] == [
+        ["running", "-", "1"], ["queued #1", "second", "0"], ["delayed", "-", "0"],
+    ]  # fmt: skip
+    assert rows[0][5].endswith(" ago")
+    assert rows[0][6] != "-"
+    assert rows[1][5:] == ["-", "-", "-", "-", "echo 'a b'"]
+    assert rows[2][5] in {"in 2h", "in 1h 59m"}
     first, second, third = cli.queue()
     assert (first["state"], first["place"], first["tries"]) == ("running", None, 1)
     assert (second["state"], second["place"], second["label"]) == ("queued", 1, "second")
@@ -145,17 +161,48 @@ def test_queue_shows_what_there_is(cli, gate):
     assert "delayed" in shown
 
 
-def test_queue_watches_until_ctrl_c(cli):
-    cli.add("-n", "x", "--delay", "1h", "true")
-    terminal = pexpect.spawn(str(BINARY), ["queue", "--watch"], env=cli.env, timeout=PATIENCE)
-    terminal.expect("delayed")
-    cli.run("cancel", str(cli.queue()[0]["id"]))
-    cli.add("-n", "y", "--delay", "1h", "--label", "newcomer", "true")
-    terminal.expect("newcomer")
-    terminal.sendintr()
-    shown = terminal.read()
-    terminal.close()
-    assert b"Traceback" not in shown
+def test_queue_shows_how_jobs_ended_and_filters(cli):
+    number = cli.add("-n", "x", "sh", "-c", "exit 3")
+    ended(cli, number, status=3)
+    done = cli.add("-n", "x", "--label", "import a", "true")
+    ended(cli, done)
+    cli.run("pause", "x")
+    paused = cli.add("-n", "x", "--label", "import b", "true")
+    other = cli.add("-n", "y", "--delay", "1h", "true")
+    rows = {
+        line.split("\t")[0]: line.split("\t") for line in cli.run("queue", "-a").stdout.splitlines()
+    }
+    assert (rows[str(number)][2], rows[str(number)][7:9]) == ("failed", ["3", "exit status 3"])
+    assert rows[str(done)][7] == "0"
+    assert rows[str(done)][6].endswith("s")
+    assert rows[str(paused)][8] == "its name is paused; singlerun resume x"
+
+    def ids(*arguments):
+        return [job["id"] for job in cli.queue(*arguments)]
+
+    assert ids("--state", "failed") == [number]
+    assert ids("--state", "failed,succeeded") == ids("--state", "failed", "--state", "succeeded")
+    assert ids("--state", "paused") == [paused]
+    assert ids("--state", "queued") == []
+    assert ids("--state", "delayed") == [other]
+    assert ids("--label", "import*") == [paused]
+    assert ids("--all", "--label", "import*") == [paused, done]
+    assert ids("x", "--all", "--limit", "2") == [paused, done]
+    unknown = cli.run("queue", "--state", "x")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+
+
+def test_queue_tells_of_what_it_does_not_show(cli):
+    cli.run("pause", "x")
+    cli.add("-n", "x", "--stdin", input="true\n" * 3)
+    shown = cli.run("queue", "--limit", "2")
+    assert shown.stdout.count("\n") == 3
+    assert shown.stderr == "singlerun: only the first 2 jobs are shown; for more: --limit 20\n"
+    document = json.loads(cli.run("queue", "--limit", "2", "--json").stdout)
+    assert document["truncated"] is True
+    assert document["totals"]["queued"] == 3
+    assert [(pause["name"], pause["until"]) for pause in document["paused"]] == [("x", None)]
+    assert json.loads(cli.run("queue", "--limit", "3", "--json").stdout)["truncated"] is False
 
 
 def test_logs_follow_a_job_to_its_end(cli, gate):

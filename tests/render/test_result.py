@@ -81,10 +81,6 @@ def test_an_empty_table_is_a_sentence_on_a_terminal_only(capfd, monkeypatch):
     monkeypatch.setattr("singlerun.render.result.is_terminal", lambda: True)
     assert show(Table()) == 0
     assert capfd.readouterr().out == "Nothing.\nbelow\n"
-    redrawn = Table()
-    redrawn.redraws = True
-    assert show(redrawn) == 0
-    assert capfd.readouterr().out.startswith("\x1b[2J\x1b[1;1HNAME\tSTATE\n")
 
 
 @pytest.mark.parametrize(

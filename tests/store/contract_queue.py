@@ -487,6 +487,86 @@ class QueueContract:
         monkeypatch.setattr("singlerun.store.sqlite_queue.here", lambda: here)
         assert self.claimed(store).id == second
 
+    # -- looking -----------------------------------------------------------------------------
+
+    def test_jobs_in_some_states_or_with_a_label(self, store):
+        done = self.one(store, label="a 1")
+        self.end(store, self.claimed(store))
+        runs = self.one(store)
+        self.claimed(store)
+        queued, other = self.add(store, a_job(label="b"), a_job(label="a 2"))
+        later = self.one(store, not_before_ns=time.time_ns() + HOUR)
+        assert [job.id for job in store.jobs(states=[RUNNING, DELAYED])] == [runs, later]
+        assert [job.id for job in store.jobs(b"x", label="a*")] == [other]
+        assert [job.place for job in store.jobs(b"x", label="a*")] == [2]
+        assert [job.id for job in store.jobs(ended=True, label="a*")] == [other, done]
+        latest = store.jobs(ended=True, states=[SUCCEEDED, QUEUED], limit=2)
+        assert [job.id for job in latest] == [other, queued]
+        assert [job.id for job in store.jobs_of([done, 10**6, later])] == [done, later]
+
+    def test_the_first_jobs_are_those_of_all_queues_name_by_name(self, store):
+        numbers = {name: self.add(store, *[a_job(name)] * 3) for name in (b"b", b"c", b"a")}
+        self.claimed(store, b"c")
+        first = store.jobs(limit=5)
+        assert [job.id for job in first] == [*numbers[b"a"], *numbers[b"b"][:2]]
+        assert [job.place for job in first] == [1, 2, 3, 1, 2]
+        assert [job.state for job in store.jobs(limit=7)][-1] == RUNNING, "it comes before"
+
+    def test_totals_count_each_state(self, store):
+        self.add(store, a_job(), a_job(), a_job(not_before_ns=time.time_ns() + HOUR))
+        self.one(store, name=b"y")
+        self.end(store, self.claimed(store))
+        counts = {state: count for state, count in store.totals().items() if count}
+        assert counts == {QUEUED: 2, DELAYED: 1, SUCCEEDED: 1}
+        assert store.totals(b"y")[QUEUED] == 1
+
+    def test_pauses_are_told_until_they_end(self, store):
+        until = time.time_ns() + HOUR
+        store.pause(b"x", until)
+        store.pause(b"a", None)
+        store.pause(b"past", time.time_ns() - 1)
+        assert [(pause.name, pause.until_ns) for pause in store.pauses()] == [
+            (b"a", None), (b"x", until),
+        ]  # fmt: skip
+        assert [pause.name for pause in store.pauses([b"x", b"y"])] == [b"x"]
+
+    def test_durations_are_those_of_successful_runs(self, store):
+        for argv, outcome, state in (
+            ((b"a",), Outcome(0, elapsed_ns=1), RUN_SUCCEEDED),
+            ((b"b",), Outcome(0, elapsed_ns=2), RUN_SUCCEEDED),
+            ((b"a",), Outcome(1, elapsed_ns=3), RUN_FAILED),
+        ):
+            self.one(store, argv=argv)
+            self.end(store, self.claimed(store), outcome, state)
+        assert store.durations(b"x") == [((b"b",), 2), ((b"a",), 1)]
+        for _ in range(250):
+            store.refuse_run(a_run(b"x"), "refused", None)
+        assert len(store.durations(b"x")) == 2, "also behind many refusals"
+        assert store.durations(b"y") == []
+
+    def test_the_last_refusal_by_a_holder(self, store):
+        holder = a_run(b"x")
+        store.start_run(holder, None)
+        assert store.last_refusal_ns(b"x", holder.id) is None
+        refused = [a_run(b"x") for _ in range(2)]
+        for run in refused:
+            store.refuse_run(run, "refused", None, conflict_id=holder.id)
+        store.refuse_run(a_run(b"x"), "refused", None, conflict_id=holder.id + 1)
+        assert store.last_refusal_ns(b"x", holder.id) == refused[1].ended_ns
+
+    def test_the_pace_of_a_queue(self, store):
+        assert store.pace(b"x") is None
+        self.add(store, *[a_job() for _ in range(5)])
+        tries = []
+        for _ in range(3):
+            job = self.claimed(store)
+            tries.append(job.run)
+            self.end(store, job)
+        pace = store.pace(b"x")
+        assert (pace.tries, pace.left) == (3, 2)
+        assert pace.latest_ns == tries[-1].ended_ns
+        assert pace.spent_ns == tries[-1].ended_ns - tries[0].started_ns
+
 
 def a_run_of(store):
     run = a_run()

@@ -47,7 +47,7 @@ def test_what_is_asked_again_and_again_reads_no_more_than_it_needs(store, state)
             "SELECT 1 FROM jobs WHERE name = 'x' AND state = 'queued' LIMIT 1",
             (
                 "SELECT not_before_ns FROM jobs WHERE name = 'x' AND state = 'delayed'"
-                " AND NOT blocked ORDER BY not_before_ns LIMIT 1"
+                " AND blocked = 0 ORDER BY not_before_ns LIMIT 1"
             ),
             (
                 "SELECT id FROM jobs WHERE name = 'x' AND state = 'queued'"
