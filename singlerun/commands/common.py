@@ -1,6 +1,7 @@
 """What the subcommands share: their form, parameters, failures, and the record they look at."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any

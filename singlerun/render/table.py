@@ -62,8 +62,7 @@ def fitted(
     kept = _kept(columns, table, width, spare)
     names = [columns[index] for index in kept]
     table = [[row[index] for index in kept] for row in table]
-    left_out = 2 * (len(kept) < len(columns))  # the ellipsis of the header
-    widths = _widths(names, table, width - left_out)
+    widths = _widths(names, table, width)
     lines = []
     for number, row in enumerate(table):
         line = Text(style="" if number else "bold")
