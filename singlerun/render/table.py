@@ -63,6 +63,8 @@ def fitted(
     names = [columns[index] for index in kept]
     table = [[row[index] for index in kept] for row in table]
     widths = _widths(names, table, width)
+    if len(kept) < len(columns) and widths[-1] < len(names[-1]) + GAP:
+        widths = _widths(names, table, width - GAP)  # room for the ellipsis of the header
     lines = []
     for number, row in enumerate(table):
         line = Text(style="" if number else "bold")
