@@ -2,7 +2,9 @@
 
 import json
 
+import pexpect
 import pytest
+from conftest import BINARY, PATIENCE
 
 PROGRAM = "#!/bin/sh\necho $$\nexec cat\n"
 
@@ -56,6 +58,9 @@ def test_an_option_keeps_its_value_and_the_rest_is_the_command(cli):
         assert "sleep" in shown.stdout
     assert cli.run("wait", "-t1", "--", "sleep", "0").returncode == 0
     assert cli.run("wait", "-t", "--", "sleep", "0").returncode == 2, "-- is the value of -t"
+    cli.run("pause", "x")
+    number = cli.add("-n", "x", "--label", "--", "true")
+    assert [job["id"] for job in cli.queue("--label", "--", "x")] == [number], "x is the name"
 
 
 def test_a_name_with_a_leading_dash_follows_the_dashes(cli):
@@ -88,3 +93,21 @@ def test_what_can_only_be_a_command_is_told(cli, program, tmp_path):
     cli.run("-n", "./long.sh", "true")
     assert cli.run("is-running", "./long.sh", cwd=tmp_path).stderr == "", "a run is named so"
     assert cli.run("is-running", "./missing.sh", cwd=tmp_path).stderr == "", "it is no program"
+
+
+def test_which_name_a_command_has(cli, program, tmp_path):
+    """Also before it has ever run, on a terminal."""
+    cli.run("-n", "x", "true")
+    command = [str(BINARY), "ps", "--", "./long.sh", "a b"]
+    terminal = pexpect.spawn(
+        command[0], command[1:], env=cli.env, cwd=tmp_path, timeout=PATIENCE, dimensions=(24, 200)
+    )
+    terminal.expect(r"paused under (long\.sh-[0-9a-f]{12})\.")
+    name = terminal.match[1].decode()
+    terminal.read()
+    terminal.close()
+    holding = cli.start("./long.sh", "a b", stdin=-1, stdout=-1, cwd=tmp_path)
+    holding.stdout.readline()
+    assert cli.run("is-running", name).returncode == 0
+    holding.stdin.close()
+    assert holding.wait(PATIENCE) == 0
