@@ -13,6 +13,7 @@ import click
 from singlerun import __version__, options, suggestion
 from singlerun.commands.common import DIR
 from singlerun.errors import UsageError
+from singlerun.process import launch
 from singlerun.render.result import Result, show
 
 EXAMPLES = """\b
@@ -91,6 +92,7 @@ def main(arguments: list[str]) -> int:
     A usage error is 125 for the prefix form, whose lower statuses belong to the command, and 2 for
     the other subcommands.
     """
+    launch.reap()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # escape what the locale cannot encode
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -140,6 +140,7 @@ def comparable(text: str) -> str:
     for pattern, word in (
         (r"\b\d+:\d\d:\d\d\b", "CLOCK"),
         (r"\b\d+(\.\d+)?(ms|s|m|h)\b", "TIME"),
+        (r"; starts in ~TIME", ""),  # while it is not over its usual time
         (r"\b\d{3,}\b", "NUMBER"),
         (rf"\b{re.escape(getpass.getuser())}\b", "USER"),
         (r"\broot\b", "USER"),

@@ -36,7 +36,7 @@ def relays_left(cli):
         try:
             if entry.name.isdecimal() and mark in (entry / "environ").read_bytes():
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if os.fsencode(cli.binary) in words:
+                if any(word.endswith(b"/singlerun/__main__.py") for word in words):
                     found.append(int(entry.name))
         except OSError:
             continue

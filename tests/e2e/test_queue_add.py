@@ -101,7 +101,7 @@ def test_arguments_and_names_arrive_byte_for_byte(cli, tmp_path):
     assert path.read_bytes() == b"".join(word + b"\0" for word in HOSTILE)
     shown = cli.run("queue", "--all")
     assert "\x1b" not in shown.stdout
-    assert [job["name"] for job in cli.queue("--all", "--", name)] == [name]
+    assert [job["name"] for job in cli.queue("--all", name)] == [name]
     assert cli.job(number)["command"][3:] == ["sh", *map(os.fsdecode, HOSTILE)]
 
 

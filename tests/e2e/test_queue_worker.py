@@ -299,8 +299,8 @@ def test_a_pause_shows_in_ps_too(cli):
     assert [job["state"] for job in document["jobs"]] == ["paused"]
 
 
-def test_a_worker_killed_in_its_sleep_is_made_up_for(cli):
-    late = cli.add("-n", "x", "--delay", "1h", "true")
+def test_a_worker_killed_in_its_sleep_is_made_up_for(cli, gate):
+    late = cli.add("-n", "x", "--delay", "1h", *gate.command)
     kill(asleep_in(cli, "x"))
     assert cli.run("reap", "--dry-run").stdout == "x: would start a worker\n"
     assert cli.workers() == []
@@ -308,7 +308,9 @@ def test_a_worker_killed_in_its_sleep_is_made_up_for(cli):
     kill(asleep_in(cli, "x"))
     cli.sql("UPDATE jobs SET not_before_ns = 1")
     assert cli.run("reap").stdout == "x: started a worker\n"
+    gate.pid()
     assert cli.run("reap").stdout == "", "it does already"
+    gate.open()
     job = ended(cli, late)
     assert (job["state"], job["tries"]) == ("succeeded", 1)
 

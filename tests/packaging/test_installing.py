@@ -188,7 +188,7 @@ def test_editable(cli, place):
     file = packages / "_editable_impl_singlerun.pth"
     file.write_text(str(source))
     check(cli, home / "bin" / "singlerun", source / "singlerun")
-    file.rename(packages / "unknown.pth")
+    file.rename(packages / "a.pth")  # before the dependencies, beside which it may be as well
     told = call(
         home / "bin" / "singlerun", "-n", "x", "sh", "-c", "tr '\\0' '\\n' </proc/$PPID/cmdline",
         env=cli.env, cwd="/",
