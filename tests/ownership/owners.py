@@ -4,6 +4,9 @@ import os
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
+
+from conftest import eventually
 
 from singlerun.process.identity import Owner, Place, here, start_time
 from singlerun.store.run import Run
@@ -25,6 +28,8 @@ def living(marks_of=None, *, inheriting=()):
     with subprocess.Popen(
         ["sleep", "infinity"], env=os.environ | marks, pass_fds=inheriting
     ) as process:
+        # Popen returns in the midst of execve(2), before there is an environment to be read.
+        eventually(lambda: Path(f"/proc/{process.pid}/environ").read_bytes(), "the environment")
         try:
             yield process
         finally:
