@@ -32,15 +32,19 @@ DEEPEST = 10_000
 _ENDED = tuple(state for state in STATES if state not in {WAITING, RUNNING})
 _IN_PERIOD = (
     *(
-        f"state = '{state}' AND ended_ns >= ?1 AND asked_ns BETWEEN ?1 - {LONG_NS} AND ?2"
+        f"state = '{state}' AND ended_ns >= :since"
+        f" AND asked_ns BETWEEN :since - {LONG_NS} AND :until"
         for state in _ENDED
     ),
-    f"ended_ns >= ?1 AND ended_ns - asked_ns > {LONG_NS} AND +asked_ns < ?1 - {LONG_NS}",
-    "ended_ns IS NULL AND +asked_ns <= ?2",
+    f"ended_ns >= :since AND ended_ns - asked_ns > {LONG_NS} AND +asked_ns < :since - {LONG_NS}",
+    "ended_ns IS NULL AND +asked_ns <= :until",
 )
 _ASKED = (
-    *(f"state = '{state}' AND ended_ns NOTNULL AND asked_ns BETWEEN ?1 AND ?2" for state in _ENDED),
-    "ended_ns IS NULL AND +asked_ns BETWEEN ?1 AND ?2",
+    *(
+        f"state = '{state}' AND ended_ns NOTNULL AND asked_ns BETWEEN :since AND :until"
+        for state in _ENDED
+    ),
+    "ended_ns IS NULL AND +asked_ns BETWEEN :since AND :until",
 )
 """Conditions of which each has its index; with a plus, that no other be taken."""
 _MEASURED = (
@@ -122,12 +126,13 @@ class SqlitePeriods(SqliteStore, Retrospect):
         return sorted(self._do(select), key=lambda pause: (pause.since_ns, pause.name))
 
     def latest_success(self, name: bytes) -> Run | None:
-        nth = "SELECT run_id FROM run_names WHERE name = ?1 ORDER BY run_id DESC LIMIT 1 OFFSET ?2"
+        latest = "SELECT run_id FROM run_names WHERE name = :name ORDER BY run_id DESC"
         query = (
-            f"{SELECT_RUNS} JOIN run_names ON run_id = runs.id WHERE name = ?1"
-            f" AND run_id > ifnull(({nth}), 0) AND state = ?3 ORDER BY run_id DESC LIMIT 1"
+            f"{SELECT_RUNS} JOIN run_names ON run_id = runs.id WHERE name = :name"
+            f" AND run_id > ifnull(({latest} LIMIT 1 OFFSET {DEEPEST}), 0) AND state = :state"
+            " ORDER BY run_id DESC LIMIT 1"
         )
-        values = (name, DEEPEST, SUCCEEDED)
+        values = {"name": name, "state": SUCCEEDED}
         row = self._do(lambda database: database.execute(query, values).fetchone())
         return None if row is None else read_run(row)
 
@@ -152,19 +157,19 @@ class SqlitePeriods(SqliteStore, Retrospect):
 def keep_pause(database: "sqlite3.Connection", name: bytes) -> None:
     """Keep a pause that is to be removed, as it was until now or until it ended by itself."""
     database.execute(
-        "INSERT INTO past_pauses SELECT name, since_ns, min(ifnull(until_ns, ?1), ?1), uid"
-        " FROM pauses WHERE name = ?2",
-        (time.time_ns(), name),
+        "INSERT INTO past_pauses SELECT name, since_ns, min(ifnull(until_ns, :now), :now), uid"
+        " FROM pauses WHERE name = :name",
+        {"now": time.time_ns(), "name": name},
     )
 
 
-def _of_name(since_ns: int, until_ns: int, name: bytes | None) -> "tuple[str, list[object]]":
-    """Return the condition that a run has a name, and all values of a query."""
-    condition, values = " AND ?2 NOTNULL", [since_ns, until_ns]  # SQLite counts them in each query
-    if name is None:
-        return condition, [*values]
-    named = "SELECT 1 FROM run_names WHERE name = ?3 AND run_id = runs.id"
-    return f"{condition} AND EXISTS ({named})", [*values, name]
+def _of_name(
+    since_ns: int, until_ns: int, name: bytes | None
+) -> "tuple[str, dict[str, int | bytes | None]]":
+    """Return the condition that a run has a name, if one is given, and the values of a query."""
+    named = "SELECT 1 FROM run_names WHERE name = :name AND run_id = runs.id"
+    condition = "" if name is None else f" AND EXISTS ({named})"
+    return condition, {"since": since_ns, "until": until_ns, "name": name}
 
 
 def _pause(row: "Sequence[Any]") -> Pause:

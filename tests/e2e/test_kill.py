@@ -131,6 +131,8 @@ def hold_without_descriptor(cli, name):
     wrapper = cli.start("-n", name, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     pid = int(wrapper.stdout.readline())
     eventually(lambda: cli.command_is_recorded(wrapper.pid), "the record of the command")
+    command_line = Path(f"/proc/{pid}/cmdline")
+    eventually(lambda: command_line.read_bytes() == b"cat\0", "the exec of cat")
     links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
     assert not [link for link in links if link.endswith(".lock")]
     return wrapper, pid
