@@ -33,6 +33,10 @@ class Words:
         self._exists = os.path.lexists(os.path.join(state.path, FILE))
         self._database = Database(state, patience=TAB_PATIENCE, repairs=False)
 
+    def close(self) -> None:
+        """Close the database; a process that ends need not."""
+        self._database.close()
+
     def find(self, kind: str, begun: bytes) -> "Found":
         """Return the words of a kind, one of KINDS, that begin so; ids newest first.
 

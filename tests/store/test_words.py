@@ -3,6 +3,7 @@
 import fcntl
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from contract_queue import a_context, a_job
@@ -14,8 +15,13 @@ from singlerun.store.sqlite_queue import SqliteQueue
 from singlerun.store.words import KINDS, Words
 
 
+def find(state, kind, begun=b""):
+    with closing(Words(state)) as known:
+        return known.find(kind, begun)
+
+
 def found(state, kind, begun=b""):
-    return [word for word, _ in Words(state).find(kind, begun)]
+    return [word for word, _ in find(state, kind, begun)]
 
 
 @pytest.fixture
@@ -57,7 +63,7 @@ def test_running(cli, state):
     with cli.hold("-n", "one", "-n", "two"):
         (run,) = cli.json("ps")
         number = b"%d" % run["id"]
-        assert Words(state).find("running", b"") == [
+        assert find(state, "running") == [
             (b"one", "running"), (b"two", "running"), (number, "one + two, running"),
         ]  # fmt: skip
         assert found(state, "running", b"t") == [b"two"]
@@ -96,7 +102,7 @@ def test_runs(cli, state):
     for _ in range(12):
         cli.run("-n", "x", "true")
     assert found(state, "runs", b"1") == [b"12", b"11", b"10", b"1"]
-    assert Words(state).find("runs", b"3") == [(b"3", "x, succeeded")]
+    assert find(state, "runs", b"3") == [(b"3", "x, succeeded")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
