@@ -1,4 +1,4 @@
-"""The door of ``python -m singlerun``, and of the script ``singlerun`` (bin/singlerun)."""
+"""The door of ``python -m singlerun``, and of the script ``singlerun`` (process/launch.sh)."""
 
 if __name__ == "__main__":
     try:

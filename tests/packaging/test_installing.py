@@ -16,6 +16,7 @@ from conftest import PATIENCE, eventually
 import singlerun
 
 PROJECT = Path(__file__).parents[2]
+LAUNCHER = PROJECT / "singlerun" / "process" / "launch.sh"
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 BASE = Path(sys._base_executable).resolve()
 SEARCH = f"{BASE.parent}:/usr/bin:/bin"
@@ -180,7 +181,7 @@ def test_editable(cli, place):
     """As hatchling makes it, and in a way that the script doesn't know."""
     home = place / "venv"
     python = make_venv(home)
-    shutil.copy(PROJECT / "bin" / "singlerun", home / "bin")
+    shutil.copy(LAUNCHER, home / "bin" / "singlerun")
     packages = dependencies(home)
     source = place / "source"
     source.mkdir()
@@ -198,7 +199,7 @@ def test_editable(cli, place):
 
 def test_no_interpreter_is_one_line(tmp_path):
     (tmp_path / "bin").mkdir()
-    script = shutil.copy(PROJECT / "bin" / "singlerun", tmp_path / "bin")
+    script = shutil.copy(LAUNCHER, tmp_path / "bin" / "singlerun")
     done = subprocess.run(
         [script, "true"], env={"PATH": "/nonexistent"}, capture_output=True, text=True, check=False
     )

@@ -65,7 +65,7 @@ def test_wheel_contains_the_package_and_what_it_shares(wheel):
         f"singlerun/{path.relative_to(PROJECT).as_posix()}": path
         for path in PROJECT.glob("completions/*")
     }
-    wanted[f"{stem}.data/scripts/singlerun"] = PROJECT / "bin/singlerun"
+    wanted[f"{stem}.data/scripts/singlerun"] = PROJECT / "singlerun/process/launch.sh"
     found = contents(wheel)
     package = {name for name in found if not name.startswith(f"{stem}.dist-info/")}
     assert package == set(wanted)
