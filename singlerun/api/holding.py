@@ -9,6 +9,7 @@ from singlerun.contention.conflict import excludes
 from singlerun.lifecycle import Lifecycle
 from singlerun.outcome import Outcome
 from singlerun.process import procfs
+from singlerun.process.descriptors import is_locked
 from singlerun.process.marks import Marks
 from singlerun.recorder import Recorder
 from singlerun.store.run import FAILED, STOPPED, SUCCEEDED, Ending, Run
@@ -103,21 +104,13 @@ class Holding:
         """Return whether what runs now runs in this block: in its thread, or in a fork of it."""
         if self.thread != threading.get_ident():
             return False
-        return self._pid == os.getpid() or any(map(_is_locked, self._life.locks.fds))
+        # A forked child can't know otherwise whether its parent has freed a lock.
+        return self._pid == os.getpid() or any(map(is_locked, self._life.locks.fds))
 
     def excludes(self, spec: "RunSpec") -> Run | None:
         """Return its run if a spec would wait for this block, which is around us."""
         # Also where both share the lock: another waiter may be between, and wait for this block.
         return self._life.run if self.is_around_us() and excludes(self._life.run, spec) else None
-
-
-def _is_locked(descriptor: int) -> bool:
-    # A forked child can't know otherwise whether its parent has freed a lock.
-    try:
-        with open(f"/proc/self/fdinfo/{descriptor}", "rb", buffering=0) as file:
-            return b"FLOCK" in file.read()
-    except OSError:
-        return False
 
 
 def around_us() -> Holding | None:

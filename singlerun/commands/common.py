@@ -36,6 +36,7 @@ SHOWN_AS = f"{__name__}.shown_as"
 """Key of a context's meta: whether a result is shown as JSON, and of which fields only, or None."""
 TYPED = "singlerun.typed"
 """Where the context keeps the names that were typed, not derived from a command."""
+DAY_NS = 86_400 * 10**9
 
 
 class Command(click.Command):
@@ -223,10 +224,10 @@ DIR = click.Option(
 """Becomes the context's object."""
 
 
-def period(since: int | None, until: int | None, default_ns: int) -> tuple[int, int]:
-    """Return the ends of a period; without a ``since`` it is that long."""
+def period(since: int | None, until: int | None, default_days: int) -> tuple[int, int]:
+    """Return the ends of a period; without a ``since`` it is so many days long."""
     end = time.time_ns() if until is None else until
-    begin = end - default_ns if since is None else since
+    begin = end - default_days * DAY_NS if since is None else since
     if begin >= end:
         raise click.UsageError(
             "the period is empty: --since must be before --until, and before now"

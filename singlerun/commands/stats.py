@@ -6,7 +6,6 @@ from singlerun.commands import common
 from singlerun.render.stats import Stats
 
 DEFAULT_DAYS = 30
-DAY_NS = 86_400 * 10**9
 
 
 @common.subcommand("Show how often, how long and how well runs went.",
@@ -22,7 +21,7 @@ def command(
 
     OK is the share of ended runs that succeeded; WAITED is the wait that 95 % did not exceed.
     """
-    since, until = common.period(since, until, DEFAULT_DAYS * DAY_NS)
+    since, until = common.period(since, until, DEFAULT_DAYS)
     _, store = common.open_record(ctx)
     figures = [] if store is None else store.figures(since, until, name)
     return Stats(figures, since, until, name, errors=common.notices(store))

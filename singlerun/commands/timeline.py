@@ -9,8 +9,6 @@ from singlerun.ownership import judge
 from singlerun.render import picture
 from singlerun.render.timeline import MOST_LANES, Timeline
 
-DAY_NS = 86_400 * 10**9
-
 
 @common.subcommand("Show what ran when, as lanes.",
                    example="singlerun timeline --since yesterday --html day.html")  # fmt: skip
@@ -32,7 +30,7 @@ def command(
 
     The default is the last 24 hours.
     """
-    since, until = common.period(since, until, DAY_NS)
+    since, until = common.period(since, until, default_days=1)
     _, store = common.open_record(ctx)
     runs = pauses = []
     if store is not None:

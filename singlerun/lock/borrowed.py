@@ -11,6 +11,7 @@ import fcntl
 import os
 
 from singlerun.lock.flock import FlockFile
+from singlerun.process.descriptors import is_locked
 
 
 class BorrowedFile(FlockFile):
@@ -23,7 +24,7 @@ class BorrowedFile(FlockFile):
         self.fd = fd
         self._mutex = _thread.allocate_lock()
         self._is_abandoned = False
-        self._was_locked = _is_locked(fd)
+        self._was_locked = is_locked(fd)
 
     def try_take(self) -> bool:
         with self._mutex:
@@ -55,11 +56,3 @@ class BorrowedFile(FlockFile):
     def is_current(self) -> bool:
         """Return true: whatever is at the path, this descriptor is what the caller wants locked."""
         return True
-
-
-def _is_locked(fd: int) -> bool:
-    try:
-        with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
-            return b"FLOCK" in file.read()
-    except OSError:
-        return False

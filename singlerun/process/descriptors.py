@@ -16,6 +16,15 @@ def poll(wanted: dict[int, int], seconds: float | None = None) -> dict[int, int]
     return dict(waiting.poll(None if seconds is None else seconds * 1000))
 
 
+def is_locked(descriptor: int) -> bool:
+    """Return whether an open file is flocked through its description, by whichever process."""
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb", buffering=0) as file:
+            return b"FLOCK" in file.read()
+    except OSError:
+        return False
+
+
 def close_all_but(wanted: set[int]) -> None:
     """Close all descriptors of this process but these."""
     try:

@@ -4,13 +4,13 @@ import os
 import sys
 
 from singlerun.render.result import is_terminal
+from singlerun.render.table import STYLES
 
-BOLD, DIM = "1", "2"
-COLOURS = {
-    "running": "32", "waiting": "33", "zombie": "31", "orphan": "35", "succeeded": "32",
-    "failed": "31", "stopped": "33", "lost": "31", "timed-out": "31", "refused": "33",
-    "skipped": "2", "queued": "33", "delayed": "33", "paused": "36", "cancelled": "2",
+CODES = {
+    "bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35",
+    "cyan": "36",
 }  # fmt: skip
+COLOURS = {state: CODES[style] for state, style in STYLES.items()}
 """The codes of Select Graphic Rendition (ECMA-48), by the state of a run or job."""
 PIPE_WIDTH = 80
 

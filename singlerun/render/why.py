@@ -1,17 +1,15 @@
 """The answer to "why does it not run?": a sentence, the reasons, and what became of it lately."""
 
 import os
-import time
 from collections import Counter
 
-from singlerun.duration import brief
 from singlerun.ownership.judge import ORPHAN, judge
 from singlerun.render import refusal, style
 from singlerun.render.causes import MOST_SHOWN, ago, causes, operand, user
+from singlerun.render.history import elapsed
 from singlerun.render.reason import reason
 from singlerun.render.result import Result, is_terminal
 from singlerun.render.text import command, cut, shown
-from singlerun.store.run import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ class Why(Result):
 
     def lines(self) -> "Iterator[str]":
         found = self._found
-        yield style.paint(self._answer, style.BOLD)
+        yield style.paint(self._answer, style.CODES["bold"])
         for each in self._reasons:
             yield ""
             yield f"  {each.text}"
@@ -144,7 +142,7 @@ def _latest(recent: "list[Verdict]") -> "Iterator[str]":
     """Yield a line for each of the latest runs, newest first."""
     rows: list[tuple[str, ...]] = [
         (str(seen.run.id), seen.state, refusal.clock(seen.run.started_ns or seen.run.asked_ns),
-         f"{ago(seen.run.started_ns or seen.run.asked_ns)} ago", _took(seen.run),
+         f"{ago(seen.run.started_ns or seen.run.asked_ns)} ago", elapsed(seen.run),
          reason(seen.run))
         for seen in recent
     ]  # fmt: skip
@@ -159,20 +157,12 @@ def _latest(recent: "list[Verdict]") -> "Iterator[str]":
         yield ("  " + "  ".join(cells)).rstrip()
 
 
-def _took(run: "Run") -> str:
-    if run.elapsed_ns is not None:
-        return brief(run.elapsed_ns / 1e9)
-    if run.started_ns is None or run.state == LOST:
-        return "-"
-    return brief(((run.ended_ns or time.time_ns()) - run.started_ns) / 1e9)
-
-
 def _success(found: "Diagnosis") -> str:
     run = found.latest_success
     if run is None:
         return "It has not succeeded yet."
     at = run.ended_ns or run.asked_ns
-    return f"Last success: run {run.id}, {refusal.clock(at)} ({ago(at)} ago), took {_took(run)}."
+    return f"Last success: run {run.id}, {refusal.clock(at)} ({ago(at)} ago), took {elapsed(run)}."
 
 
 def _refusals(found: "Diagnosis") -> "Iterator[str]":

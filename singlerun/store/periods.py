@@ -7,6 +7,7 @@ open; each of these has its index, so a day costs the same in a large record.
 import time
 
 from singlerun.store.base import Retrospect
+from singlerun.store.history import LONG_NS
 from singlerun.store.rows import SELECT_RUNS, DamagedError, is_int, read_run
 from singlerun.store.run import (
     RUNNING,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-LONG_NS = 3600 * 10**9
-"""A run that takes more than this is in the index of long ones; the schema has the number too."""
 DEEPEST = 10_000
 """Runs of a name among which its latest success is looked for."""
 

@@ -6,6 +6,8 @@ draws them anew; look at the difference before it is committed.
 """
 
 import os
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 DIRECTORY = Path(__file__).parent / "screens"
@@ -19,3 +21,14 @@ def golden(name, lines):
         DIRECTORY.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
     assert text == path.read_text("utf-8"), name
+
+
+@contextmanager
+def clock_at(monkeypatch, now_ns):
+    """Stop the clock at a time, in UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+    yield
+    monkeypatch.undo()
+    time.tzset()

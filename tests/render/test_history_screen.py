@@ -1,11 +1,10 @@
 """The history on each terminal, and in a pipe."""
 
 import re
-import time
 
 import pytest
 from rich.cells import cell_len
-from screens import golden
+from screens import clock_at, golden
 from terminals import drawn
 
 from singlerun.outcome import Outcome
@@ -22,12 +21,8 @@ WIDTHS = [60, 80, 120, 200]
 
 @pytest.fixture(autouse=True)
 def at_four_in_utc(monkeypatch):
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    monkeypatch.setattr(time, "time_ns", lambda: NOW)
-    yield
-    monkeypatch.undo()
-    time.tzset()
+    with clock_at(monkeypatch, NOW):
+        yield
 
 
 def run(

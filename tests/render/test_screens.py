@@ -6,11 +6,10 @@ screens.py tells how to draw them anew.
 import io
 import re
 import sys
-import time
 
 import pytest
 from rich.console import Console
-from screens import golden
+from screens import clock_at, golden
 
 from singlerun.outcome import Outcome
 from singlerun.ownership.judge import ORPHAN, ZOMBIE, Verdict
@@ -38,14 +37,13 @@ WIDTHS = (60, 80, 120, 200)
 
 @pytest.fixture(autouse=True)
 def fixed(monkeypatch):
-    monkeypatch.setattr(time, "time_ns", lambda: NOW)
     monkeypatch.setattr(refusal, "user_name", lambda _: "root")
     monkeypatch.setattr("singlerun.render.runs.user_name", lambda _: "root")
     monkeypatch.setattr("singlerun.render.expected.user_name", lambda _: "root")
-    monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    time.tzset()
+    with clock_at(monkeypatch, NOW):
+        yield
 
 
 class Past:

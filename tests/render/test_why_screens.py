@@ -1,10 +1,9 @@
 """The screens of ``why`` and ``stats``, in each width, with colours and without."""
 
 import sys
-import time
 
 import pytest
-from screens import golden
+from screens import clock_at, golden
 
 from singlerun.diagnosis import Diagnosis
 from singlerun.outcome import Outcome
@@ -38,12 +37,8 @@ HOSTILE = b"x\x1b[31m\xff"
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch):
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    monkeypatch.setattr(time, "time_ns", lambda: NOW)
-    yield
-    monkeypatch.undo()
-    time.tzset()
+    with clock_at(monkeypatch, NOW):
+        yield
 
 
 @pytest.fixture
