@@ -1,5 +1,9 @@
 """The door of ``python -m singlerun``, and of the script ``singlerun`` (process/launch.sh)."""
 
+import gc
+
+gc.set_threshold(50_000)  # to collect while importing takes a millisecond, and finds nothing
+
 if __name__ == "__main__":
     try:
         if __package__ is None:  # started by its path, in an isolated interpreter
