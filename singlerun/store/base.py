@@ -102,7 +102,8 @@ class Store(Protocol):
     def usual_ns(self, name: bytes, argv: tuple[bytes, ...]) -> int | None:
         """Return the median duration of the latest successful runs of a command under a name.
 
-        Where that command has not succeeded yet, of all commands under that name.
+        Where that command has not succeeded yet, of all commands under that name. Only the latest
+        ten thousand runs of the name are looked at.
         """
 
     def starts(self, name: bytes, *, limit: int) -> list[int]:

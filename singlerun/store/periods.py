@@ -17,16 +17,13 @@ from singlerun.store.run import (
     Pause,
     Run,
 )
-from singlerun.store.sqlite import SqliteStore
+from singlerun.store.sqlite import DEEPEST, SqliteStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
     from typing import Any
-
-DEEPEST = 10_000
-"""Runs of a name among which its latest success is looked for."""
 
 _ENDED = tuple(state for state in STATES if state not in {WAITING, RUNNING})
 _IN_PERIOD = (

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from singlerun.store.history import Filter, Search
     from singlerun.store.run import Change, Ending
 
+DEEPEST = 10_000
+"""Runs of a name among which successes are looked for: a name may fail for years."""
+
 
 class SqliteStore(Store):
     """The run-log in the state directory; ``notices`` are as Database's."""
@@ -137,10 +140,10 @@ class SqliteStore(Store):
 
     def usual_ns(self, name: bytes, argv: tuple[bytes, ...]) -> int | None:
         for same_command in (" AND argv = ?", ""):
-            query = (
-                "SELECT elapsed_ns FROM run_names JOIN runs ON id = run_id WHERE name = ?"  # noqa: S608
-                f"{same_command} AND state = 'succeeded' AND elapsed_ns IS NOT NULL"
-                " ORDER BY run_id DESC LIMIT 20"
+            query = (  # the order of a CROSS JOIN is that of its left side
+                "SELECT elapsed_ns FROM (SELECT run_id FROM run_names WHERE name = ?"  # noqa: S608
+                f" ORDER BY run_id DESC LIMIT {DEEPEST}) CROSS JOIN runs ON id = run_id"
+                f" WHERE state = 'succeeded' AND elapsed_ns IS NOT NULL{same_command} LIMIT 20"
             )
             values = [name, b"\0".join(argv)] if same_command else [name]
             lengths = sorted(self._numbers(query, values))

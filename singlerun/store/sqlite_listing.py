@@ -28,7 +28,8 @@ _ORDERS = {
 }
 """The order in which jobs of a state start, and the index that has it, so that none is sorted."""
 _FEW, _MANY = 200, 5000
-"""Runs of a name among which the successful ones are looked for: first few, then many."""
+"""Runs of a name among which successful ones are looked for, first few, then many; and the few
+among which those of jobs are, so that a name without a queue costs nothing."""
 _IDLE_NS = 60 * 10**9
 """Between two jobs, after which a queue was idle."""
 _SAMPLE = 50
@@ -86,14 +87,15 @@ class SqliteListing(SqliteStore):
         return self._do(count)
 
     def pace(self, name: bytes) -> Pace | None:
-        query = (
-            "SELECT started_ns, ended_ns FROM run_names JOIN runs ON id = run_id WHERE name = ?"
-            " AND job_id IS NOT NULL AND started_ns IS NOT NULL ORDER BY run_id DESC LIMIT ?"
+        query = (  # the order of a CROSS JOIN is that of its left side
+            "SELECT started_ns, ended_ns FROM (SELECT run_id FROM run_names WHERE name = ?"
+            " ORDER BY run_id DESC LIMIT ?) CROSS JOIN runs ON id = run_id"
+            " WHERE job_id IS NOT NULL AND started_ns IS NOT NULL LIMIT ?"
         )
         counted = "SELECT count(*) FROM jobs INDEXED BY jobs_states WHERE state = ? AND name = ?"
 
         def measure(database: "sqlite3.Connection") -> Pace | None:
-            rows = database.execute(query, (name, _SAMPLE + 1)).fetchall()
+            rows = database.execute(query, (name, _FEW, _SAMPLE + 1)).fetchall()
             over = _busy([row for row in rows if is_int(row[0]) and is_int(row[1])])
             if not over:
                 return None

@@ -50,6 +50,8 @@ COMMANDS = (
     "history --json",
     "queue",
     "queue name-3",
+    "queue --all",
+    "queue name-3 --all",
     "why name-3",
     "why unknown",
     "stats --since 1d",

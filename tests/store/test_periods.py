@@ -11,8 +11,9 @@ from contract_queue import a_context, a_job
 
 from singlerun.outcome import Outcome
 from singlerun.paths import StateDir
-from singlerun.store.periods import _ASKED, _IN_PERIOD, DEEPEST
+from singlerun.store.periods import _ASKED, _IN_PERIOD
 from singlerun.store.run import FAILED, REFUSED, RUNNING, SUCCEEDED, Ending
+from singlerun.store.sqlite import DEEPEST
 from singlerun.store.sqlite_queue import SqliteQueue
 
 SECOND = 10**9
@@ -152,13 +153,26 @@ def test_the_latest_success_of_a_name(store, ran):
     assert store.latest_success(b"x").id == wanted
 
 
-def test_the_latest_success_is_not_looked_for_without_end(store, state, ran):
-    ran(NOON, NOON + 1, b"x")
+def test_a_name_that_never_succeeds_is_not_looked_through_without_end(store, state, ran):
+    first = ran(NOON, NOON + 7, b"x")
+    database = sqlite3.connect(os.path.join(state.path, b"singlerun.db"))
+    with closing(database), database:
+        database.execute("UPDATE runs SET job_id = 99")
+    assert store.usual_ns(b"x", (b"true",)) == 7
+    assert store.pace(b"x").tries == 1
     last = ran(NOON, NOON + 1, b"x", state=FAILED)
-    with closing(sqlite3.connect(os.path.join(state.path, b"singlerun.db"))) as database, database:
-        more = ((b"x", last + number) for number in range(1, DEEPEST + 1))
-        database.executemany("INSERT INTO run_names VALUES (?, ?)", more)
+    database = sqlite3.connect(os.path.join(state.path, b"singlerun.db"))
+    with closing(database), database:
+        columns = [name for _, name, *_ in database.execute("PRAGMA table_info(runs)")]
+        others = ", ".join(column for column in columns if column != "id")
+        copy = f"INSERT INTO runs (id, {others}) SELECT ?, {others} FROM runs WHERE id = ?"
+        more = range(last + 1, last + DEEPEST + 1)
+        database.executemany(copy, ((number, last) for number in more))
+        database.executemany("INSERT INTO run_names VALUES (?, ?)", ((b"x", each) for each in more))
+    assert store.find(first) is not None
     assert store.latest_success(b"x") is None
+    assert store.usual_ns(b"x", (b"true",)) is None
+    assert store.pace(b"x") is None
 
 
 def test_pending_jobs_are_counted_by_state(store):
