@@ -10,7 +10,8 @@ from singlerun import suggestion
 from singlerun.commands import common
 from singlerun.options import SUBCOMMANDS
 from singlerun.process.search import find_program
-from singlerun.render.result import Result, is_terminal
+from singlerun.render.result import Result
+from singlerun.render.style import is_terminal
 from singlerun.render.text import shown
 
 WHOLE = "singlerun"

@@ -99,7 +99,7 @@ def _line(found: "Diagnosis") -> "Iterator[Cause]":
     if not found.waiting:
         return
     parts = [
-        f"#{place or '?'} run {run.id} (PID {run.wrapper_pid}, for {ago(run.asked_ns)})"
+        f"#{place or '?'} run {run.id} (PID {run.wrapper_pid}, for {passed(run.asked_ns)})"
         for run, place in found.waiting[:MOST_SHOWN]
     ]
     more = len(found.waiting) - len(parts)
@@ -149,7 +149,7 @@ def _limit(found: "Diagnosis") -> "Iterator[Cause]":
         return
     if not (latest.detail or "").startswith("too soon"):
         return
-    text = f"run {latest.id} was refused {ago(latest.asked_ns)} ago: {reason(latest)}"
+    text = f"run {latest.id} was refused {passed(latest.asked_ns)} ago: {reason(latest)}"
     yield Cause("limit", text, "to see the starts", "history", *operand(found.name))
 
 
@@ -163,6 +163,6 @@ def user(uid: int) -> str:
     return shown(refusal.user_name(uid))
 
 
-def ago(time_ns: int) -> str:
+def passed(time_ns: int) -> str:
     """Return the time that has passed since a moment."""
     return brief((time.time_ns() - time_ns) / 1e9)

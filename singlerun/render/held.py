@@ -2,8 +2,8 @@
 
 from singlerun.process.identity import DEAD, life
 from singlerun.render import refusal
-from singlerun.render.result import is_terminal
 from singlerun.render.runs import OpenRuns
+from singlerun.render.style import is_terminal
 from singlerun.render.text import shown
 
 TYPE_CHECKING = False

@@ -12,7 +12,8 @@ import time
 from singlerun.paths import reason
 from singlerun.render import table
 from singlerun.render.line import say
-from singlerun.render.result import is_terminal, show
+from singlerun.render.result import show
+from singlerun.render.style import is_terminal
 from singlerun.timings import REDRAW
 
 TYPE_CHECKING = False

@@ -9,6 +9,7 @@ import sys
 from singlerun.paths import reason
 from singlerun.render import table
 from singlerun.render.line import say
+from singlerun.render.style import encodable, is_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Result:
         if self.columns:
             rows = self.rows()
             for line in self.heading() if terminal else ():
-                print(table.encodable(line))
+                print(encodable(line))
             if rows or not terminal:
                 table.show(self.columns, rows, self.spare)
             else:
@@ -118,8 +119,3 @@ def _print(result: Result, *, as_json: bool, fields: "Sequence[str] | None") -> 
         result.print()
     if sys.stdout is not None:
         sys.stdout.flush()
-
-
-def is_terminal() -> bool:
-    """Return whether standard output is a terminal; a closed one is not."""
-    return sys.stdout is not None and sys.stdout.isatty()

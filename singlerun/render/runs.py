@@ -6,8 +6,8 @@ from singlerun.duration import brief
 from singlerun.render import expected
 from singlerun.render.jobs import state as state_of_job
 from singlerun.render.refusal import user_name
-from singlerun.render.result import Result, is_terminal
-from singlerun.render.table import encodable
+from singlerun.render.result import Result
+from singlerun.render.style import encodable, is_terminal
 from singlerun.render.text import command, names, shown
 from singlerun.store.queue import PAUSED
 

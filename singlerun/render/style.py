@@ -1,11 +1,15 @@
-"""Colours and widths for what is printed without Rich, whose import takes 45 ms."""
+"""What the output can show: colours, widths, characters. Without Rich, whose import takes 45 ms."""
 
 import os
 import sys
 
-from singlerun.render.result import is_terminal
-from singlerun.render.table import STYLES
-
+STYLES = {
+    "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
+    "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red", "timed-out": "red",
+    "refused": "yellow", "skipped": "dim", "queued": "yellow", "delayed": "yellow",
+    "paused": "cyan", "cancelled": "dim",
+}  # fmt: skip
+"""By the state of a run or job."""
 CODES = {
     "bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35",
     "cyan": "36",
@@ -13,6 +17,11 @@ CODES = {
 COLOURS = {state: CODES[style] for state, style in STYLES.items()}
 """The codes of Select Graphic Rendition (ECMA-48), by the state of a run or job."""
 PIPE_WIDTH = 80
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal; a closed one is not."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def is_coloured() -> bool:
@@ -27,8 +36,17 @@ def paint(text: str, code: str) -> str:
 
 def is_unicode() -> bool:
     """Return whether standard output takes block characters."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    return encoding.lower().replace("-", "") in {"utf8", "utf16", "utf32"}
+    return encodable("█") == "█"
+
+
+def encodable(text: str) -> str:
+    """Return a text as standard output can show it; in ASCII an ellipsis is a tilde."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace("…", "~").encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 def width() -> int:
@@ -57,7 +75,7 @@ def fit(text: str, size: int) -> str:
         return text + " " * (size - cells(text))
     if size <= 0:
         return ""
-    ellipsis = "…" if is_unicode() else "~"
+    ellipsis = encodable("…")
     left, kept = size - 1, 0
     while kept < len(text) and (left := left - cells(text[kept])) >= 0:
         kept += 1

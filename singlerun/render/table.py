@@ -2,6 +2,8 @@
 
 import sys
 
+from singlerun.render.style import STYLES, cells, encodable, fit
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,12 +15,6 @@ LEAST = {"NAME": 12, "REASON": 20, "COMMAND": 10}
 """Columns whose cells may be cut, and the width below which a spare column is left out instead."""
 FAVOURED = "REASON"
 """The column that is cut last: it says what to do."""
-STYLES = {
-    "running": "green", "waiting": "yellow", "zombie": "red", "orphan": "magenta",
-    "succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red", "timed-out": "red",
-    "refused": "yellow", "skipped": "dim", "queued": "yellow", "delayed": "yellow",
-    "paused": "cyan", "cancelled": "dim",
-}  # fmt: skip
 
 
 class Alarming(str):
@@ -72,7 +68,7 @@ def fitted(
             style = getattr(cell, "style", "")
             if number and name == "STATE":
                 style = STYLES.get(cell.partition(" ")[0], "")
-            line.append(_padded(cell, size), style)
+            line.append(fit(cell, size), style)
             line.append(" " * GAP)
         line.rstrip()
         lines.append(line)
@@ -123,30 +119,9 @@ def _widths(columns: "Sequence[str]", table: "list[list[str]]", width: int) -> l
 
 
 def _natural(table: "list[list[str]]") -> list[int]:
-    from rich.cells import cell_len  # noqa: PLC0415 - wide characters take two cells
-
-    return [max(map(cell_len, cells)) for cells in zip(*table, strict=True)]
-
-
-def _padded(cell: str, width: int) -> str:
-    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415
-
-    if cell_len(cell) <= width:
-        return set_cell_size(cell, width)
-    ellipsis = encodable("…")
-    return set_cell_size(cell, width - len(ellipsis)) + ellipsis
+    return [max(map(cells, column)) for column in zip(*table, strict=True)]
 
 
 def cut(line: str, width: int) -> str:
     """Return a line that is no wider than a terminal."""
-    return _padded(encodable(line), width).rstrip()
-
-
-def encodable(text: str) -> str:
-    """Return a text as standard output can show it; in ASCII an ellipsis is a tilde."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.replace("…", "~").encode(encoding, "backslashreplace").decode(encoding)
-    return text
+    return fit(encodable(line), width).rstrip()

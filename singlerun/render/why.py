@@ -5,10 +5,10 @@ from collections import Counter
 
 from singlerun.ownership.judge import ORPHAN, judge
 from singlerun.render import refusal, style
-from singlerun.render.causes import MOST_SHOWN, ago, causes, operand, user
+from singlerun.render.causes import MOST_SHOWN, causes, operand, passed, user
 from singlerun.render.history import elapsed
 from singlerun.render.reason import reason
-from singlerun.render.result import Result, is_terminal
+from singlerun.render.result import Result
 from singlerun.render.text import command, cut, shown
 
 TYPE_CHECKING = False
@@ -142,17 +142,17 @@ def _latest(recent: "list[Verdict]") -> "Iterator[str]":
     """Yield a line for each of the latest runs, newest first."""
     rows: list[tuple[str, ...]] = [
         (str(seen.run.id), seen.state, refusal.clock(seen.run.started_ns or seen.run.asked_ns),
-         f"{ago(seen.run.started_ns or seen.run.asked_ns)} ago", elapsed(seen.run),
+         f"{passed(seen.run.started_ns or seen.run.asked_ns)} ago", elapsed(seen.run),
          reason(seen.run))
         for seen in recent
     ]  # fmt: skip
-    if is_terminal() and style.width() < NARROW:
+    if style.is_terminal() and style.width() < NARROW:
         rows = [(*row[:2], *row[3:]) for row in rows]  # how long ago is enough
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for *row, why in rows:
         cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=False)]
         left = style.width() - sum(map(len, cells)) - 2 * len(cells) - 2
-        cells.append(style.fit(why, max(0, left)) if is_terminal() else why)
+        cells.append(style.fit(why, max(0, left)) if style.is_terminal() else why)
         cells[1] = style.paint(cells[1], style.COLOURS.get(row[1], ""))
         yield ("  " + "  ".join(cells)).rstrip()
 
@@ -162,13 +162,15 @@ def _success(found: "Diagnosis") -> str:
     if run is None:
         return "It has not succeeded yet."
     at = run.ended_ns or run.asked_ns
-    return f"Last success: run {run.id}, {refusal.clock(at)} ({ago(at)} ago), took {elapsed(run)}."
+    return (
+        f"Last success: run {run.id}, {refusal.clock(at)} ({passed(at)} ago), took {elapsed(run)}."
+    )
 
 
 def _refusals(found: "Diagnosis") -> "Iterator[str]":
     count, latest = len(found.refusals), found.refusals[0]
     times = "once" if count == 1 else f"{count} times"
-    yield f"Refused {times} in {found.lately_days} days, the latest {ago(latest.asked_ns)} ago:"
+    yield f"Refused {times} in {found.lately_days} days, the latest {passed(latest.asked_ns)} ago:"
     counted = _counted(found).most_common()
     for text, number in counted[:MOST_SHOWN]:
         yield f"  {number} x {text}"

@@ -47,7 +47,7 @@ def terminal(monkeypatch):
 
     def make(columns, *, is_coloured=False, is_unicode=True):
         monkeypatch.setenv("COLUMNS", str(columns))
-        monkeypatch.setattr(why, "is_terminal", lambda: True)
+        monkeypatch.setattr(style, "is_terminal", lambda: True)
         monkeypatch.setattr(style, "is_coloured", lambda: is_coloured)
         monkeypatch.setattr(style, "is_unicode", lambda: is_unicode)
 
