@@ -41,7 +41,8 @@ def main() -> "NoReturn":
     except SinglerunError as error:
         status = _report(str(error), error.exit_status)
     except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
+        where = error.filename
+        what = f"{os.fsdecode(where)}: " if isinstance(where, (str, bytes)) else ""
         status = _report(f"{what}{(error.strerror or str(error)).lower()}", 125)
     except ImportError as error:
         what = f"cannot load a part of this program: {error}"
