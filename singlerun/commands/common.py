@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from singlerun import duration, moment
-from singlerun.errors import SinglerunError, UsageError
+from singlerun.errors import SinglerunError, StateDirError, UsageError
 from singlerun.options import (
     read_claim,
     read_count,
@@ -317,6 +317,18 @@ def mark_paused(queue: SqliteQueue, jobs: list[Job]) -> None:
     for job in jobs:
         if (pause := pauses[job.name]) is not None and job.state in PENDING:
             job.state, job.paused_until_ns = PAUSED, pause.until_ns
+
+
+def mark_stranded(state: StateDir, jobs: list[Job]) -> None:
+    """Mark the first job of each queue that has something to do and no worker to do it."""
+    looked_at: set[bytes] = set()
+    for job in jobs:
+        if job.state in PENDING and not job.is_blocked and job.name not in looked_at:
+            looked_at.add(job.name)
+            try:
+                job.is_stranded = not wakeup.has_worker(state, job.name)
+            except StateDirError:  # what is wrong with it is told by why and reap
+                job.is_stranded = True
 
 
 def refused(queue: SqliteQueue | None, number: int, what: str) -> Result:

@@ -44,6 +44,7 @@ def command(ctx: click.Context, names: tuple[bytes, ...], *, ended: bool, tree: 
         if seen.state == judge.ZOMBIE:
             seen.last_sign_ns = _last_sign_ns(state, store, seen.run)
     jobs, more = _pending(store, names)
+    common.mark_stranded(state, jobs)
     starts_ns = outlook.starts_of(jobs, found)
     return OpenRuns(
         found, jobs, store.pauses(names), starts_ns=starts_ns, more=more, tree=tree, names=names,

@@ -35,12 +35,13 @@ def command(
     A terminal also shows how many jobs there are in each state, how fast they are worked off, and
     which names are paused.
     """
-    _, queue = common.open_record(ctx)
-    if queue is None:
+    state, queue = common.open_record(ctx)
+    if state is None or queue is None:
         return Jobs([], limit)
     states = {state for group in given for state in group}
     ended = ended or bool(states - {RUNNING, *PENDING, PAUSED})
     found = _jobs(queue, name, ended=ended, states=states, label=label, limit=limit + 1)
+    common.mark_stranded(state, found)
     names = {job.name for job in found if job.state in {RUNNING, *PENDING, PAUSED}}
     pauses = queue.pauses() if name is None else queue.pauses([name])
     outlook = Outlook(queue)

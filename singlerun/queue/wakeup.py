@@ -81,7 +81,7 @@ def has_worker(state: "StateDir", name: bytes) -> bool:
     """
     fifo = state.open_fifo(name)
     try:
-        return _is_held(fifo)
+        return has_begun(fifo) or _is_held(fifo)
     finally:
         os.close(fifo)
 

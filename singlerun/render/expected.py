@@ -80,7 +80,8 @@ def why_job(job: "Job", pause: "Pause | None" = None) -> str:
         return f"its name is paused{until(pause)}"
     if job.ended_ns is not None:
         return shown(job.detail or "") or (reason(job.run) if job.run is not None else "")
-    return _try(job)
+    stranded = "no worker; singlerun reap" if job.is_stranded else ""
+    return "; ".join(filter(None, (_try(job), stranded)))
 
 
 def start_of(job: "Job", starts_ns: int | None) -> str:

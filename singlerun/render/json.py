@@ -94,8 +94,8 @@ def job_keys(job: "Job") -> dict[str, object]:
     run = job.run
     return {
         "id": job.id, "name": os.fsdecode(job.name), "state": job.state, "place": job.place,
-        "label": job.label, "command": list(map(os.fsdecode, job.argv)),
-        "priority": job.priority,
+        "is_stranded": job.is_stranded, "label": job.label,
+        "command": list(map(os.fsdecode, job.argv)), "priority": job.priority,
         "pid": run and run.command_pid, "wrapper_pid": run and run.wrapper_pid,
         "user": user_name(job.uid), "host": run and run.host,
         "cwd": job.context and os.fsdecode(job.context.cwd),

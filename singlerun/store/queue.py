@@ -66,6 +66,7 @@ class Job:
         not_before_ns: the earliest time to start.
         after_id: the job that must succeed first; is_blocked: while it has not.
         paused_until_ns: until when its name is paused.
+        is_stranded: whether it is ready, or will be, and its queue has no worker.
         retries: how often it may be tried again after a failure.
         retry_delay: seconds before the first retry, doubling with each.
         tries: how often it was started.
@@ -76,9 +77,9 @@ class Job:
 
     __slots__ = (
         "added_ns", "after_id", "argv", "context", "detail", "ended_ns", "exit_code", "id",
-        "is_blocked", "label", "name", "not_before_ns", "parent_id", "paused_until_ns", "place",
-        "priority", "retries", "retry_delay", "run", "run_id", "signal", "started_ns", "state",
-        "tries", "uid",
+        "is_blocked", "is_stranded", "label", "name", "not_before_ns", "parent_id",
+        "paused_until_ns", "place", "priority", "retries", "retry_delay", "run",
+        "run_id", "signal", "started_ns", "state", "tries", "uid",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +90,7 @@ class Job:
         self.name, self.argv, self.label = name, argv, label
         self.priority, self.not_before_ns, self.after_id = priority, not_before_ns, after_id
         self.retries, self.retry_delay = retries, retry_delay
-        self.state, self.is_blocked = QUEUED, False
+        self.state, self.is_blocked, self.is_stranded = QUEUED, False, False
         self.tries = self.uid = self.added_ns = 0
         self.id: int | None = None
         self.paused_until_ns: int | None = None

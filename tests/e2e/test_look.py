@@ -72,9 +72,10 @@ def test_json_has_its_keys_and_types(cli):
 
 
 JOB_KEYS = [
-    "id", "name", "state", "place", "label", "command", "priority", "pid", "wrapper_pid", "user",
-    "host", "cwd", "tries", "retries", "after_id", "run_id", "parent_id", "added_at", "starts_at",
-    "started_at", "ended_at", "elapsed_s", "exit_code", "signal", "detail", "expected_start_at",
+    "id", "name", "state", "place", "is_stranded", "label", "command", "priority", "pid",
+    "wrapper_pid", "user", "host", "cwd", "tries", "retries", "after_id", "run_id", "parent_id",
+    "added_at", "starts_at", "started_at", "ended_at", "elapsed_s", "exit_code", "signal", "detail",
+    "expected_start_at",
 ]  # fmt: skip
 
 

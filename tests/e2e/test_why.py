@@ -196,6 +196,11 @@ def test_a_queue_without_a_worker_says_why(cli, gate):
     _, reasons, _ = why(cli, "x")
     (pair,) = [each for each in reasons if "no worker" in each[0]]
     assert "whose last message was: cannot start a worker for queue x: no memory" in pair[0]
+    for screen in ("ps", "queue"):
+        (line,) = [line for line in cli.run(screen).stdout.splitlines() if "queued" in line]
+        assert "\tno worker; singlerun reap\t" in line
+    (queued,) = [each for each in cli.queue() if each["state"] == "queued"]
+    assert queued["is_stranded"]
     gate.open()
     eventually(lambda: "is held" not in why(cli, "x")[0], "the end of the job's command")
     assert why(cli, "x")[0] == "x is free, but its queue stands still: it has no worker."
