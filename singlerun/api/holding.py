@@ -8,14 +8,17 @@ from singlerun.api import owed
 from singlerun.contention.conflict import excludes
 from singlerun.lifecycle import Lifecycle
 from singlerun.outcome import Outcome
+from singlerun.paths import lift
 from singlerun.process import procfs
 from singlerun.process.descriptors import is_locked
-from singlerun.process.marks import Marks
+from singlerun.process.marks import Marks, pennant
 from singlerun.recorder import Recorder
 from singlerun.store.run import FAILED, STOPPED, SUCCEEDED, Ending, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from singlerun.spec import RunSpec
 
 _blocks: "dict[int, Holding]" = {}
@@ -43,6 +46,7 @@ class Holding:
         self._pid = os.getpid()
         self._begun_ns = time.monotonic_ns()
         self._used = procfs.usage()
+        self._pennants = _fly(life.locks.paths)
         _blocks[id(self)] = self
 
     @property
@@ -64,6 +68,8 @@ class Holding:
         """Record the end, then free the lock; in a forked child only close it."""
         _blocks.pop(id(self), None)
         life = self._life
+        for descriptor in self._pennants:
+            os.close(descriptor)
         if self._pid != os.getpid():
             life.locks.close()
             return
@@ -131,3 +137,14 @@ def parent_marks() -> Marks | None:
     if outer is not None and outer.run_id is not None:
         return Marks(b"", outer.run_id, outer.token)
     return Marks.from_environ(os.environb)
+
+
+def _fly(lock_files: "Iterable[bytes]") -> list[int]:
+    """Fly the pennants of lock files; return their descriptors, fewer where there are no more."""
+    descriptors = []
+    for path in lock_files:
+        try:
+            descriptors.append(lift(os.memfd_create(pennant(path), os.MFD_CLOEXEC)))
+        except OSError:
+            break
+    return descriptors

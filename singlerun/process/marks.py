@@ -1,4 +1,8 @@
-"""The marks of a run: environment variables that everything started by it inherits."""
+"""The marks of a run: environment variables that everything started by it inherits.
+
+A program that holds a lock itself can't change what /proc shows of its own environment. It flies a
+pennant: an open file in memory, named after the lock file (memfd_create(2)).
+"""
 
 import os
 
@@ -62,3 +66,10 @@ def locks_of(entries: "Iterable[bytes]") -> list[bytes]:
     prefix = LOCKS + b"="
     values = (entry.removeprefix(prefix) for entry in entries if entry.startswith(prefix))
     return [path for value in values for path in value.split(_BETWEEN)]
+
+
+def pennant(lock_file: bytes) -> str:
+    """Return the name of the pennant for a lock file; a name takes at most 249 bytes."""
+    from hashlib import blake2b  # noqa: PLC0415 - rare
+
+    return f"singlerun:{blake2b(os.path.realpath(lock_file), digest_size=16).hexdigest()}"

@@ -59,13 +59,17 @@ class Snapshot:
         return self._marks
 
     def marked_with(self, lock_file: bytes) -> "list[tuple[int, Marks | None]]":
-        """Return the processes whose marks name a lock file, with those of a recorded run."""
+        """Return the processes whose marks name a lock file, with those of a recorded run.
+
+        Without marks there are those that fly its pennant.
+        """
         wanted, found = os.path.realpath(lock_file), []
         for pid, entries in self._all_marks().items():
             if wanted in marks.locks_of(entries):
                 env = dict(entry.partition(b"=")[::2] for entry in entries)
                 found.append((pid, marks.Marks.from_environ(env)))
-        return found
+        link = f"/memfd:{marks.pennant(wanted)} (deleted)".encode()
+        return found + [(pid, None) for pid in self._pids if _has_open(pid, link)]
 
     def group(self, leader: int) -> list[int]:
         """Return the PIDs of the live processes whose process group is ``leader``."""
@@ -160,6 +164,16 @@ def _marks_of(pid: int) -> frozenset[bytes]:
         return frozenset()
     entries = environ.split(b"\0") if b"SINGLERUN_TOKEN=" in environ else ()
     return frozenset(entry for entry in entries if entry.startswith(b"SINGLERUN_"))
+
+
+def _has_open(pid: int, link: bytes) -> bool:
+    try:
+        return any(
+            os.readlink(b"/proc/%d/fd/%s" % (pid, number)) == link
+            for number in os.listdir(b"/proc/%d/fd" % pid)
+        )
+    except OSError:  # gone, another user's, or it closed one just now
+        return False
 
 
 def _holds(pid: int, number: str, wanted: bytes) -> bool:

@@ -295,6 +295,30 @@ def test_marked_command_keeps_the_name_of_a_program_that_was_killed(cli, program
             pass
 
 
+def test_a_program_keeps_its_names_when_the_state_directory_is_moved(cli, holder, tmp_path):
+    program = holder('"x", "y"')
+    cli.dir.rename(tmp_path / "moved")
+    for name in ("x", "y"):
+        refused = cli.run("-n", name, "true")
+        assert refused.returncode == 75
+        assert f"held by PID {program.pid} " in refused.stderr
+    assert is_free(cli, "z")
+    with pytest.raises(singlerun.HeldError), singlerun.hold("x"):
+        pass
+    program.end()
+    assert is_free(cli)
+
+
+def test_a_block_leaves_no_open_file(cli):
+    with singlerun.hold("x"):  # what is opened once in a process
+        pass
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with singlerun.hold("x", "y"):
+            pass
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 # -- forks ------------------------------------------------------------------------------------
 
 
