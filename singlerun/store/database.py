@@ -268,14 +268,14 @@ class Database:
         if application == migrations.APPLICATION_ID and not 0 < version < migrations.IMPOSSIBLE:
             raise DamagedError(f"it has version {version}")
         if version > migrations.LATEST:
-            hint = "upgrade this one, or give it another --dir"
-            raise RecordError(self._shown, "a newer singlerun wrote it", hint)
+            if migrations.schema(database) != migrations.latest_schema():
+                hint = "upgrade this one, or give it another --dir"
+                raise RecordError(self._shown, "a newer singlerun wrote it", hint)
+            version = migrations.LATEST  # only that number is damaged
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("BEGIN IMMEDIATE")
         try:
-            for number in range(version, migrations.LATEST):
-                for statement in migrations.MIGRATIONS[number].split(";"):
-                    database.execute(statement)
+            migrations.migrate(database, version)
             if version == 0:
                 database.execute("INSERT INTO origin VALUES (?)", (here().boot_id,))
             database.execute(f"PRAGMA user_version = {migrations.LATEST}")

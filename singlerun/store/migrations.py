@@ -3,6 +3,10 @@
 ``PRAGMA user_version`` counts the migrations that a database has seen.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+
 APPLICATION_ID = 0x73676C72
 """Tells our databases from others (file(1) and PRAGMA application_id): "sglr"."""
 
@@ -133,3 +137,25 @@ MIGRATIONS = (
 LATEST = len(MIGRATIONS)
 IMPOSSIBLE = 1000
 """No version of ours is so high: the number is damaged."""
+
+
+def migrate(database: "sqlite3.Connection", version: int) -> None:
+    """Migrate a database that has seen so many migrations."""
+    for migration in MIGRATIONS[version:]:
+        for statement in migration.split(";"):
+            database.execute(statement)
+
+
+def schema(database: "sqlite3.Connection") -> "set[tuple[str, str]]":
+    """Return the names of what a database consists of, and how each was made."""
+    return set(database.execute("SELECT name, sql FROM sqlite_master WHERE sql NOTNULL"))
+
+
+def latest_schema() -> "set[tuple[str, str]]":
+    """Return the schema of our version; each migration changes it."""
+    import sqlite3  # noqa: PLC0415 - rare
+    from contextlib import closing  # noqa: PLC0415
+
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        migrate(database, 0)
+        return schema(database)

@@ -10,6 +10,8 @@ import sys
 import pytest
 from conftest import demand_or_skip, fill, need
 
+from singlerun.store import migrations
+
 ROOT = os.geteuid() == 0
 
 
@@ -287,10 +289,22 @@ def test_foreign_database_is_set_aside(cli):
 def test_database_of_a_newer_version_is_left_alone(cli):
     cli.run("-n", "before", "true")
     with sqlite3.connect(cli.dir / "singlerun.db") as database:
+        database.execute("CREATE TABLE news (of_theirs)")
         database.execute("PRAGMA user_version = 999")
     database.close()
     warned(cli.run("-n", "x", "echo", "ran"), "newer singlerun", "upgrade")
     one_line(cli.run("ps"), 125, "newer singlerun")
+    assert not list(cli.dir.glob("*.broken-*"))
+
+
+@pytest.mark.parametrize("version", [migrations.LATEST + 1, 255])
+def test_a_damaged_number_of_the_version_is_mended(cli, version):
+    cli.run("-n", "before", "true")
+    with sqlite3.connect(cli.dir / "singlerun.db") as database:
+        database.execute(f"PRAGMA user_version = {version}")
+    database.close()
+    assert cli.run("-n", "x", "true").stderr == ""
+    assert [run["name"] for run in cli.history()] == ["x", "before"]
     assert not list(cli.dir.glob("*.broken-*"))
 
 
