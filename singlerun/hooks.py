@@ -12,6 +12,7 @@ nothing of it: a hook that fails is a warning, one that does not end is killed.
 import os
 import time
 
+from singlerun.event import of_end
 from singlerun.paths import reason
 from singlerun.render.line import say
 from singlerun.render.text import command, names
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Mapping
 
+    from singlerun.event import Event
     from singlerun.process.signals import Signals
     from singlerun.spec import RunSpec
     from singlerun.store.run import Run
@@ -41,35 +43,33 @@ def call(
 
     ``status`` is our exit status, ``given`` the environment if that is not ours.
     """
-    if this.state in {REFUSED, SKIPPED}:
-        events = ["conflict"]
-    elif this.ended_ns is not None and this.started_ns is None:
+    if this.state not in {REFUSED, SKIPPED} and this.ended_ns and this.started_ns is None:
         return False  # a signal came while it waited: nothing was refused, and nothing ran
-    else:
-        events = ["failure" if status else "success", "finish"]
+    event = of_end(this, status)
     interrupted = False
-    for event in events:
-        if (script := job.hooks.get(event)) is not None:
-            env = _environment(job, this, event, status, given)
-            interrupted |= _run(script, event, env, signals, names(job.names))
+    for word in [event.kind] if event.kind == "conflict" else [event.kind, "finish"]:
+        if (script := job.hooks.get(word)) is not None:
+            env = _environment(job, this, word, event, given)
+            interrupted |= _run(script, word, env, signals, names(job.names))
     return interrupted
 
 
 def _environment(
-    job: "RunSpec", this: "Run", event: str, status: int, given: "Mapping[bytes, bytes] | None"
+    job: "RunSpec", this: "Run", word: str, event: "Event", given: "Mapping[bytes, bytes] | None"
 ) -> dict[bytes, bytes]:
-    """Return a hook's environment: the job's, and what happened."""
+    """Return the environment of the hook ``--on-word``: the job's, and what happened."""
     if given is None:
         from singlerun.process.spawn import environment  # noqa: PLC0415 - only with a hook
 
         given = environment()
     env = {key: value for key, value in given.items() if not key.startswith(b"SINGLERUN_")}
     values = {
-        "EVENT": event, "NAME": this.names[0], "STATE": this.state, "COMMAND": command(this.argv),
-        "RUN_ID": this.id, "EXIT_STATUS": status, "SIGNAL": this.signal,
+        "EVENT": word, "NAME": this.names[0], "STATE": this.state, "COMMAND": command(this.argv),
+        "RUN_ID": this.id, "EXIT_STATUS": event.exit_status, "SIGNAL": this.signal,
         "ELAPSED": None if this.elapsed_ns is None else f"{this.elapsed_ns / 1e9:.3f}",
         "DETAIL": this.detail, "HOLDER_ID": this.conflict_id,
         "DIR": job.dir or given.get(b"SINGLERUN_DIR"), "JOB_ID": this.job_id,
+        "JSON": event.as_text(LONGEST_VALUE),
     }  # fmt: skip
     for key, value in values.items():
         if value is not None:

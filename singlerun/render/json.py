@@ -28,9 +28,14 @@ def runs(
     return [_run_keys(one.run, one.state) | {"place": places.get(one.run.id)} for one in found]
 
 
+def run(found: "Run") -> dict[str, object]:
+    """Return a run as the record tells of it."""
+    return _run_keys(found, found.state) | {"place": None}
+
+
 def fields_of_runs() -> list[str]:
     """Return the keys of a run."""
-    return [*_run_keys(_a_run(), ""), "place"]
+    return list(run(_a_run()))
 
 
 def _a_run() -> "Run":

@@ -1,5 +1,6 @@
 """Hooks: what they learn, and that they change nothing."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -56,6 +57,30 @@ def test_hooks_run_after_the_end_is_recorded_and_the_lock_is_free(cli):
     script = f"{cli.binary} -n x echo free; {cli.binary} wait 1; echo $?"
     result = cli.run("-n", "x", "--on-failure", script, "sh", "-c", "exit 6")
     assert result.stdout == "free\n6\n"
+
+
+def test_the_whole_event_as_json(cli):
+    script = 'printf "%s\\n" "$SINGLERUN_JSON"'
+    hooks = [word for option in ALL for word in (option, script)]
+    result = cli.run("-n", "x", *hooks, "sh", "-c", "exit 3")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert events[0] == events[1], "--on-finish tells what has happened, as --on-failure does"
+    (run,) = cli.history("x")
+    assert events[0] == {
+        "schema": 1, "event": "failure", "at": run["ended_at"], "host": run["host"], "name": "x",
+        "run": run, "job_id": None, "exit_status": 3, "count": None, "usual_s": None,
+    }  # fmt: skip
+    with cli.hold("-n", "x"):
+        event = json.loads(cli.run("-n", "x", *hooks, "true").stdout)
+        assert (event["event"], event["run"]["state"]) == ("conflict", "refused")
+        assert (event["run"]["conflict_id"], event["exit_status"]) == (2, 75)
+
+
+def test_json_of_a_command_line_that_is_too_long_is_shortened(cli):
+    words = ["x" * 1000] * 200
+    script = 'printf %s "$SINGLERUN_JSON"'
+    event = json.loads(cli.run("-n", "x", "--on-success", script, "true", *words).stdout)
+    assert (event["event"], event["shortened"]) == ("success", True)
 
 
 @pytest.mark.parametrize("hook", ["exit 9", "kill -9 $$", "nosuch-command"])
