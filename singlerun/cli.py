@@ -9,12 +9,13 @@ import sys
 
 from singlerun import options
 from singlerun.errors import CommandNotFoundError, SinglerunError
+from singlerun.paths import is_configured
 from singlerun.process.search import find_program
 from singlerun.render.line import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 INTRODUCTION = b"""\
 Usage: singlerun [OPTIONS] [--] COMMAND [ARG]...
@@ -77,13 +78,23 @@ def _dispatch(arguments: list[str]) -> int:
         if words.dashes or not (first in options.SUBCOMMANDS or first in options.RESERVED):
             if not words.dashes and not words.given - {"dir"}:
                 _check_spelling(first)
-            from singlerun.runner import run  # noqa: PLC0415
-            from singlerun.spec import RunSpec  # noqa: PLC0415 - Click's way doesn't need them here
-
-            return run(RunSpec(words.command, words.values)).exit_status
+            return _run(words.command, words.values)
     from singlerun import commands  # noqa: PLC0415 - imports Click
 
     return commands.main(arguments)
+
+
+def _run(command: list[str], values: "dict[str, Any]") -> int:
+    if is_configured() and not values["no_config"]:
+        from singlerun import config  # noqa: PLC0415 - most have none
+
+        values, warning = config.apply(values, command)
+        if warning is not None:
+            say(warning)
+    from singlerun.runner import run  # noqa: PLC0415
+    from singlerun.spec import RunSpec  # noqa: PLC0415 - Click's way doesn't need them here
+
+    return run(RunSpec(command, values)).exit_status
 
 
 def _check_spelling(word: str) -> None:

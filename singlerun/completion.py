@@ -7,7 +7,7 @@ tab, what it is. A shell asks at each press of Tab, so nothing is imported that 
 import os
 
 from singlerun.errors import SinglerunError
-from singlerun.paths import StateDir, state_path
+from singlerun.paths import StateDir, is_configured, state_path
 from singlerun.render.text import shown
 from singlerun.store.words import Words
 
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     """Print the words asked for; print nothing if they cannot be read, for whatever reason."""
     kinds, begun = arguments if len(arguments) == 2 else ("", "")
     try:
-        words = Words(StateDir(state_path(None), create=False))
+        words = Words(StateDir(_state_path(), create=False))
         lines = [
             line
             for kind in filter(None, kinds.split(","))
@@ -29,6 +29,14 @@ def main(arguments: list[str]) -> int:
             raise
         return 1
     return 0
+
+
+def _state_path() -> bytes:
+    if is_configured():
+        from singlerun import config  # noqa: PLC0415 - most have none
+
+        return state_path(config.directory())
+    return state_path(None)
 
 
 def _line(word: bytes, about: str) -> bytes | None:

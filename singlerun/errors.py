@@ -44,6 +44,10 @@ class StateDirError(SinglerunError):
     """cannot use the state directory {0}: {1}; {2}"""
 
 
+class ConfigError(SinglerunError):
+    """{0}"""
+
+
 class LockFileError(SinglerunError):
     """cannot lock {0}: {1}; {2}"""
 

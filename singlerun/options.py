@@ -59,6 +59,8 @@ def read_path(text: str) -> bytes:
     """Read a path and make it absolute."""
     if not text:
         raise UsageError("a path must not be empty")
+    if "\0" in text:
+        raise UsageError("a path must not contain a NUL character")
     try:
         return os.path.abspath(os.fsencode(text))
     except FileNotFoundError:
@@ -200,6 +202,7 @@ RUN_OPTIONS = (
     Option("--only-failed", help="Hold the output back, and print it only if the command fails."),
     Option("--require-record", help="Refuse to run if the run cannot be recorded."),
     Option("--dir", metavar="DIR", read=read_path, help="State directory."),
+    Option("--no-config", help="Read no configuration file."),
     Option("-q", "--quiet", help="Say nothing if the lock is held."),
     Option("-v", "--verbose", help="Report what happens on standard error."),
 )  # fmt: skip

@@ -20,6 +20,10 @@ from singlerun.errors import StateDirError
 
 SYSTEM_DIR = b"/var/lib/singlerun"
 HOME_DIR = b".local/state/singlerun"
+SYSTEM_CONFIG = b"/etc/singlerun"
+HOME_CONFIG = b".config/singlerun"
+CONFIG_VARIABLE = b"SINGLERUN_CONFIG"
+"""Names the one configuration file that is read; none is read if it is empty."""
 LOWEST_DESCRIPTOR = 10
 """Shells leave 0 to 9 to scripts, so ours start at ten; none takes the place of a closed 0 to 2."""
 
@@ -48,15 +52,35 @@ def default_dir() -> bytes:
     """
     if os.geteuid() == 0:
         return SYSTEM_DIR
-    import pwd  # noqa: PLC0415 - only here, and not for root
-
-    try:
-        home = pwd.getpwuid(os.geteuid()).pw_dir
-    except KeyError:
+    if (home := _home()) is None:
         why = f"user {os.geteuid()} has no home in the password database"
         advice = "name a directory with --dir or SINGLERUN_DIR"
-        raise StateDirError("~/.local/state/singlerun", why, advice) from None
-    return os.path.join(os.fsencode(home), HOME_DIR)
+        raise StateDirError("~/.local/state/singlerun", why, advice)
+    return os.path.join(home, HOME_DIR)
+
+
+def _home() -> bytes | None:
+    import pwd  # noqa: PLC0415 - only here
+
+    try:
+        return os.fsencode(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        return None
+
+
+def config_dirs() -> list[bytes]:
+    """Return where configuration is looked for, the user's own last; they may be missing."""
+    home = _home()
+    own = [] if home is None else [os.path.join(home, HOME_CONFIG)]
+    return [SYSTEM_CONFIG, *own]
+
+
+def is_configured() -> bool:
+    """Return whether there may be a configuration: the plain form asks, and imports none if not."""
+    chosen = os.environb.get(CONFIG_VARIABLE)
+    if chosen is not None:
+        return chosen != b""
+    return any(map(os.path.lexists, config_dirs()))
 
 
 def lock_file_name(name: bytes) -> bytes:

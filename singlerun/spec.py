@@ -32,6 +32,7 @@ class RunSpec:
         signal: what asks the command, or the holder that is replaced, to end.
         become: whether to replace this process by the command.
         hooks: shell commands, by the event that they are run at.
+        in_queue: configured options that only a job in a queue has, by their long name with _.
         conflict_status: the exit status if the lock is held.
     """
 
@@ -94,6 +95,7 @@ class RunSpec:
         self.job_options: dict[str, object] = {
             name: values[name] for name in OF_A_JOB if values[name] is not None
         }
+        self.in_queue: Mapping[str, Any] = values.get("in_queue", {})
         self.hooks: dict[str, str] = {
             event: script
             for event in ("success", "failure", "conflict", "finish")

@@ -18,6 +18,7 @@ import pytest
 from singlerun.paths import StateDir
 from singlerun.store.sqlite import SqliteStore
 
+os.environ["SINGLERUN_CONFIG"] = ""  # tests read no configuration that this machine may have
 BINARY = Path(sys.executable).parent / "singlerun"
 PATIENCE = 120.0
 """Seconds after which a test gives up waiting; no test passes or fails by how long it takes."""
@@ -75,6 +76,7 @@ class Cli:
             key: value for key, value in os.environ.items() if not key.startswith("SINGLERUN_")
         }
         self.env["SINGLERUN_DIR"] = str(self.dir)
+        self.env["SINGLERUN_CONFIG"] = ""
         self.started = []
 
     def start(self, *arguments, **more):

@@ -22,7 +22,7 @@ FLOORS = [
     "duration paths process symlinks",
     "lock moment options store",
     "ownership spec suggestion",
-    "lifecycle render",
+    "config lifecycle render",
     "completion contention event output recorder",
     "hooks",
     "queue",

@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
-from singlerun import runner
+from singlerun import config, paths, runner
 from singlerun.commands.common import Read
 from singlerun.options import RUN_OPTIONS, Option
+from singlerun.render.result import Result, show
 from singlerun.spec import RunSpec
 
 
@@ -21,6 +22,10 @@ def _click_option(option: Option) -> click.Option:
 
 def _run(ctx: click.Context, /, words: tuple[str, ...], **values: Any) -> int:
     values["dir"] = values["dir"] or ctx.obj
+    if paths.is_configured() and not values["no_config"]:
+        values, warning = config.apply(values, list(words))
+        if warning is not None:
+            show(Result(errors=[warning]))
     return runner.run(RunSpec(list(words), values)).exit_status
 
 

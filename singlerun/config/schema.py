@@ -1,0 +1,151 @@
+"""Which tables and keys there are, how their values are read, and why some are refused.
+
+A key is a long name with dashes, as on the command line; what is read from it has dashes replaced
+by underscores. ``[defaults]`` and ``[jobs."NAME"]`` take the run options (options.py), those of
+``singlerun add``, and what is expected of a name. The other tables list their keys here.
+"""
+
+import os
+
+from singlerun import duration
+from singlerun.errors import UsageError
+from singlerun.options import RUN_OPTIONS, read_count, read_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Key:
+    """A key of a table.
+
+    Attributes:
+        name: as it is written; dest: as it is asked for.
+        read: converts the text of a value, or raises UsageError; None for true and false.
+        help: what it says, in a line.
+        many: whether it takes several values; it is then read as a tuple.
+        secret: whether its value may hold a password or a token, which are not shown.
+        keys: the keys of the table that it stands for.
+        others: the key that stands for any other one in that table.
+        refused: why it cannot be set here.
+    """
+
+    __slots__ = (
+        "dest", "help", "keys", "many", "name", "others", "read", "refused", "secret",
+    )  # fmt: skip
+
+    def __init__(
+        self, name: str, *, read: "Callable[[str], object] | None" = None,
+        help: str = "", many: bool = False, secret: bool = False,  # noqa: A002 - as in options.py
+        keys: "tuple[Key, ...]" = (), others: "Key | None" = None, refused: str | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.dest = name, name.replace("-", "_")
+        self.read, self.help, self.many, self.secret = read, help, many, secret
+        self.keys, self.others, self.refused = keys, others, refused
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it stands for a table."""
+        return bool(self.keys) or self.others is not None
+
+    def find(self, name: str) -> "Key | None":
+        """Return the key of this name in the table that it stands for."""
+        return next((key for key in self.keys if key.name == name), self.others)
+
+
+def read_number(text: str) -> float:
+    """Read a number that may have a fraction, and is above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 10**9:
+        raise UsageError(f"bad number {text!r}: write one above 0, such as 2.5")
+    return number
+
+
+def read_priority(text: str) -> int:
+    """Read the priority of a job: from -1,000,000 to 1,000,000."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 7) or int(digits) > 10**6:
+        raise UsageError(f"bad priority {text!r}: write a number from -1000000 to 1000000")
+    return int(text)
+
+
+def _read_absolute(text: str) -> bytes:
+    if not text.startswith("/"):
+        raise UsageError(f"{text!r} is not an absolute path, and every run has its own directory")
+    return read_path(text)
+
+
+def _read_lock_file(text: str) -> str:
+    """Read the path of a lock file; its links are resolved by each run."""
+    return os.fsdecode(_read_absolute(text))
+
+
+REFUSED = {
+    "name": 'a table has the name: [jobs."NAME"]',
+    "lock-fd": "a descriptor belongs to the one caller that has it open",
+    "no-config": "a configuration cannot say that it is not to be read",
+}  # fmt: skip
+"""Run options that no table takes, and why."""
+REFUSED_OF_ADD = {
+    "after": "an id belongs to one job",
+    "stdin": "it says where one command line has its jobs from",
+    "null": "it says how one command line is read",
+    "json": "it says how one command line is read",
+}
+"""Options of ``singlerun add`` that no table takes, and why."""
+_PATHS = {"dir": _read_absolute, "lock-file": _read_lock_file}
+
+
+def _run_options() -> tuple[Key, ...]:
+    keys = []
+    for option in RUN_OPTIONS:
+        name = option.flags[-1].removeprefix("--")
+        read = None if option.metavar is None else _PATHS.get(name, option.read)
+        keys.append(
+            Key(name, read=read, help=option.help, many=option.many, refused=REFUSED.get(name))
+        )
+    return tuple(keys)
+
+
+QUEUE_KEYS = (
+    Key("priority", read=read_priority, help="Jobs with a higher one start earlier."),
+    Key("delay", read=duration.parse, help="Do not start a job before this has passed."),
+    Key("unique", help="Cancel the pending jobs of the name first."),
+    Key("label", read=str, help="Text to show with the job."),
+    Key("limit", read=read_count, help="Refuse if more would be pending."),
+    Key("env", read=str, many=True, help="Keep this environment variable too: NAME or NAME=VALUE."),
+    Key("all-env", help="Keep the whole environment."),
+    *(Key(name, refused=why) for name, why in REFUSED_OF_ADD.items()),
+)
+WATCH_KEYS = (
+    Key("expect", read=duration.parse, help="A success is expected at least this often."),
+    Key("overlong", read=read_number,
+        help="So many times its usual duration is too long; default: 3."),
+    Key("max-queued", read=read_count, help="More pending jobs are too many."),
+    Key("max-refused", read=read_count, help="More refusals in a row are too many."),
+)  # fmt: skip
+NOTIFY_KEYS: tuple[Key, ...] = ()
+RETENTION_KEYS: tuple[Key, ...] = ()
+
+NOTIFY = Key("notify", keys=NOTIFY_KEYS, help="Where to tell of what happened.")
+RETENTION = Key("retention", keys=RETENTION_KEYS, help="How much of the past is kept.")
+_OPTIONS = (*_run_options(), *QUEUE_KEYS, *WATCH_KEYS)
+STRICT = Key("strict", help="Refuse to run anything while the configuration has a mistake.")
+_DIR_HERE = "the state directory is one for all names: set it in [defaults]"
+_STRICT_HERE = "it holds for all names: set it in [defaults]"
+DEFAULTS = Key("defaults", keys=(*_OPTIONS, STRICT), help="What holds for every name.")
+JOB = Key(
+    "NAME",
+    keys=(
+        *(key for key in _OPTIONS if key.name != "dir"),
+        Key("dir", refused=_DIR_HERE),
+        Key("strict", refused=_STRICT_HERE),
+        NOTIFY,
+    ),
+)
+JOBS = Key("jobs", others=JOB, help="What holds for the names that a glob matches.")
+ROOT = Key("", keys=(DEFAULTS, JOBS, NOTIFY, RETENTION))
+"""Stands for the whole file."""
