@@ -79,17 +79,28 @@ def run(spec: "RunSpec") -> Report:
 
 def _enqueue(spec: "RunSpec") -> Report:
     """Put a command in the queue of its name instead."""
+    import time  # noqa: PLC0415 - rare
+
     from singlerun.queue import add, wakeup  # noqa: PLC0415 - rare
     from singlerun.store.queue import Job  # noqa: PLC0415
 
+    more = spec.in_queue
+    delay = more.get("delay")
     job = Job(
         name=spec.names[0], argv=tuple(os.fsencode(word) for word in spec.argv),
         retries=spec.retries, retry_delay=spec.retry_delay,
+        priority=more.get("priority", 0), label=more.get("label"),
+        not_before_ns=None if delay is None else time.time_ns() + round(delay * 1e9),
     )  # fmt: skip
     marks = Marks.from_environ(os.environb)
     job.parent_id = None if marks is None else marks.run_id
     state = StateDir(state_path(spec.dir))
-    (number,) = add.enqueue(state, [job], add.context_here(options=spec.job_options))
+    context = add.context_here(
+        more.get("env", ()), spec.job_options, all_env=more.get("all_env", False)
+    )
+    (number,) = add.enqueue(
+        state, [job], context, unique=more.get("unique", False), limit=more.get("limit")
+    )
     if spec.verbose:
         _tell(spec, f"queued as job {number}")
     wakeup.ensure(state, spec.names[0])

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from singlerun import __version__, config, options, suggestion
+from singlerun import __version__, options, suggestion
 from singlerun.commands.common import DIR
 from singlerun.errors import UsageError
 from singlerun.process import launch
@@ -98,9 +98,8 @@ def main(arguments: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         status: Any = group.main(
-            _rewritten(arguments), prog_name="singlerun", standalone_mode=False,
-            obj=config.directory(),
-        )  # fmt: skip
+            _rewritten(arguments), prog_name="singlerun", standalone_mode=False
+        )
     except click.UsageError as error:
         of_run = error.ctx is None or error.ctx.info_name in {"run", "singlerun"}
         about = "singlerun" if of_run or error.ctx is None else error.ctx.command_path

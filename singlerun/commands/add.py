@@ -11,6 +11,7 @@ import click
 
 from singlerun import duration
 from singlerun.commands import common
+from singlerun.commands.configured import configure, no_config_option
 from singlerun.errors import UsageError
 from singlerun.options import read_count
 from singlerun.process.marks import Marks
@@ -66,11 +67,11 @@ def _only_one(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ..
 @click.option("-0", "--null", is_flag=True, help="With --stdin: jobs end with NUL, not newline.")
 @click.option("--json", "json_lines", is_flag=True, help="With --stdin: each line is JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the ids.")
+@no_config_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [COMMAND [ARG]...]")
 def command(
-    ctx: click.Context, /, *, unique: bool, limit: int | None, timeout: float | None,
-    kill_after: float | None, signal: int | None, variables: tuple[str, ...], all_env: bool,
-    stdin: bool, null: bool, json_lines: bool, quiet: bool, words: tuple[str, ...], **values: Any,
+    ctx: click.Context, /, *, name: bytes | None, no_config: bool, words: tuple[str, ...],
+    **values: Any,
 ) -> Iterator[Result]:  # fmt: skip
     """Put COMMAND into the queue of a name, and print the job's id.
 
@@ -78,14 +79,33 @@ def command(
     of their ids. Once the id is printed, the job survives a crash and a power loss. Its output is
     kept for singlerun logs.
     """
+    _check(words, name, values)
+    values["name"] = name or derived_name(list(words))
+    if not no_config:
+        yield Result(errors=configure(ctx, values["name"], values))
+    yield from _add(ctx, words, **values)
+
+
+def _check(words: tuple[str, ...], name: bytes | None, values: dict[str, Any]) -> None:
+    """Raise click.UsageError unless it is clear where the jobs come from."""
+    stdin = values.pop("stdin")
     if stdin == bool(words):
         raise click.UsageError("give a COMMAND, or --stdin")
     if stdin and sys.stdin is None:
         raise click.UsageError("standard input is closed")
-    if not stdin and (null or json_lines):
+    if not stdin and (values["null"] or values["json_lines"]):
         raise click.UsageError("--null and --json need --stdin")
-    if stdin and values["name"] is None:
+    if stdin and name is None:
         raise click.UsageError("--stdin needs a --name")
+
+
+def _add(
+    ctx: click.Context, words: tuple[str, ...], *, unique: bool, limit: int | None,
+    timeout: float | None, kill_after: float | None, signal: int | None,
+    variables: tuple[str, ...], all_env: bool, null: bool, json_lines: bool,
+    quiet: bool, **values: Any,
+) -> Iterator[Result]:  # fmt: skip
+    """Accept the jobs; the options are those of the command."""
     jobs = _jobs(words, values, null=null, json_lines=json_lines)
     if not jobs:
         return
@@ -105,7 +125,6 @@ def _jobs(
     words: tuple[str, ...], values: dict[str, Any], *, null: bool, json_lines: bool
 ) -> list[Job]:
     """Return the job of a command, or without one those on standard input."""
-    values["name"] = values["name"] or derived_name(list(words))
     values["not_before_ns"] = _in(values.pop("delay"))
     values["label"] = None if values["label"] is None else _utf8(values["label"])
     if words:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from singlerun import duration, moment
+from singlerun.commands.configured import state_path_of
 from singlerun.errors import SinglerunError, StateDirError, UsageError
 from singlerun.options import (
     read_claim,
@@ -19,7 +20,7 @@ from singlerun.options import (
     read_signal,
 )  # fmt: skip
 from singlerun.ownership import holder, judge
-from singlerun.paths import StateDir, state_path
+from singlerun.paths import StateDir
 from singlerun.queue import wakeup
 from singlerun.render import live
 from singlerun.render.plain import UnknownFieldError, read_fields
@@ -254,7 +255,7 @@ def open_record(ctx: click.Context) -> tuple[StateDir | None, SqliteQueue | None
     Raises StateDirError if the directory is not trusted or cannot be read.
     """
     try:
-        state = _state(state_path(ctx.obj))
+        state = _state(state_path_of(ctx))
     except FileNotFoundError:
         return None, None
     return state, _store(state) if os.path.lexists(os.path.join(state.path, FILE)) else None
@@ -262,7 +263,7 @@ def open_record(ctx: click.Context) -> tuple[StateDir | None, SqliteQueue | None
 
 def make_state(ctx: click.Context) -> StateDir:
     """Open the state directory, making it if need be; or raise StateDirError."""
-    return StateDir(state_path(ctx.obj))
+    return StateDir(state_path_of(ctx))
 
 
 def notices(store: SqliteStore | None) -> list[str]:

@@ -73,4 +73,6 @@ def apply(values: "Mapping[str, Any]", argv: list[str]) -> "tuple[dict[str, Any]
         for dest in WITH_ONE_NAME:
             configured.pop(dest, None)
     overlay(configured, given)
+    if configured.get("queue"):
+        settings.check_queue(name)
     return {**values, **configured, "in_queue": settings.queue_options(name)}, warning

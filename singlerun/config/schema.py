@@ -83,6 +83,10 @@ def _read_lock_file(text: str) -> str:
     return os.fsdecode(_read_absolute(text))
 
 
+def _read_label(text: str) -> str:
+    return os.fsencode(text).decode(errors="backslashreplace")  # as "add" does
+
+
 REFUSED = {
     "name": 'a table has the name: [jobs."NAME"]',
     "lock-fd": "a descriptor belongs to the one caller that has it open",
@@ -114,7 +118,7 @@ QUEUE_KEYS = (
     Key("priority", read=read_priority, help="Jobs with a higher one start earlier."),
     Key("delay", read=duration.parse, help="Do not start a job before this has passed."),
     Key("unique", help="Cancel the pending jobs of the name first."),
-    Key("label", read=str, help="Text to show with the job."),
+    Key("label", read=_read_label, help="Text to show with the job."),
     Key("limit", read=read_count, help="Refuse if more would be pending."),
     Key("env", read=str, many=True, help="Keep this environment variable too: NAME or NAME=VALUE."),
     Key("all-env", help="Keep the whole environment."),

@@ -7,7 +7,7 @@ The nearest is the table of just this name, then the glob with the most literal 
 import os
 
 from singlerun.config import glob
-from singlerun.errors import ConfigError
+from singlerun.errors import ConfigError, UsageError
 from singlerun.options import EXCLUSIONS, RUN_OPTIONS, read_lock_file
 
 TYPE_CHECKING = False
@@ -89,6 +89,13 @@ class Settings:
     def queue_options(self, name: bytes) -> "dict[str, Any]":
         """Return the options that ``singlerun add`` alone has, by their long name with _."""
         return {dest: value for dest, value in self._for(name).items() if dest in QUEUE_ONLY}
+
+    def check_queue(self, name: bytes) -> None:
+        """Raise UsageError if a job in the queue of a name might run beside its direct runs."""
+        if self._for(name).get("lock_file"):
+            shown = os.fsdecode(name)
+            why = "which its direct runs lock, and a job in a queue does not"
+            raise UsageError(f"the configuration sets a lock-file for {shown}, {why}")
 
     def watch(self, name: bytes) -> "dict[str, Any]":
         """Return what is expected of a name: those of WATCH that are set."""
