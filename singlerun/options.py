@@ -257,12 +257,13 @@ def _flag(dest: str) -> str:
 
 
 SUBCOMMANDS = (
-    "add", "cancel", "completion", "help", "history", "is-running", "logs", "move", "pause", "ps",
-    "queue", "reap", "resume", "retry", "run", "stats", "stop", "timeline", "wait", "why", "worker",
+    "add", "cancel", "completion", "config", "help", "history", "is-running", "logs", "move",
+    "pause", "ps", "queue", "reap", "resume", "retry", "run", "stats", "stop", "timeline", "wait",
+    "why", "worker",
 )  # fmt: skip
 
 RESERVED = (
-    "config", "doctor", "metrics", "prune",
+    "doctor", "metrics", "prune",
 )  # fmt: skip
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 

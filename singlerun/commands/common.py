@@ -127,11 +127,11 @@ class Command(click.Command):
 
 
 def subcommand(
-    short_help: str, *, example: str, interspersed: bool = True
+    short_help: str, *, example: str, interspersed: bool = True, cls: type[Command] = Command
 ) -> Callable[[Callable[..., Result | Iterable[Result]]], Command]:
     """Return the decorator of a subcommand, which gets Click's context first."""
     return lambda function: click.command(
-        cls=Command,
+        cls=cls,
         short_help=short_help,
         epilog=f"Example: {example}",
         context_settings={"allow_interspersed_args": interspersed},

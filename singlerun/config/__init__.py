@@ -8,7 +8,7 @@ that a run pays for a few calls of stat(2) and not for a parser of TOML. ``schem
 keys there are, ``settings.py`` which of several tables holds.
 """
 
-from singlerun.config.settings import EMPTY, Settings, overlay
+from singlerun.config.settings import EMPTY, Settings, overlay, said
 from singlerun.errors import StateDirError
 from singlerun.options import RUN_OPTIONS, WITH_ONE_NAME
 from singlerun.paths import is_configured
@@ -19,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+
+__all__ = ["Settings", "apply", "directory", "load", "load_here", "said"]
 
 
 def load(state_path: bytes | None) -> Settings:

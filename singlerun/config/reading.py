@@ -6,7 +6,6 @@ no TOML or not to be trusted.
 
 import os
 import tomllib
-from collections.abc import Iterator
 from typing import Any
 
 from singlerun import options
@@ -70,8 +69,8 @@ class Reading:
         self.is_lasting = True
         for main in mains:
             self._read_all(main)
-        if files.is_chosen() and not self.files and not self.problems:
-            what = "SINGLERUN_CONFIG names this file, which is missing; to begin one: config init"
+        if mains and files.is_chosen() and not self.files and not self.problems:
+            what = "SINGLERUN_CONFIG names this file, which is missing"
             self.problems.append((mains[0], 1, "", what))
 
     def _read_all(self, main: bytes) -> None:
@@ -139,10 +138,8 @@ class Reading:
     def _key(self, table: Key, path: tuple[str, ...], value: object, place: Place) -> None:
         """Read a key of a table; raises UsageError."""
         name = path[-1]
-        if (key := table.find(name)) is None:
-            raise UsageError(_unknown(table, name))
-        if key.refused is not None:
-            raise UsageError(f"it cannot be set here: {key.refused}")
+        if (key := table.find(name)) is None or key.refused is not None:
+            raise UsageError(complaint(table, name))
         if not key.is_table:
             if isinstance(value, dict):
                 raise UsageError(f"it is no table; write {name} = VALUE")
@@ -249,8 +246,11 @@ def _brief(value: object) -> str:
 # -- mistakes ---------------------------------------------------------------------------------
 
 
-def _unknown(table: Key, name: str) -> str:
-    """Return what to say of a key that there is not."""
+def complaint(table: Key, name: str) -> str:
+    """Return what to say of a key that a table does not take."""
+    found = table.find(name)
+    if found is not None and found.refused is not None:
+        return f"it cannot be set here: {found.refused}"
     known = [key.name for key in table.keys if key.refused is None]
     if table is schema.ROOT and schema.DEFAULTS.find(name) is not None:
         return "a key must stand in a table; write [defaults] above it"
@@ -305,8 +305,3 @@ def parse_key(text: str) -> tuple[str, ...]:
     if value != 0 or "\n" in text:
         raise UsageError(f'{text!r} is no key: write one such as jobs."nightly *".timeout')
     return tuple(path)
-
-
-def missing(mains: list[bytes]) -> Iterator[bytes]:
-    """Yield the files that are not there."""
-    yield from (main for main in mains if not os.path.lexists(main))

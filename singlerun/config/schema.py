@@ -28,20 +28,22 @@ class Key:
         keys: the keys of the table that it stands for.
         others: the key that stands for any other one in that table.
         refused: why it cannot be set here.
+        example: a value as TOML has it, which "config init" shows.
     """
 
     __slots__ = (
-        "dest", "help", "keys", "many", "name", "others", "read", "refused", "secret",
+        "dest", "example", "help", "keys", "many", "name", "others", "read", "refused", "secret",
     )  # fmt: skip
 
     def __init__(
         self, name: str, *, read: "Callable[[str], object] | None" = None,
         help: str = "", many: bool = False, secret: bool = False,  # noqa: A002 - as in options.py
         keys: "tuple[Key, ...]" = (), others: "Key | None" = None, refused: str | None = None,
+        example: str | None = None,
     ) -> None:  # fmt: skip
         self.name, self.dest = name, name.replace("-", "_")
         self.read, self.help, self.many, self.secret = read, help, many, secret
-        self.keys, self.others, self.refused = keys, others, refused
+        self.keys, self.others, self.refused, self.example = keys, others, refused, example
 
     @property
     def is_table(self) -> bool:
@@ -100,6 +102,12 @@ REFUSED_OF_ADD = {
     "json": "it says how one command line is read",
 }
 """Options of ``singlerun add`` that no table takes, and why."""
+EXAMPLES = {
+    "wait-for": '"5m"', "timeout": '"2h"', "slots": "2", "retries": "3", "log": "true",
+    "min-interval": '"1h"', "on-failure": '"logger -t singlerun $SINGLERUN_NAME failed"',
+    "jitter": '"1m"', "skip": "true",
+}  # fmt: skip
+"""Values of run options that "config init" shows."""
 _PATHS = {"dir": _read_absolute, "lock-file": _read_lock_file}
 
 
@@ -109,7 +117,14 @@ def _run_options() -> tuple[Key, ...]:
         name = option.flags[-1].removeprefix("--")
         read = None if option.metavar is None else _PATHS.get(name, option.read)
         keys.append(
-            Key(name, read=read, help=option.help, many=option.many, refused=REFUSED.get(name))
+            Key(
+                name,
+                read=read,
+                help=option.help,
+                many=option.many,
+                refused=REFUSED.get(name),
+                example=EXAMPLES.get(name),
+            )
         )
     return tuple(keys)
 
@@ -125,7 +140,8 @@ QUEUE_KEYS = (
     *(Key(name, refused=why) for name, why in REFUSED_OF_ADD.items()),
 )
 WATCH_KEYS = (
-    Key("expect", read=duration.parse, help="A success is expected at least this often."),
+    Key("expect", read=duration.parse, help="A success is expected at least this often.",
+        example='"26h"'),
     Key("overlong", read=read_number,
         help="So many times its usual duration is too long; default: 3."),
     Key("max-queued", read=read_count, help="More pending jobs are too many."),

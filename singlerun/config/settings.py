@@ -50,9 +50,7 @@ class Settings:
 
     def __init__(self, data: "Mapping[str, Any]") -> None:
         self._data = data
-        self.problems: tuple[str, ...] = tuple(
-            said(os.fsdecode(file), line, key, what) for file, line, key, what in data["problems"]
-        )
+        self.problems: tuple[str, ...] = tuple(map(said, data["problems"]))
         self._prior = data["prior"] if self.problems else None
         self.is_strict = any(
             _fold(source["defaults"]).get("strict")
@@ -192,6 +190,8 @@ def remembered(data: "Mapping[str, Any]") -> "dict[str, Any] | None":
     }
 
 
-def said(file: str, line: int, key: str, what: str) -> str:
+def said(problem: "tuple[bytes, int, str, str]") -> str:
     """Return the sentence about a problem."""
+    path, line, key, what = problem
+    file = os.fsdecode(path)
     return f"{file}:{line}: {key}: {what}" if key else f"{file}:{line}: {what}"

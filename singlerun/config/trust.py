@@ -45,6 +45,11 @@ def read(path: bytes) -> bytes:
         os.close(file)
 
 
+def check_directory(path: bytes) -> None:
+    """Raise UntrustedError if another user can change what is in a directory."""
+    _resolve(path)
+
+
 def _resolve(path: bytes) -> bytes:
     """Return a path without symbolic links, after a look at each directory on the way."""
     rest, real, links = path.split(b"/")[::-1], b"/", 0

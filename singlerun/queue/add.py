@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KEPT = (
-    "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "SINGLERUN_DIR", "TMPDIR", "TZ", "USER",
+    "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "SINGLERUN_CONFIG", "SINGLERUN_DIR",
+    "TMPDIR", "TZ", "USER",
 )  # fmt: skip
 """The variables that a job keeps, and those with LC_. Others, perhaps secrets, only on demand."""
 
