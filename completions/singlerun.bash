@@ -135,6 +135,16 @@ _singlerun_argument() {
         completion:0)
             _singlerun_offer "$2" -W "bash fish zsh"
             ;;
+        config:0)
+            _singlerun_offer "$2" -W "path show get set unset check edit init"
+            ;;
+        config:*)
+            case $action in
+                show) _singlerun_record names "$2" ;;
+                get | set | unset) (($3 > 1)) || _singlerun_record keys "$2" ;;
+                check) _singlerun_files "$2" ;;
+            esac
+            ;;
         help:0)
             _singlerun_offer "$2" -W "$subcommands singlerun"
             ;;
@@ -181,12 +191,13 @@ _singlerun() {
         --skip -j --slots -E --conflict-exit-code --replace --queue --coalesce --min-interval
         --max-starts -t --timeout -k --kill-after --signal --retries --retry-delay --restart --jitter --exec
         --linger --on-success --on-failure --on-conflict --on-finish --log --only-failed --require-record --dir
-        -q --quiet -v --verbose -h --help"
+        --no-config -q --quiet -v --verbose -h --help"
     local add_options="-n --name --priority --delay --after --unique --label --retries --retry-delay
         --limit -t --timeout -k --kill-after --signal --env --all-env --stdin -0 --null --json -q --quiet
-        --dir -h --help"
+        --no-config --dir -h --help"
     local cancel_options="--dir -h --help"
     local completion_options="--dir -h --help"
+    local config_options="--system --json --dir -h --help"
     local help_options="--dir -h --help"
     local history_options="--name --since --until --state --failed --refused --limit --format --json
         --json-lines --dir -h --help"
@@ -206,7 +217,7 @@ _singlerun() {
     local wait_options="-t --timeout --dir -h --help"
     local why_options="--json --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
-    local subcommands="add cancel completion help history is-running logs move pause ps queue reap
+    local subcommands="add cancel completion config help history is-running logs move pause ps queue reap
         resume retry run stats stop timeline wait why worker"
 
     COMPREPLY=()
@@ -219,7 +230,7 @@ _singlerun() {
     # Go through the words before the cursor. "subcommand" is empty while one is still allowed, and
     # "run" in the prefix form after that. "valued" is an option whose value comes next, "arguments"
     # how many the subcommand has so far.
-    local subcommand= options=$run_options valued= directory= word i
+    local subcommand= options=$run_options valued= directory= action= word i
     local -i arguments=0
     for ((i = 1; i < last; i++)); do
         word=${words[i]}
@@ -257,6 +268,7 @@ _singlerun() {
                     :add) subcommand=$word options=$add_options ;;
                     :cancel) subcommand=$word options=$cancel_options ;;
                     :completion) subcommand=$word options=$completion_options ;;
+                    :config) subcommand=$word options=$config_options ;;
                     :help) subcommand=$word options=$help_options ;;
                     :history) subcommand=$word options=$history_options ;;
                     :is-running) subcommand=$word options=$is_running_options ;;
@@ -279,7 +291,10 @@ _singlerun() {
                         _singlerun_command "$i"
                         return
                         ;;
-                    *) arguments+=1 ;;
+                    *)
+                        ((arguments)) || action=$word
+                        arguments+=1
+                        ;;
                 esac
                 ;;
         esac

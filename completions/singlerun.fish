@@ -1,7 +1,7 @@
 # fish completion for singlerun(1)
 
-set -g __fish_singlerun_subcommands add cancel completion help history is-running logs move pause ps \
-    queue reap resume retry run stats stop timeline wait why worker
+set -g __fish_singlerun_subcommands add cancel completion config help history is-running logs move pause \
+    ps queue reap resume retry run stats stop timeline wait why worker
 
 # Print where the cursor is: "first" where a subcommand is allowed, "run" where only the options and the
 # command of the prefix form are, the name of a subcommand after that name, and "command" from the
@@ -77,6 +77,12 @@ function __fish_singlerun_first_of
     contains -- $place[1] $argv; and not set -q place[2]
 end
 
+# Succeed where an argument of one of these actions of config stands.
+function __fish_singlerun_config
+    set -l place (__fish_singlerun_place)
+    test $place[1] = config; and contains -- "$place[2]" $argv
+end
+
 # Offer what the run-log knows of these kinds; see singlerun/completion.py.
 function __fish_singlerun_record
     set -l words (commandline -opc)
@@ -130,6 +136,7 @@ complete $hook -l on-finish -d 'Run this after the command in any case'
 complete $run -l log -d 'Keep a copy of the output'
 complete $run -l only-failed -d 'Print the output only if the command fails'
 complete $run -l require-record -d 'Refuse to run a command that cannot be recorded'
+complete $run -l no-config -d 'Read no configuration file'
 complete $run -s q -l quiet -d 'Print no message if the lock is held'
 complete $run -s v -l verbose -d 'Report progress'
 complete -c singlerun -n __fish_is_first_arg -l version -d 'Print the version and exit'
@@ -139,6 +146,7 @@ set -l first -c singlerun -n '__fish_singlerun_at first'
 complete $first -a add -d 'Add jobs to a queue'
 complete $first -a cancel -d 'Remove pending jobs from their queue'
 complete $first -a completion -d 'Print the completion for a shell'
+complete $first -a config -d 'Look at the configuration, and change it'
 complete $first -a help -d 'Explain a subcommand'
 complete $first -a history -d 'Show the latest runs and how they ended'
 complete $first -a is-running -d 'Check whether a name is held'
@@ -168,6 +176,10 @@ set -l name -c singlerun -n '__fish_singlerun_first_of history is-running pause 
 complete $name -a '(__fish_singlerun_record names)'
 complete -c singlerun -n '__fish_singlerun_at cancel' -a '(__fish_singlerun_record pending)'
 complete -c singlerun -n '__fish_singlerun_first_of completion' -a 'bash fish zsh'
+complete -c singlerun -n '__fish_singlerun_first_of config' -a 'path show get set unset check edit init'
+complete -c singlerun -n '__fish_singlerun_config show' -a '(__fish_singlerun_record names)'
+complete -c singlerun -n '__fish_singlerun_config get set unset' -a '(__fish_singlerun_record keys)'
+complete -c singlerun -n '__fish_singlerun_config check' -F
 complete -c singlerun -n '__fish_singlerun_first_of help' -a "singlerun $__fish_singlerun_subcommands"
 complete -c singlerun -n '__fish_singlerun_first_of logs' -a '(__fish_singlerun_record names,runs)'
 complete -c singlerun -n '__fish_singlerun_first_of move' -a '(__fish_singlerun_record pending)'
@@ -200,6 +212,11 @@ complete $add -l stdin -d 'Read jobs, one shell command per line'
 complete $add -s 0 -l null -d 'With --stdin: commands end with NUL'
 complete $add -l json -d 'With --stdin: each line is JSON'
 complete $add -s q -l quiet -d 'Do not print the IDs'
+complete $add -l no-config -d 'Read no configuration file'
+
+set -l config -c singlerun -n '__fish_singlerun_at config'
+complete $config -l system -d 'Write to /etc/singlerun, for all users'
+complete $config -l json -d 'Print JSON'
 
 set -l past -c singlerun -n '__fish_singlerun_at history'
 complete $past -l name -x -d 'Only names that match'

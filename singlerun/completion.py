@@ -11,17 +11,17 @@ from singlerun.paths import StateDir, is_configured, state_path
 from singlerun.render.text import shown
 from singlerun.store.words import Words
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 def main(arguments: list[str]) -> int:
     """Print the words asked for; print nothing if they cannot be read, for whatever reason."""
     kinds, begun = arguments if len(arguments) == 2 else ("", "")
     try:
-        words = Words(StateDir(_state_path(), create=False))
         lines = [
-            line
-            for kind in filter(None, kinds.split(","))
-            for word, about in words.find(kind, os.fsencode(begun))
-            if (line := _line(word, about)) is not None
+            line for word, about in _find(kinds, begun) if (line := _line(word, about)) is not None
         ]
         _write(b"".join(dict.fromkeys(lines)))
     except (SinglerunError, OSError, KeyError):
@@ -29,6 +29,17 @@ def main(arguments: list[str]) -> int:
             raise
         return 1
     return 0
+
+
+def _find(kinds: str, begun: str) -> "Iterator[tuple[bytes, str]]":
+    if kinds == "keys":
+        from singlerun.config import schema  # noqa: PLC0415 - imports more than most need
+
+        yield from schema.completions(begun)
+        return
+    words = Words(StateDir(_state_path(), create=False))
+    for kind in filter(None, kinds.split(",")):
+        yield from words.find(kind, os.fsencode(begun))
 
 
 def _state_path() -> bytes:

@@ -13,7 +13,7 @@ from singlerun.options import RUN_OPTIONS, read_count, read_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Key:
@@ -25,30 +25,29 @@ class Key:
         help: what it says, in a line.
         many: whether it takes several values; it is then read as a tuple.
         secret: whether its value may hold a password or a token, which are not shown.
-        keys: the keys of the table that it stands for.
+        is_table: whether it stands for a table.
+        keys: the keys of that table.
         others: the key that stands for any other one in that table.
         refused: why it cannot be set here.
         example: a value as TOML has it, which "config init" shows.
     """
 
     __slots__ = (
-        "dest", "example", "help", "keys", "many", "name", "others", "read", "refused", "secret",
+        "dest", "example", "help", "is_table", "keys", "many", "name", "others", "read", "refused",
+        "secret",
     )  # fmt: skip
 
     def __init__(
         self, name: str, *, read: "Callable[[str], object] | None" = None,
         help: str = "", many: bool = False, secret: bool = False,  # noqa: A002 - as in options.py
-        keys: "tuple[Key, ...]" = (), others: "Key | None" = None, refused: str | None = None,
-        example: str | None = None,
+        keys: "tuple[Key, ...] | None" = None, others: "Key | None" = None,
+        refused: str | None = None, example: str | None = None,
     ) -> None:  # fmt: skip
         self.name, self.dest = name, name.replace("-", "_")
         self.read, self.help, self.many, self.secret = read, help, many, secret
-        self.keys, self.others, self.refused, self.example = keys, others, refused, example
-
-    @property
-    def is_table(self) -> bool:
-        """Whether it stands for a table."""
-        return bool(self.keys) or self.others is not None
+        self.is_table = keys is not None or others is not None
+        self.keys, self.others = keys or (), others
+        self.refused, self.example = refused, example
 
     def find(self, name: str) -> "Key | None":
         """Return the key of this name in the table that it stands for."""
@@ -169,3 +168,19 @@ JOB = Key(
 JOBS = Key("jobs", others=JOB, help="What holds for the names that a glob matches.")
 ROOT = Key("", keys=(DEFAULTS, JOBS, NOTIFY, RETENTION))
 """Stands for the whole file."""
+
+
+def completions(begun: str) -> "Iterator[tuple[bytes, str]]":
+    """Yield the dotted keys that begin so, with their help; those of a name once that is typed."""
+    table, dot, _ = begun.rpartition(".")
+    if dot and table.startswith("jobs."):
+        table, keys = f"{table}.", JOB.keys
+    else:
+        table, keys = "", tuple(key for key in ROOT.keys if key is not JOBS)
+    for key in keys:
+        inner = key.keys if key.is_table else (key,)
+        before = f"{table}{key.name}." if key.is_table else table
+        for each in inner:
+            text = before + each.name
+            if text.startswith(begun) and each.refused is None and not each.is_table:
+                yield text.encode(), each.help

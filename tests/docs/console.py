@@ -40,6 +40,8 @@ SCRIPTS = {
     "sync.sh": AT_THE_GATE + "exit 3\n",
 }
 """What the sessions run: most of it waits at the gate, which is opened for ``singlerun wait``."""
+HOME = "/home/ann/.config/singlerun"
+"""What is shown instead of the session's directory."""
 END = "-- end of the output --"
 WIDTH = 160
 """Columns of the terminal."""
@@ -132,7 +134,8 @@ def replayed(before: str | None, shown: str, pace: float = 0) -> str:
     with tempfile.TemporaryDirectory() as directory, Session(Path(directory), pace) as session:
         if before:
             session.type(before)
-        return "".join(f"$ {command}\n{session.type(command)}" for command in commands)
+        text = "".join(f"$ {command}\n{session.type(command)}" for command in commands)
+        return text.replace(directory, HOME)
 
 
 def comparable(text: str) -> str:
