@@ -8,6 +8,7 @@ that a run pays for a few calls of stat(2) and not for a parser of TOML. ``schem
 keys there are, ``settings.py`` which of several tables holds.
 """
 
+from singlerun.config import files
 from singlerun.config.settings import EMPTY, Settings, overlay, said
 from singlerun.errors import StateDirError
 from singlerun.options import RUN_OPTIONS, WITH_ONE_NAME

@@ -4,7 +4,6 @@ import marshal
 import os
 
 import pytest
-from documents_of_toml import COMMAND_LINES, FILES, RIGHT_DOCUMENTS
 from hypothesis import HealthCheck, given, settings
 
 from singlerun import config
@@ -14,6 +13,8 @@ from singlerun.errors import LockFileError, UsageError
 from singlerun.options import RUN_OPTIONS, Words
 from singlerun.options import check as check_options
 from singlerun.spec import RunSpec
+
+from .documents_of_toml import COMMAND_LINES, FILES, RIGHT_DOCUMENTS
 
 FILE = b"/etc/singlerun/config.toml"
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -1,0 +1,1 @@
+"""Tests of the configuration; a package, since other folders have files of these names too."""
