@@ -25,7 +25,7 @@ def configure(ctx: click.Context, name: bytes, values: dict[str, Any]) -> list[s
     """
     if not is_configured():
         return []
-    settings = config.load_here()
+    settings = config.load_here(create=True)
     warning = settings.warning()
     settings.check_queue(name)
     configured = {**settings.options(name), **settings.queue_options(name)}

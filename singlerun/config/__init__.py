@@ -8,7 +8,6 @@ that a run pays for a few calls of stat(2) and not for a parser of TOML. ``schem
 keys there are, ``settings.py`` which of several tables holds.
 """
 
-from singlerun.config import files
 from singlerun.config.settings import EMPTY, Settings, overlay, said
 from singlerun.errors import StateDirError
 from singlerun.options import RUN_OPTIONS, WITH_ONE_NAME
@@ -25,24 +24,25 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "apply", "directory", "load", "load_here", "said"]
 
 
-def load(state_path: bytes | None) -> Settings:
+def load(state_path: bytes | None, *, create: bool = False) -> Settings:
     """Return the settings of this user; ``state_path`` is the directory that has their cache.
 
-    Never raises: what cannot be read is left out, and in ``problems`` of the settings.
+    With ``create`` it is made if it is missing. Never raises: what cannot be read is left out, and
+    in ``problems`` of the settings.
     """
     from singlerun.config import cache  # noqa: PLC0415 - a caller may only want the class
 
     try:
-        return Settings(cache.data(state_path))
+        return Settings(cache.data(state_path, create=create))
     except Exception as error:  # noqa: BLE001 - whatever it is, a run goes on
         what = f"the configuration cannot be read: {type(error).__name__}: {error}"
         return Settings(EMPTY | {"problems": [(b"singlerun", 1, "", what.removesuffix(": "))]})
 
 
-def load_here() -> Settings:
+def load_here(*, create: bool = False) -> Settings:
     """Return the settings, with their cache in the state directory that is none of theirs."""
     try:
-        return load(default_state_path(None))
+        return load(default_state_path(None), create=create)
     except StateDirError:  # no home: what the system's configuration says may help
         return load(None)
 
@@ -58,7 +58,8 @@ def apply(values: "Mapping[str, Any]", argv: list[str]) -> "tuple[dict[str, Any]
     ``values`` are those of the command line, by Option.dest; what was given there wins, and takes
     the place of what contradicts it. Raises ConfigError if the configuration is broken, and strict.
     """
-    settings = load(values["dir"]) if values["dir"] else load_here()
+    directory = values["dir"]
+    settings = load(directory, create=True) if directory else load_here(create=True)
     warning = settings.warning()
     given = {
         option.dest: values[option.dest]

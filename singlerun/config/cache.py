@@ -32,8 +32,11 @@ _UNSETTLED_NS = 2 * 10**9
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
-def data(state_path: bytes | None) -> "dict[str, Any]":
-    """Return the data of the settings (settings.EMPTY), from the cache if that still holds."""
+def data(state_path: bytes | None, *, create: bool = False) -> "dict[str, Any]":
+    """Return the data of the settings (settings.EMPTY), from the cache if that still holds.
+
+    With ``create``, a state directory that is missing is made, to keep what was read.
+    """
     mains = files.main_files()
     if not mains:
         return settings.EMPTY
@@ -53,7 +56,7 @@ def data(state_path: bytes | None) -> "dict[str, Any]":
         latest = max((each[1] for _, each in stamps if isinstance(each, tuple)), default=0)
         is_lasting = is_lasting and latest < begun_ns - _UNSETTLED_NS
         kept = [mains, stamps if is_lasting else None, fresh]
-        _write(state_path, kept, create=_needs_directory(fresh))
+        _write(state_path, kept, create=create or _needs_directory(fresh))
     return fresh
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from singlerun.config import files, schema, trust
-from singlerun.config.reading import Entry, Reading, complaint, dotted
+from singlerun.config.reading import Entry, Reading, complaint, dotted, read_value
 from singlerun.errors import ConfigError, UsageError
 from singlerun.paths import SYSTEM_CONFIG, reason
 
@@ -219,5 +219,6 @@ def _typed(key: schema.Key, text: str) -> object:
         return words[text]
     text = os.fsencode(text).decode("utf-8", "backslashreplace")
     # A number is written as one, unless it is a text that happens to look so.
-    is_number = key.read is not str and text.isascii() and text.isdecimal() and len(text) < 16
-    return int(text) if is_number and str(int(text)) == text else text
+    if text.isascii() and text.isdecimal() and len(text) < 16 and str(int(text)) == text:
+        return int(text) if isinstance(read_value(key, text), int | float) else text
+    return text

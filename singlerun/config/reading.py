@@ -159,8 +159,9 @@ class Reading:
             options.check(values)
         except UsageError as error:
             text = str(error.args[0])
-            culprit = next(e for e in ours if f"--{e.key.name}" in text.split())
-            self._note(culprit.path, text, place)
+            involved = [entry for entry in ours if f"--{entry.key.name}" in text.split()]
+            latest = max(involved or ours, key=lambda entry: entry.line)
+            self._note(latest.path, text, place)
             del self.entries[before:]
 
     def _note(self, path: tuple[str, ...], what: str, place: Place) -> None:
@@ -287,8 +288,13 @@ def _is_bare(part: str) -> bool:
 
 
 def _quoted(part: str) -> str:
-    inner = part.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in inner) + '"'
+    escapes = {"\\": "\\\\", '"': '\\"'}
+    return '"' + "".join(escapes.get(c) or (c if c.isprintable() else _code(c)) for c in part) + '"'
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def parse_key(text: str) -> tuple[str, ...]:

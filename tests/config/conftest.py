@@ -5,6 +5,7 @@ import os
 import pytest
 
 from singlerun import config, paths
+from singlerun.config import files as config_files
 
 
 class Files:
@@ -37,7 +38,7 @@ def files(tmp_path, monkeypatch):
     monkeypatch.delenv("SINGLERUN_CONFIG", raising=False)
     monkeypatch.delenv("SINGLERUN_DIR", raising=False)
     directories = [os.fsencode(made.system), os.fsencode(made.user)]
-    for module in (paths, config.files):
+    for module in (paths, config_files):
         monkeypatch.setattr(module, "config_dirs", lambda: directories)
         monkeypatch.setattr(module, "SYSTEM_CONFIG", directories[0])
     monkeypatch.setattr(paths, "default_dir", lambda: made.state)

@@ -237,7 +237,7 @@ def test_contradiction_leaves_out_its_table(files):
     settings = files.load()
     assert settings.options(b"x") == {"timeout": 1}
     assert settings.problems == (
-        f"{path}:4: jobs.x.shared: --shared and --slots cannot be combined",
+        f"{path}:6: jobs.x.slots: --shared and --slots cannot be combined",
     )
 
 
