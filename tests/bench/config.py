@@ -2,9 +2,9 @@
 
     python tests/bench/config.py [ROUNDS]
 
-The configuration has 50 tables, a drop-in, and an option that holds for x. It may cost 15 % of a start.
-All are run in turn, round by round, so that a machine that gets slower or faster meanwhile does so for
-all of them; what counts is the median of the ratios.
+The configuration has 50 tables, a drop-in, and an option that holds for x; it may cost 15 % of a
+start. All are run in turn, round by round, so that a machine that gets slower or faster meanwhile
+does so for all of them; what counts is the median of the ratios.
 """
 
 import os
