@@ -170,6 +170,26 @@ def test_restart(cli, tmp_path, when, script, count):
     assert len(tries.read_text().splitlines()) == count
 
 
+def test_a_command_that_ends_well_when_asked_to_is_not_restarted(cli, tmp_path):
+    tries = tmp_path / "tries"
+    script = f"trap 'exit 0' TERM; echo >> {tries}; while :; do sleep 0.02; done"
+    wrapper = cli.start("-n", "x", "--restart", "always", "--retry-delay", "0", "sh", "-c", script)
+    eventually(tries.exists, "the command")
+    wrapper.terminate()
+    assert wrapper.wait(PATIENCE) == 0
+    assert tries.read_text() == "\n"
+
+
+def test_retries_are_no_starts_that_a_limit_refuses(cli):
+    for limit in (["--min-interval", "1h"], ["--max-starts", "1/1h"]):
+        name = limit[0][2:]
+        result = cli.run(
+            "-n", name, *limit, "--retries", "2", "--retry-delay", "0", "sh", "-c", "exit 3"
+        )
+        assert (result.returncode, result.stderr) == (3, "")
+        assert [run["state"] for run in cli.history(name)] == ["failed"] * 3
+
+
 def test_restart_always_goes_on_until_it_is_asked_to_end(cli, tmp_path):
     tries = tmp_path / "tries"
     wrapper = cli.start(
