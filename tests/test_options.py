@@ -125,7 +125,11 @@ def test_subcommands_are_those_that_there_are():
     from pathlib import Path
 
     folder = Path(options.__file__).parent / "commands"
-    files = {path.stem.replace("_", "-") for path in folder.glob("*.py")} - {"--init--", "common", "configured"}
+    files = {path.stem.replace("_", "-") for path in folder.glob("*.py")} - {
+        "--init--",
+        "common",
+        "configured",
+    }
     assert set(options.SUBCOMMANDS) == files
     assert not set(options.SUBCOMMANDS) & set(options.RESERVED)
 

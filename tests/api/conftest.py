@@ -14,6 +14,7 @@ def same_domain(cli, monkeypatch):
     for name in os.environ:
         if name.startswith("SINGLERUN_") and name != "SINGLERUN_NO_SKIPS":
             monkeypatch.delenv(name)
+    monkeypatch.setenv("SINGLERUN_CONFIG", "")
     monkeypatch.setenv("SINGLERUN_DIR", str(cli.dir))
 
 

@@ -67,7 +67,7 @@ def main():
             words = ["--complete", kind, begun]
             commands[f"{kind} {begun}"] = [SINGLERUN, *words]
     with tempfile.TemporaryDirectory() as directory:
-        env = dict(os.environ, SINGLERUN_DIR=directory)
+        env = dict(os.environ, SINGLERUN_CONFIG="", SINGLERUN_DIR=directory)
         fill(Path(directory), env, runs, jobs)
         taken = {name: [] for name in commands}
         for round_ in range(rounds + 3):

@@ -129,7 +129,7 @@ def main():
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 20
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        env = dict(os.environ, SINGLERUN_DIR=str(directory / "state"))
+        env = dict(os.environ, SINGLERUN_CONFIG="", SINGLERUN_DIR=str(directory / "state"))
         (directory / "lock").touch()
         ours, theirs = [], []
         line = directory / "state" / "lines" / "x"

@@ -41,7 +41,7 @@ def main():
         for sink, redirection in SINKS.items():
             taken = {way: [] for way in WAYS}
             with tempfile.TemporaryDirectory() as directory:
-                env = dict(os.environ, SINGLERUN_DIR=f"{directory}/state")
+                env = dict(os.environ, SINGLERUN_CONFIG="", SINGLERUN_DIR=f"{directory}/state")
                 lines = {
                     way: line.format(
                         command=shlex.quote(command.format(size=size)),

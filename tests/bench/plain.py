@@ -38,7 +38,12 @@ def timed(command, env):
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     with tempfile.TemporaryDirectory() as directory:
-        env = dict(os.environ, SINGLERUN_DIR=f"{directory}/state", PARALLEL_HOME=directory)
+        env = dict(
+            os.environ,
+            SINGLERUN_CONFIG="",
+            SINGLERUN_DIR=f"{directory}/state",
+            PARALLEL_HOME=directory,
+        )
         commands = {
             name: [word.replace("FILE", f"{directory}/lock") for word in command]
             for name, command in COMMANDS.items()

@@ -31,7 +31,7 @@ def timed(function, *arguments):
 class Queue:
     def __init__(self, directory):
         self.dir = directory
-        self.env = os.environ | {"SINGLERUN_DIR": str(directory)}
+        self.env = os.environ | {"SINGLERUN_CONFIG": "", "SINGLERUN_DIR": str(directory)}
 
     def run(self, *arguments, **more):
         return subprocess.run([BINARY, *arguments], env=self.env, check=True, **more)

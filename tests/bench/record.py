@@ -119,7 +119,7 @@ def fill(directory, runs, jobs):
 
 def timed(arguments, directory):
     """Return the seconds that a command line takes, and those of the processor alone."""
-    env = dict(os.environ, SINGLERUN_DIR=directory)
+    env = dict(os.environ, SINGLERUN_CONFIG="", SINGLERUN_DIR=directory)
     null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
     begun = time.perf_counter()
     pid = os.posix_spawn(SINGLERUN, [SINGLERUN, *arguments], env, file_actions=null)

@@ -95,6 +95,7 @@ def offers(shell, directory, *lines):
         "ZDOTDIR": str(directory / "config"),
         "TERM": "dumb",
         "LC_ALL": "C.UTF-8",
+        "SINGLERUN_CONFIG": "",
         "SINGLERUN_DIR": str(directory / "state"),
     }
     if shell == "bash":

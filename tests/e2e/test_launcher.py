@@ -57,7 +57,7 @@ def shells():
 @pytest.mark.parametrize("shell", shells(), ids=" ".join)
 def test_environment_arrives_byte_for_byte(cli, shell):
     for given in (STRANGE, {}, {b"PATH": b"/usr/bin:/bin"}):
-        env = given | {b"SINGLERUN_DIR": os.fsencode(cli.dir)}
+        env = given | {b"SINGLERUN_CONFIG": b"", b"SINGLERUN_DIR": os.fsencode(cli.dir)}
         if "BASH_COMPAT=5.0" in shell:
             env |= {b"BASH_COMPAT": b"5.0"}
         command = [*shell, cli.binary, "-n", "x", "/usr/bin/env", "-0"]

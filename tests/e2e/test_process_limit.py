@@ -39,7 +39,7 @@ class User:
         uid = 20_000 + os.getpid() % 10_000  # of this process alone, should tests run side by side
         os.chown(self.home, uid, uid)
         self.who = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-        self.env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(code)}
+        self.env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(code), "SINGLERUN_CONFIG": ""}
         self.env["SINGLERUN_DIR"] = str(self.home / "state")
         self.started = []
 

@@ -51,7 +51,8 @@ def test_standard_streams_pass_through_byte_for_byte(cli):
 def test_environment_directory_and_umask_are_as_without_us(cli, tmp_path):
     script = "env -0 | sort -z; pwd; umask; ulimit -a"
     # The C locale, as under cron, is where Python sets LC_CTYPE for itself.
-    env = {"PATH": os.environ["PATH"], "SINGLERUN_DIR": str(cli.dir), "ODD": "a\nb=c"}
+    env = {"PATH": os.environ["PATH"], "ODD": "a\nb=c"}
+    env |= {"SINGLERUN_CONFIG": "", "SINGLERUN_DIR": str(cli.dir)}
     where = {"cwd": tmp_path, "umask": 0o027, "env": env}
     bare = subprocess.run(
         ["sh", "-c", script], capture_output=True, check=True, cwd=tmp_path, umask=0o027, env=env
@@ -64,7 +65,7 @@ def test_environment_directory_and_umask_are_as_without_us(cli, tmp_path):
 
 
 def test_ctype_that_was_given_is_handed_on(cli):
-    env = {"PATH": os.environ["PATH"], "SINGLERUN_DIR": str(cli.dir), "LC_CTYPE": "C"}
+    env = cli.env | {"LC_CTYPE": "C"}
     assert cli.run("printenv", "LC_CTYPE", env=env).stdout == "C\n"
 
 

@@ -83,7 +83,7 @@ def dependencies(home):
 
 def check(cli, script, package, *, path="/usr/bin:/bin", subcommands=True):
     """Check that a script runs this package, isolated, in the plain form and with the others."""
-    env = {"PATH": path, "SINGLERUN_DIR": str(cli.dir)} | HOSTILE
+    env = {"PATH": path, "SINGLERUN_CONFIG": "", "SINGLERUN_DIR": str(cli.dir)} | HOSTILE
 
     def run(*words):
         return subprocess.run(

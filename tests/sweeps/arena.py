@@ -65,7 +65,7 @@ class Quick:
                     os.dup2(file, stream)
                     os.close(file)
                 os.closerange(3, 256)
-                os.environ["SINGLERUN_DIR"] = str(arena.dir)
+                os.environ |= {"SINGLERUN_CONFIG": "", "SINGLERUN_DIR": str(arena.dir)}
                 sys.argv = ["singlerun", *map(str, arguments)]
                 cli.main()
             finally:
@@ -159,7 +159,7 @@ class Arena:
         with open(self.place / "a.out", "wb") as out, open(self.place / "a.err", "wb") as err:
             process = subprocess.Popen(
                 ["strace", "-qq", "-o", trace, *extra, str(BINARY), *words],
-                env=environment() | {"SINGLERUN_DIR": str(self.dir)},
+                env=environment() | {"SINGLERUN_CONFIG": "", "SINGLERUN_DIR": str(self.dir)},
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 pass_fds=[writing], start_new_session=True,
             )  # fmt: skip

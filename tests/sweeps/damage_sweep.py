@@ -109,7 +109,7 @@ class Damaged:
 
     def _call(self, *words):
         if self._real:
-            environ = environment() | {"SINGLERUN_DIR": str(self.arena.dir)}
+            environ = environment() | {"SINGLERUN_CONFIG": "", "SINGLERUN_DIR": str(self.arena.dir)}
             done = subprocess.run(
                 [BINARY, *words], env=environ, capture_output=True, text=True,
                 stdin=subprocess.DEVNULL, timeout=BOUND, check=False,
@@ -240,7 +240,7 @@ def prepare(template, *, plays):
     ARENA = arena, (template / "singlerun.db").read_bytes()
     if not plays:
         return
-    os.environ["SINGLERUN_DIR"] = str(arena.dir)
+    os.environ |= {"SINGLERUN_CONFIG": "", "SINGLERUN_DIR": str(arena.dir)}
     os._exit = end
     for stream in (1, 2):
         file = os.open(arena.place / f"stream{stream}", os.O_RDWR | os.O_CREAT, 0o600)
