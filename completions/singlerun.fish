@@ -77,10 +77,10 @@ function __fish_singlerun_first_of
     contains -- $place[1] $argv; and not set -q place[2]
 end
 
-# Succeed where an argument of one of these actions of config stands.
+# Succeed where the first argument of one of these actions of config stands.
 function __fish_singlerun_config
     set -l place (__fish_singlerun_place)
-    test $place[1] = config; and contains -- "$place[2]" $argv
+    test $place[1] = config; and contains -- "$place[2]" $argv; and not set -q place[3]
 end
 
 # Offer what the run-log knows of these kinds; see singlerun/completion.py.

@@ -186,7 +186,7 @@ def _unset(main: bytes, text: str) -> Result:
     message = f"{text} is not set"
     if places:
         where = f"{os.fsdecode(places[-1].file)}:{places[-1].line}"
-        message = f"{text} is set in {where}, which only an editor may change"
+        message = f"{text} is set in {where}, which is not changed by this; edit that file"
     return Result(errors=[message], status=1)
 
 

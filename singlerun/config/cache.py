@@ -26,6 +26,8 @@ FILE = b"config.cache"
 _NEW = b"config.cache.new"
 _FORMAT = 1
 _LARGEST = 1 << 26
+_MOST = 4
+"""Configurations that are kept: SINGLERUN_CONFIG may name one here and another one there."""
 _DIGEST = 16
 _UNSETTLED_NS = 2 * 10**9
 """A file that changed so lately may change again without a trace: a time has a granularity."""
@@ -40,8 +42,9 @@ def data(state_path: bytes | None, *, create: bool = False) -> "dict[str, Any]":
     mains = files.main_files()
     if not mains:
         return settings.EMPTY
-    known = None if state_path is None else _read(state_path)
-    if known is not None and known[0] == mains and _is_current(known[1]):
+    kept = [] if state_path is None else _read(state_path)
+    known = next((each for each in kept if each[0] == mains), None)
+    if known is not None and _is_current(known[1]):
         found: dict[str, Any] = known[2]
         return found
     from singlerun.config import reading  # noqa: PLC0415 - costs tomllib
@@ -55,7 +58,9 @@ def data(state_path: bytes | None, *, create: bool = False) -> "dict[str, Any]":
         # Kept even if it has to be read again: once it has become unreadable, it is what was known.
         latest = max((each[1] for _, each in stamps if isinstance(each, tuple)), default=0)
         is_lasting = is_lasting and latest < begun_ns - _UNSETTLED_NS
-        kept = [mains, stamps if is_lasting else None, fresh]
+        ours = [mains, stamps if is_lasting else None, fresh]
+        others = [each for each in kept if each is not known]
+        kept = [ours, *others[: _MOST - 1]]
         _write(state_path, kept, create=create or _needs_directory(fresh))
     return fresh
 
@@ -111,26 +116,26 @@ def _checksum(content: bytes) -> bytes:
     return blake2b(content, digest_size=_DIGEST).digest()
 
 
-def _read(state_path: bytes) -> "list[Any] | None":
-    """Return what was kept; None if it is missing, damaged, or none of ours."""
+def _read(state_path: bytes) -> "list[Any]":
+    """Return what was kept: files, their stamps and data; none if it is damaged or not ours."""
     try:
         file = os.open(os.path.join(state_path, FILE), os.O_RDONLY | _FLAGS)
     except OSError:
-        return None
+        return []
     try:
         entry = os.fstat(file)
         if not _is_ours(entry) or entry.st_size > _LARGEST:
-            return None
+            return []
         content = os.read(file, entry.st_size)
     except OSError:
-        return None
+        return []
     finally:
         os.close(file)
     # marshal must not see what was damaged, which may crash it.
     if len(content) < _DIGEST or _checksum(content[_DIGEST:]) != content[:_DIGEST]:
-        return None
+        return []
     magic, kept = marshal.loads(content[_DIGEST:])  # noqa: S302 - we have written it
-    return kept if magic == _magic() else None
+    return kept if magic == _magic() else []
 
 
 def _is_ours(entry: os.stat_result) -> bool:

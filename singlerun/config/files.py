@@ -46,4 +46,4 @@ def is_chosen() -> bool:
 
 def is_of_system(path: bytes) -> bool:
     """Return whether a file is for all users."""
-    return path.startswith(SYSTEM_CONFIG + b"/")
+    return path.startswith(SYSTEM_CONFIG + b"/") and not is_chosen()

@@ -77,8 +77,6 @@ class Reading:
         paths = [main]
         try:
             paths += files.drop_ins(main)
-        except PermissionError:
-            pass
         except OSError as error:
             self._blame(files.drop_in_dir(main), error)
         for path in paths:
@@ -91,11 +89,6 @@ class Reading:
             if os.path.islink(path):
                 self._blame(path, "it is a symbolic link to nothing; remove it")
             return
-        except PermissionError as error:
-            # What root keeps to itself isn't meant for others.
-            if os.geteuid() == 0 or not files.is_of_system(path):
-                self._blame(path, error)
-            return
         except (OSError, trust.UntrustedError) as error:
             self._blame(path, error)
             return
@@ -104,6 +97,8 @@ class Reading:
 
     def _blame(self, path: bytes, error: object) -> None:
         """Note what is wrong with a whole file; it may be mended without changing the file."""
+        if isinstance(error, PermissionError) and os.geteuid() and files.is_of_system(path):
+            return  # what root keeps to itself isn't meant for others
         self.is_lasting = False
         what = str(error)
         if isinstance(error, OSError):

@@ -116,7 +116,7 @@ class Settings:
 
     def directory(self) -> bytes | None:
         """Return the state directory that is configured and not overruled by the environment."""
-        value = self.options(b"").get("dir")
+        value = None if os.environb.get(b"SINGLERUN_DIR") else self._for(b"").get("dir")
         return value if isinstance(value, bytes) else None
 
     def _for(self, name: bytes) -> "dict[str, Any]":

@@ -205,3 +205,19 @@ def test_link_in_place_of_the_new_cache_is_not_followed(files, main, parsed, tmp
     os.symlink(tmp_path / "victim", os.path.join(files.state, cache._NEW))
     assert not is_parsed_once(files, parsed)
     assert (tmp_path / "victim").read_text() == "mine"
+
+
+def test_several_configurations_are_kept(files, main, parsed, monkeypatch, tmp_path):
+    """One line of a crontab may name another file than the rest, and none forgets its lock."""
+    others = [files.write(tmp_path / f"{n}.toml", f"[defaults]\nslots = {n}\n") for n in (1, 2, 3)]
+    for _ in range(2):
+        monkeypatch.delenv("SINGLERUN_CONFIG", raising=False)
+        assert files.options() == {"retries": 1}
+        for number, other in enumerate(others, 1):
+            monkeypatch.setenv("SINGLERUN_CONFIG", str(other))
+            assert files.options() == {"slots": number}
+    assert len(parsed) == 4
+    others[-1].write_text("x = 1")
+    assert files.load().options(b"") == {"slots": 3}
+    monkeypatch.setenv("SINGLERUN_CONFIG", str(files.write(tmp_path / "new", "x = 1")))
+    assert files.load().options(b"") == {}, "what another file says is none of its business"

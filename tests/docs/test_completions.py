@@ -333,6 +333,11 @@ def test_completion_offers_what_the_record_knows(shell, cli, tmp_path, record):
             "singlerun add --label ": {"red", "dark red"},
             "singlerun completion ": {"bash", "zsh", "fish"},
             "singlerun help is": {"is-running"},
+            "singlerun config ": {"path", "show", "get", "set", "unset", "check", "edit", "init"},
+            "singlerun config show pl": {"plain"},
+            "singlerun config get defaults.wait": {"defaults.wait", "defaults.wait-for"},
+            "singlerun config set jobs.x.time": {"jobs.x.timeout"},
+            "singlerun config unset defaults.log ": set(),
             "singlerun is-running it": {"it's"},
             "singlerun is-running gr": {"grün"},
         }

@@ -13,6 +13,7 @@ from documents import PREFIX, README, WHEN, about, default_of, flags_in, items, 
 import singlerun
 from singlerun import duration, errors, options, paths, spec, timings
 from singlerun.commands import add, history, ps
+from singlerun.config import schema, trust
 from singlerun.outcome import Outcome
 from singlerun.ownership import judge
 from singlerun.process import signals
@@ -308,3 +309,13 @@ def test_manual_lists_the_keys_by_which_jobs_are_added(cli):
     assert added["starts_at"] > added["added_at"]
     refused = cli.run("add", "-n", "x", "--stdin", "--json", input='{"command": "x", "no": 1}')
     assert refused.returncode == 125
+
+
+def test_manual_lists_the_keys_that_are_refused_and_those_of_expectations():
+    pattern = r'^\.\\" refused keys\n(.*?)^\.Ed'
+    (listed,) = re.findall(pattern, source("config"), re.DOTALL | re.MULTILINE)
+    refused = [key.name for key in schema.DEFAULTS.keys if key.refused is not None]
+    assert re.split(r",\s+", listed.strip()) == refused
+    named = [item.replace(r"\-", "-").split()[1] for item in items("config", "TABLES")]
+    assert [f"{key.name}" for key in schema.WATCH_KEYS] == named[2:]
+    assert f"no larger than {trust.LARGEST >> 20} MB" in "\n".join(section("config", "FILES"))

@@ -200,7 +200,7 @@ def test_unset(cli, main):
     assert written(main) == {}
     assert "jobs.x.log is not set" in config(cli, "unset", "jobs.x.log", status=1)
     error = config(cli, "unset", "defaults.log", status=1)
-    assert f"defaults.log is set in {main}:2, which only an editor may change" in error
+    assert f"defaults.log is set in {main}:2, which is not changed by this; edit that file" in error
 
 
 def test_writers_at_the_same_time_lose_nothing(cli, main):
