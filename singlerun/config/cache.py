@@ -172,7 +172,7 @@ def _replace(content: bytes, directory: int) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         entry, named = os.fstat(file), os.stat(_NEW, dir_fd=directory, follow_symlinks=False)
-        if entry.st_ino != named.st_ino or not _is_ours(entry):
+        if entry.st_ino != named.st_ino:  # another has put it in place meanwhile
             return
         os.ftruncate(file, 0)
         if os.write(file, content) == len(content):

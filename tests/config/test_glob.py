@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from singlerun.config import glob
 
-TEXT = st.text("ab-!]z.*?[é\n", max_size=8)
+PATTERN = st.one_of(st.text("ab*", max_size=6), st.text("ab-!]z.*?[é\n", max_size=8))
+TEXT = st.one_of(st.text("ab", max_size=4), st.text("ab-!]z.*?[é\n", max_size=8))
 
 
-@given(TEXT, TEXT)
+@given(PATTERN, TEXT)
+@example("a*", "a")
+@example("*", "")
 @example("[]a]", "]")
 @example("[!]a]", "b")
 @example("[a-", "[a-")
