@@ -9,6 +9,7 @@ DIR/                 0700
     logs/RUN_ID/     the output of a command, if it is kept (output/segments.py)
     workers/NAME     a FIFO, flocked by the worker of its queue (queue/wakeup.py)
     workers.log      the messages of the workers
+    config.cache     the configuration, compiled (config/cache.py)
 """
 
 import fcntl

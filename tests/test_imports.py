@@ -1,11 +1,15 @@
 """What the plain form imports, which is its cost. Add to the list only what is worth it."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from conftest import BINARY
+
+from singlerun import config
+from singlerun.config import cache
 
 OURS = {
     "singlerun", "singlerun.cli", "singlerun.duration", "singlerun.errors", "singlerun.lifecycle",
@@ -18,6 +22,10 @@ OURS = {
     "singlerun.runner", "singlerun.spec", "singlerun.store", "singlerun.store.base",
     "singlerun.store.database", "singlerun.store.guard", "singlerun.store.migrations",
     "singlerun.store.rows", "singlerun.store.run", "singlerun.store.sqlite", "singlerun.timings",
+}  # fmt: skip
+CONFIGURED = {
+    "singlerun.config", "singlerun.config.cache", "singlerun.config.files",
+    "singlerun.config.glob", "singlerun.config.settings",
 }  # fmt: skip
 OTHERS = {"_blake2", "_functools", "_sqlite3", "fcntl", "resource"}
 
@@ -62,6 +70,22 @@ def test_plain_form_imports_just_this(cli, tmp_path, options):
     # Where the temporary files have no block device, as on a tmpfs, their file system is examined.
     assert ours - {"singlerun.lock.filesystem"} == OURS
     # Built-in modules cost nothing, and differ between versions of the interpreter.
+    others = modules - ours - set(sys.builtin_module_names)
+    assert others <= OTHERS | {"time"}
+
+
+def test_configuration_is_not_parsed_again(cli, tmp_path, monkeypatch):
+    file = tmp_path / "config.toml"
+    file.write_text('[defaults]\nretries = 1\n[jobs."x*"]\nlog = false\n')
+    file.chmod(0o600)
+    cli.env["SINGLERUN_CONFIG"] = str(file)
+    cli.run("-n", "x", "true")
+    monkeypatch.setenv("SINGLERUN_CONFIG", str(file))
+    monkeypatch.setattr(cache, "_UNSETTLED_NS", 0)  # the file counts as old enough to be kept
+    config.load(os.fsencode(cli.dir))
+    modules = imported(cli, tmp_path, "-n", "x", "true")
+    ours = {module for module in modules if module.partition(".")[0] == "singlerun"}
+    assert ours - {"singlerun.lock.filesystem"} == OURS | CONFIGURED
     others = modules - ours - set(sys.builtin_module_names)
     assert others <= OTHERS | {"time"}
 

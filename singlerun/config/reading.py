@@ -1,7 +1,7 @@
 """Reads the files: TOML becomes the data of the settings, and each mistake a problem with its line.
 
 What is wrong is left out, and the rest holds: one key if its value can't be read, a file if it is
-no TOML or not to be trusted.
+not TOML or not to be trusted.
 """
 
 import os
@@ -270,7 +270,7 @@ def _syntax(error: Exception, text: str) -> tuple[int, str, str]:
     else:
         line = max(last, 1)
         what = what or str(error)
-    return line, "", f"it is no TOML: {what[:1].lower()}{what[1:]}"
+    return line, "", f"it is not TOML: {what[:1].lower()}{what[1:]}"
 
 
 def dotted(path: tuple[str, ...]) -> str:

@@ -25,7 +25,7 @@ def write(directory):
     path = directory / "config.toml"
     path.write_text(f'[defaults]\nkill-after = "5s"\n{jobs}')
     (directory / "conf.d").mkdir()
-    (directory / "conf.d" / "90-set.toml").write_text("[jobs.x]\ntimeout = 60\n")
+    (directory / "conf.d" / "90-set.toml").write_text("[jobs.x]\nretries = 1\n")
     for each in (path, directory / "conf.d" / "90-set.toml"):
         each.chmod(0o600)
     return path

@@ -46,12 +46,12 @@ def problems(text):
         ("[defaults]\noverlong = 0", 2, "defaults.overlong", "above 0"),
         ("[defaults]\ntimeout = nan", 2, "defaults.timeout", "bad duration 'nan'"),
         ("[defaults]\ntimeout = 1979-05-27", 2, "defaults.timeout", "a string or a number"),
-        ("[defaults]\n[defaults]", 2, "", "it is no TOML: cannot declare ('defaults',) twice"),
-        ("\n\na = ", 3, "", "it is no TOML: invalid value"),
-        ("\n\na = '''\n\n", 4, "", "it is no TOML: expected \"'''\""),
+        ("[defaults]\n[defaults]", 2, "", "it is not TOML: cannot declare ('defaults',) twice"),
+        ("\n\na = ", 3, "", "it is not TOML: invalid value"),
+        ("\n\na = '''\n\n", 4, "", "it is not TOML: expected \"'''\""),
         (b"\n\n# caf\xe9\n", 3, "", "it is not UTF-8; save it as UTF-8"),
         ("a = " + "[" * 100_000, 1, "", "nested too deeply"),
-        ("a = " + "9" * 5000, 1, "", "it is no TOML"),
+        ("a = " + "9" * 5000, 1, "", "it is not TOML"),
     ],
 )  # fmt: skip
 def test_mistake(text, line, key, what):

@@ -252,7 +252,7 @@ def test_broken_file_leaves_the_others_and_the_lock_that_was_known(files):
     }  # fmt: skip
     files.write(path, "[defaults\n")
     settings = files.load()
-    assert settings.problems[0].startswith(f"{path}:1: it is no TOML: ")
+    assert settings.problems[0].startswith(f"{path}:1: it is not TOML: ")
     assert settings.options(b"s") == {"retries": 1, "slots": 3, "lock_file": b"/tmp/x"}
     assert settings.options(b"t") == {"retries": 1, "lock_file": b"/tmp/x"}
     assert files.load().options(b"s") == settings.options(b"s"), "however often it is read"

@@ -125,7 +125,7 @@ def test_broken_file_costs_one_warning_and_no_run(cli, configured):
         result = cli.run("-n", "x", "echo", "it ran")
         assert (result.returncode, result.stdout) == (0, "it ran\n")
         assert result.stderr == (
-            f"singlerun: {path}:2: it is no TOML: invalid value; left out;"
+            f"singlerun: {path}:2: it is not TOML: invalid value; left out;"
             " see: singlerun config check\n"
         )
     with cli.hold("-n", "x", stderr=subprocess.DEVNULL):
@@ -153,7 +153,7 @@ def test_strict_refuses(cli, configured):
     for arguments in (["true"], ["run", "true"], ["add", "true"], ["--queue", "true"]):
         result = cli.run(*arguments)
         assert result.returncode == 125
-        assert result.stderr.startswith(f"singlerun: {path}:1: it is no TOML: ")
+        assert result.stderr.startswith(f"singlerun: {path}:1: it is not TOML: ")
         assert "nothing runs, as strict says; see: singlerun config check" in result.stderr
     assert cli.run("--no-config", "true").returncode == 0
     assert cli.run("ps").returncode == 0

@@ -73,7 +73,7 @@ def test_show_tells_what_is_remembered_of_a_broken_file(cli, main):
     result = cli.run("config", "show", "x")
     assert "slots\t3\t-\tlast known\n" in result.stdout
     assert "retries" not in result.stdout
-    assert f"{main}:1: it is no TOML" in result.stderr
+    assert f"{main}:1: it is not TOML" in result.stderr
 
 
 def test_get(cli, main):
@@ -107,7 +107,7 @@ def test_check(cli, main, tmp_path):
     assert config(cli, "check") == "1 file, no mistakes\n"
     other = tmp_path / "other.toml"
     other.write_text("x = [")
-    assert cli.run("config", "check", other).stdout.startswith(f"{other}:1: it is no TOML")
+    assert cli.run("config", "check", other).stdout.startswith(f"{other}:1: it is not TOML")
     assert "no such file" in config(cli, "check", "/no/such", status=1)
 
 
