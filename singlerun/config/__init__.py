@@ -8,8 +8,11 @@ that a run pays for a few calls of stat(2) and not for a parser of TOML. ``schem
 keys there are, ``settings.py`` which of several tables holds.
 """
 
+import os
+
 from singlerun.config.settings import EMPTY, Settings, overlay, said
 from singlerun.errors import StateDirError
+from singlerun.errors import said as said_of
 from singlerun.options import RUN_OPTIONS, WITH_ONE_NAME
 from singlerun.paths import is_configured
 from singlerun.paths import state_path as default_state_path
@@ -34,9 +37,11 @@ def load(state_path: bytes | None, *, create: bool = False) -> Settings:
 
     try:
         return Settings(cache.data(state_path, create=create))
-    except Exception as error:  # noqa: BLE001 - whatever it is, a run goes on
-        what = f"the configuration cannot be read: {type(error).__name__}: {error}"
-        return Settings(EMPTY | {"problems": [(b"singlerun", 1, "", what.removesuffix(": "))]})
+    except Exception as error:  # noqa: BLE001 - such as MemoryError
+        # No mistake in a file: which lock was configured isn't known, so nothing may take another.
+        what = f"the configuration cannot be read: {said_of(error)}"
+        problem = os.fsencode(__file__), 1, "", what
+        return Settings(EMPTY | {"defaults": [{"strict": True}], "problems": [problem]})
 
 
 def load_here(*, create: bool = False) -> Settings:

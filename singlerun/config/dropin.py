@@ -113,7 +113,7 @@ def locked(main: bytes) -> Iterator[None]:
     try:
         lock.acquire()
     except OSError as error:
-        raise _unwritable(directory, error) from None
+        raise unwritable(directory, error) from None
     try:
         yield
     finally:
@@ -139,7 +139,7 @@ def make_directory(path: bytes) -> None:
         if not os.path.isdir(missing[0]):
             make_directory(missing[0])
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     except trust.UntrustedError as error:
         raise ConfigError(str(error)) from None
 
@@ -174,7 +174,7 @@ def replace(path: bytes, content: bytes, *, new: bool = False) -> None:
         os.unlink(temporary)
         raise
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     except trust.UntrustedError as error:
         raise ConfigError(str(error)) from None
 
@@ -183,7 +183,8 @@ def _is_system(path: bytes) -> bool:
     return path == SYSTEM_CONFIG or files.is_of_system(path)
 
 
-def _unwritable(path: bytes, error: OSError) -> ConfigError:
+def unwritable(path: bytes, error: OSError) -> ConfigError:
+    """Return the error for a file of configuration that cannot be written."""
     advice = "run this as root" if _is_system(path) and os.geteuid() else "make it writable"
     return ConfigError(f"cannot write {os.fsdecode(path)}: {reason(error)}; {advice}")
 

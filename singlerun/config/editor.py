@@ -7,7 +7,6 @@ import tempfile
 from singlerun.config import dropin, template
 from singlerun.config.reading import Problem, Reading
 from singlerun.errors import ConfigError
-from singlerun.paths import reason
 
 DEFAULT = "vi"
 
@@ -33,7 +32,7 @@ class Copy:
                 file.write(template.text().encode() if self._original is None else self._original)
             self._begun = self._read()
         except OSError as error:
-            raise ConfigError(f"cannot edit {os.fsdecode(path)}: {reason(error)}") from None
+            raise dropin.unwritable(path, error) from None
 
     @property
     def name(self) -> str:

@@ -37,6 +37,7 @@ OF_THE_LOCK = ("dir", "lock_file", "lock_type", "shared", "slots")
 WATCH = ("expect", "overlong", "max_queued", "max_refused")
 QUEUE_ONLY = ("priority", "delay", "unique", "label", "limit", "env", "all_env")
 """Options of ``singlerun add`` that the prefix form does not have."""
+_SEE = "see: singlerun config check"
 _RUN = frozenset(option.dest for option in RUN_OPTIONS)
 
 
@@ -69,8 +70,8 @@ class Settings:
         others = f", and {more} more like this" if more else ""
         line = f"{self.problems[0]}{others}"
         if self.is_strict:
-            raise ConfigError(f"{line}; nothing runs, as strict says; see: singlerun config check")
-        return f"{line}; left out; see: singlerun config check"
+            raise ConfigError(f"{line}; nothing runs until that is mended; {_SEE}")
+        return f"{line}; left out; {_SEE}"
 
     def options(self, name: bytes) -> "dict[str, Any]":
         """Return the run options for a name, by Option.dest, as Option.read gives them.

@@ -296,5 +296,8 @@ def test_strict_beside_a_mistake(files):
 def test_loading_never_raises(files, monkeypatch):
     files.write(files.user / "config.toml", "[defaults]\nretries = 1\n")
     monkeypatch.setattr("singlerun.config.cache._read", lambda _: 1 // 0)
-    (problem,) = files.load().problems
-    assert problem.startswith("singlerun:1: the configuration cannot be read: ZeroDivisionError")
+    settings = files.load()
+    (problem,) = settings.problems
+    assert ":1: the configuration cannot be read: ZeroDivisionError: " in problem
+    with pytest.raises(ConfigError, match="nothing runs until that is mended"):
+        settings.warning()  # for there is no knowing which lock is configured

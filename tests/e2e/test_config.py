@@ -154,7 +154,7 @@ def test_strict_refuses(cli, configured):
         result = cli.run(*arguments)
         assert result.returncode == 125
         assert result.stderr.startswith(f"singlerun: {path}:1: it is not TOML: ")
-        assert "nothing runs, as strict says; see: singlerun config check" in result.stderr
+        assert "nothing runs until that is mended; see: singlerun config check" in result.stderr
     assert cli.run("--no-config", "true").returncode == 0
     assert cli.run("ps").returncode == 0
     path.write_text("[defaults]\n")
