@@ -257,14 +257,12 @@ def _flag(dest: str) -> str:
 
 
 SUBCOMMANDS = (
-    "add", "cancel", "completion", "config", "help", "history", "is-running", "logs", "move",
-    "pause", "ps", "queue", "reap", "resume", "retry", "run", "stats", "stop", "timeline", "wait",
-    "why", "worker",
+    "add", "cancel", "completion", "config", "doctor", "help", "history", "is-running", "logs",
+    "move", "pause", "ps", "queue", "reap", "resume", "retry", "run", "stats", "stop", "timeline",
+    "wait", "why", "worker",
 )  # fmt: skip
 
-RESERVED = (
-    "doctor", "metrics", "prune",
-)  # fmt: skip
+RESERVED = ("metrics", "prune")
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 
 

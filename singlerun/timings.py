@@ -77,6 +77,9 @@ REDRAW = 1.0
 """Between two looks with --watch."""
 LOG_POLL = 0.1
 """Between two looks for more output."""
+CHECK_PATIENCE = 10.0
+"""How long the checks of ``doctor`` may take, all at once: a file system that hangs never answers,
+and a database of a gigabyte is read in less."""
 
 
 def backoff(delay: float, attempts: int) -> float:

@@ -18,7 +18,7 @@ ROOT = Path(singlerun.__file__).parent
 PROJECT = Path(__file__).parents[1]
 
 FLOORS = [
-    "__init__ errors outcome timings",
+    "__init__ errors finding outcome timings",
     "duration paths process symlinks",
     "lock moment options store",
     "ownership spec suggestion",
@@ -26,7 +26,7 @@ FLOORS = [
     "completion contention event output recorder",
     "hooks",
     "queue",
-    "diagnosis runner",
+    "checkup diagnosis runner",
     "api commands",
     "cli",
     "__main__",

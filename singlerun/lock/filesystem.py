@@ -45,18 +45,31 @@ def distrusted(path: bytes) -> str | None:
     try:
         if os.major(os.fstat(descriptor).st_dev):
             return None
-        try:
-            mount_id = _mount_of(descriptor)
-            with open("/proc/self/mountinfo", "rb", buffering=0) as file:
-                kind = type_of(mount_id, file.read())
-        except OSError:
-            kind = None
+        kind = _type_of_open(descriptor)
         if kind is None:  # no /proc, or a mount outside of a chroot(2)
             number = _number_of(descriptor)
             return None if number in LOCAL.values() else f"number {number:#x}"
         return None if kind in LOCAL else kind
     finally:
         os.close(descriptor)
+
+
+def type_at(path: bytes) -> str | None:
+    """Return the type of a file's file system; None if it can't be told. Raises OSError."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return _type_of_open(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _type_of_open(descriptor: int) -> str | None:
+    try:
+        mount_id = _mount_of(descriptor)
+        with open("/proc/self/mountinfo", "rb", buffering=0) as file:
+            return type_of(mount_id, file.read())
+    except OSError:
+        return None
 
 
 def _mount_of(descriptor: int) -> bytes:

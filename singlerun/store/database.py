@@ -231,9 +231,8 @@ class Database:
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
             os.chmod(self._path, 0o600)
             entry = os.lstat(self._path)
-        flaw = _flaw(entry)
-        if flaw:
-            raise RecordError(self._shown, flaw, "remove it")
+        if (wrong := flaw(entry)) is not None:
+            raise RecordError(self._shown, wrong, "remove it")
         database = sqlite3.connect(self._path, timeout=BUSY_PATIENCE, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = NORMAL")
@@ -298,12 +297,13 @@ class Database:
         self.notices.append(f"{notice} {os.fsdecode(aside)}, and a new one begun")
 
 
-def _flaw(entry: os.stat_result) -> str | None:
+def flaw(entry: os.stat_result, *, any_owner: bool = False) -> str | None:
+    """Return why a file can't be the database, None if it can."""
     if stat.S_ISLNK(entry.st_mode):
         return "it is a symbolic link"
     if not stat.S_ISREG(entry.st_mode):
         return "it is not a regular file"
-    if entry.st_uid != os.geteuid():
+    if not any_owner and entry.st_uid != os.geteuid():
         return f"it belongs to user {entry.st_uid}, not to {os.geteuid()}"
     if entry.st_nlink > 1:
         return "it has a second name (a hard link)"

@@ -27,10 +27,10 @@ DEEPEST = 10_000
 
 
 class SqliteStore(Store):
-    """The run-log in the state directory; ``notices`` are as Database's."""
+    """The run-log in the state directory, or in a database; ``notices`` are as Database's."""
 
-    def __init__(self, state: "StateDir") -> None:
-        self._database = Database(state)
+    def __init__(self, source: "StateDir | Database") -> None:
+        self._database = source if isinstance(source, Database) else Database(source)
         self.notices = self._database.notices
         self._do = self._database.do
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from singlerun.paths import StateDir
+    from singlerun.store.database import Database
     from singlerun.store.queue import Context, Job
 
 _STORED = tuple(state for state in JOB_STATES if state != PAUSED)
@@ -39,8 +40,8 @@ _SAMPLE = 50
 class SqliteListing(SqliteStore):
     """The queues in the state directory, to look at."""
 
-    def __init__(self, state: "StateDir") -> None:
-        super().__init__(state)
+    def __init__(self, source: "StateDir | Database") -> None:
+        super().__init__(source)
         self._contexts: dict[int, Context] = {}
         self._contexts_of: sqlite3.Connection | None = None
 

@@ -1,0 +1,125 @@
+"""Carries out checks, each in a process of its own and all at once, until a deadline.
+
+A file system that hangs (a dead NFS server, a stopped FUSE) never returns from a system call, and
+not even SIGKILL ends a process in it. So nothing is waited for but the pipes on which the processes
+answer, and these have nothing else open, lest a reader of our output wait for them.
+"""
+
+import json
+import os
+import selectors
+import signal
+import time
+
+from singlerun.checkup.case import Case
+from singlerun.errors import RecordError, SinglerunError, said
+from singlerun.finding import NOTE, PROBLEM, Answer, Finding
+from singlerun.paths import lift
+from singlerun.timings import CHECK_PATIENCE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Check = Callable[[Case], Answer]
+
+_MOST_DESCRIPTORS = 256
+
+
+def examine(
+    checks: "Mapping[str, Check]", case: Case, seconds: float = CHECK_PATIENCE
+) -> list[Answer]:
+    """Return the answer of each check, in their order, after so many seconds at the latest."""
+    deadline = time.monotonic() + seconds
+    pids: dict[str, int] = {}
+    texts: dict[str, bytes] = {}
+    with selectors.DefaultSelector() as selector:
+        for name, check in checks.items():
+            reading, pids[name] = _start(check, case)
+            texts[name] = b""
+            selector.register(reading, selectors.EVENT_READ, name)
+        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                text = os.read(key.fd, 65536)
+                texts[key.data] += text
+                if not text:
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+        late = {key.data for key in list(selector.get_map().values())}
+        for key in list(selector.get_map().values()):
+            os.close(key.fd)
+    answers = []
+    for name in checks:
+        answer = (
+            _late(pids[name], case, seconds) if name in late else _read(texts[name], pids[name])
+        )
+        answer.check = name
+        answers.append(answer)
+        _end(pids[name], kill=name in late)
+    return answers
+
+
+def _start(check: "Check", case: Case) -> tuple[int, int]:
+    """Start a check; return the descriptor on which it answers, and its process."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return reading, pid
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        writing, null = lift(writing), os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+        writing = os.dup2(writing, 3)
+        os.closerange(4, _MOST_DESCRIPTORS)
+        text = json.dumps(_as_dict(carry_out(check, case))).encode()
+        while text:
+            text = text[os.write(writing, text) :]
+    finally:
+        os._exit(0)
+
+
+def carry_out(check: "Check", case: Case) -> Answer:
+    """Return the answer of a check; what it can't do is a finding, too."""
+    try:
+        return check(case)
+    except RecordError:  # what is wrong with it is the finding of the check of the database
+        return Answer("not looked at, because the run-log cannot be read", is_done=False)
+    except SinglerunError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        return Answer("", Finding(PROBLEM, case.shown, what, remedy))
+    except Exception as error:  # noqa: BLE001 - one check that fails must not hide the others
+        name = getattr(error, "filename", None)
+        where = os.fsdecode(name) if isinstance(name, str | bytes) else case.shown
+        what = f"this could not be checked: {said(error)}"
+        return Answer("", Finding(PROBLEM, where, what, "make it readable"), is_done=False)
+
+
+def _as_dict(answer: Answer) -> dict[str, object]:
+    findings = [finding.as_dict() for finding in answer.findings]
+    return {"summary": answer.summary, "is_done": answer.is_done, "findings": findings}
+
+
+def _read(text: bytes, pid: int) -> Answer:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        what = "the check ended without an answer"
+        return Answer("", Finding(NOTE, f"PID {pid}", what, "try again"), is_done=False)
+    findings = [Finding(**finding) for finding in found["findings"]]
+    return Answer(found["summary"], *findings, is_done=found["is_done"])
+
+
+def _late(pid: int, case: Case, seconds: float) -> Answer:
+    what = f"the check did not end within {seconds:g} s"
+    remedy = "look whether each file system answers, the first one with the state directory"
+    finding = Finding(PROBLEM, f"PID {pid}", what, remedy, f"stat -f {case.shown}")
+    return Answer("", finding, is_done=False)
+
+
+def _end(pid: int, *, kill: bool) -> None:
+    """Reap the process of a check, unless not even SIGKILL ends it."""
+    if kill:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, os.WNOHANG if kill else 0)
