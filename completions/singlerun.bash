@@ -198,6 +198,7 @@ _singlerun() {
     local cancel_options="--dir -h --help"
     local completion_options="--dir -h --help"
     local config_options="--system --json --dir -h --help"
+    local doctor_options="-q --quiet --json --dir -h --help"
     local help_options="--dir -h --help"
     local history_options="--name --since --until --state --failed --refused --limit --format --json
         --json-lines --dir -h --help"
@@ -217,8 +218,8 @@ _singlerun() {
     local wait_options="-t --timeout --dir -h --help"
     local why_options="--json --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
-    local subcommands="add cancel completion config help history is-running logs move pause ps queue reap
-        resume retry run stats stop timeline wait why worker"
+    local subcommands="add cancel completion config doctor help history is-running logs move pause
+        ps queue reap resume retry run stats stop timeline wait why worker"
 
     COMPREPLY=()
     local typed
@@ -269,6 +270,7 @@ _singlerun() {
                     :cancel) subcommand=$word options=$cancel_options ;;
                     :completion) subcommand=$word options=$completion_options ;;
                     :config) subcommand=$word options=$config_options ;;
+                    :doctor) subcommand=$word options=$doctor_options ;;
                     :help) subcommand=$word options=$help_options ;;
                     :history) subcommand=$word options=$history_options ;;
                     :is-running) subcommand=$word options=$is_running_options ;;

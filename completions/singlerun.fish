@@ -1,7 +1,7 @@
 # fish completion for singlerun(1)
 
-set -g __fish_singlerun_subcommands add cancel completion config help history is-running logs move pause \
-    ps queue reap resume retry run stats stop timeline wait why worker
+set -g __fish_singlerun_subcommands add cancel completion config doctor help history is-running logs \
+    move pause ps queue reap resume retry run stats stop timeline wait why worker
 
 # Print where the cursor is: "first" where a subcommand is allowed, "run" where only the options and the
 # command of the prefix form are, the name of a subcommand after that name, and "command" from the
@@ -147,6 +147,7 @@ complete $first -a add -d 'Add jobs to a queue'
 complete $first -a cancel -d 'Remove pending jobs from their queue'
 complete $first -a completion -d 'Print the completion for a shell'
 complete $first -a config -d 'Look at the configuration, and change it'
+complete $first -a doctor -d 'Find what is wrong, and say what mends it'
 complete $first -a help -d 'Explain a subcommand'
 complete $first -a history -d 'Show the latest runs and how they ended'
 complete $first -a is-running -d 'Check whether a name is held'
@@ -189,7 +190,7 @@ complete -c singlerun -n '__fish_singlerun_at retry' -a '(__fish_singlerun_recor
 complete -c singlerun -n '__fish_singlerun_first_of stop' -a '(__fish_singlerun_record running)'
 complete -c singlerun -n '__fish_singlerun_first_of wait' -a '(__fish_singlerun_record running,jobs)'
 
-set -l looking -c singlerun -n '__fish_singlerun_at history is-running ps queue reap stats timeline why'
+set -l looking -c singlerun -n '__fish_singlerun_at doctor history is-running ps queue reap stats timeline why'
 complete $looking -l json -d 'Print JSON'
 complete -c singlerun -n '__fish_singlerun_at history ps queue' -l format -x -d 'Print these fields only'
 
@@ -230,6 +231,7 @@ complete $past -l limit -x -d 'Show the latest N runs'
 complete $past -l json-lines -d 'Print JSON, one run per line'
 
 complete -c singlerun -n '__fish_singlerun_at is-running' -l lock-file -r -F -d 'Check this file instead of a name'
+complete -c singlerun -n '__fish_singlerun_at doctor' -s q -l quiet -d 'Print only problems: nothing if there are none'
 complete -c singlerun -n '__fish_singlerun_at is-running' -s q -l quiet -d 'Print nothing; only set the exit status'
 
 complete -c singlerun -n '__fish_singlerun_at logs' -s f -l follow -d 'Keep printing until the command exits'

@@ -180,14 +180,13 @@ def _check_length(each: "Task", record: Record, answer: Answer) -> None:
 
 
 def _add_too_often(each: "Task", what: str, answer: Answer) -> None:
-    if each.values.get("slots") or each.values.get("shared"):
+    if each.has("slots", "shared", "replace"):
         return
-    piles_up = each.waits() and not (each.values["coalesce"] or each.values["replace"])
-    if piles_up and each.values["wait_for"] is None:
+    if each.has("wait", "queue") and not each.has("coalesce"):
         what += ": more and more of it wait or are queued"
         answer.add(PROBLEM, each.line.where, what, "start it less often, or with --coalesce",
                    each.source.edit)  # fmt: skip
-    elif not each.values["replace"]:
+    else:
         what += ": every other start is refused or skipped"
         answer.add(NOTE, each.line.where, what, "start it less often", each.source.edit)
 

@@ -123,7 +123,7 @@ def _size(path: bytes) -> str:
 # -- SQLite ----------------------------------------------------------------------------------------
 
 
-def check_sqlite(_: "Case") -> Answer:
+def check_sqlite(_case: "Case") -> Answer:
     """Check the version of SQLite."""
     version = sqlite3.sqlite_version
     answer = Answer(f"SQLite {version}")

@@ -21,7 +21,7 @@ _CGROUP = "/sys/fs/cgroup"
 _INFINITE = resource.RLIM_INFINITY
 
 
-def check(_: "Case") -> Answer:
+def check(_case: "Case") -> Answer:
     """Check the limits under which this very process runs."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     size = resource.getrlimit(resource.RLIMIT_FSIZE)[0]

@@ -3,9 +3,11 @@
 import os
 import pwd
 import re
+from functools import cache
 
-from singlerun import options
+from singlerun import config, options
 from singlerun.checkup import shell
+from singlerun.checkup.case import user_of
 from singlerun.errors import SinglerunError
 from singlerun.paths import HOME_DIR, SYSTEM_DIR
 from singlerun.process.search import find_program
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from singlerun.checkup.crontab import Line
     from singlerun.checkup.crontabs import Source
     from singlerun.checkup.shell import Word
+    from singlerun.config.settings import Settings
 
 PATH = "/usr/bin:/bin"
 """That of cron, unless the crontab or PAM sets another."""
@@ -99,12 +102,23 @@ class Task:
         if self.is_sudo and not self.values.get("dir"):
             given = b""  # sudo clears the environment
         default = SYSTEM_DIR if self.user == "root" else os.path.join(_home(self.user), HOME_DIR)
+        if not given and self._is_mine():
+            given = _settings().directory()
         return os.path.normpath(given or default)
+
+    def has(self, *dests: str) -> bool:
+        """Return whether it has one of these options, given on its line or configured."""
+        configured = {}
+        if self._is_mine() and not self.values.get("no_config"):
+            configured = _settings().options(self.names()[0]) if self.names() else {}
+        return any(self.values.get(dest) or configured.get(dest) for dest in dests)
 
     def waits(self) -> bool:
         """Return whether it waits its turn, or may run beside others."""
-        ways = ("wait", "wait_for", "coalesce", "queue", "replace", "shared", "slots")
-        return any(self.values.get(way) for way in ways)
+        return self.has("wait", "wait_for", "coalesce", "queue", "replace", "shared", "slots")
+
+    def _is_mine(self) -> bool:
+        return self.user == user_of(os.geteuid())
 
 
 def of_source(source: "Source") -> list[Task]:
@@ -219,6 +233,11 @@ def _read_singlerun(task: Task) -> None:
         task.values = parsed.values
     if all(word.literal for word in task.words[-len(parsed.command) :]):
         task.argv = parsed.command
+
+
+@cache
+def _settings() -> "Settings":
+    return config.load(None)
 
 
 def _home(user: str) -> bytes:

@@ -52,9 +52,14 @@ def load_here(*, create: bool = False) -> Settings:
         return load(None)
 
 
-def directory() -> bytes | None:
-    """Return the state directory that is configured, and that the environment does not overrule."""
-    return load_here().directory() if is_configured() else None
+def directory(*, is_kept: bool = True) -> bytes | None:
+    """Return the state directory that is configured, and that the environment does not overrule.
+
+    Unless ``is_kept``, what is read is not written to the cache.
+    """
+    if not is_configured():
+        return None
+    return (load_here() if is_kept else load(None)).directory()
 
 
 def apply(values: "Mapping[str, Any]", argv: list[str]) -> "tuple[dict[str, Any], str | None]":

@@ -4,7 +4,7 @@ import textwrap
 
 from singlerun.finding import NOTE, PROBLEM, counted
 from singlerun.render import style
-from singlerun.render.result import Result, is_terminal
+from singlerun.render.result import Result
 from singlerun.render.text import shown
 
 TYPE_CHECKING = False
@@ -95,7 +95,7 @@ def _sentence(text: str) -> str:
 
 def _wrapped(text: str, first: str, indent: int) -> "Iterable[str]":
     """Return a text in lines that fit; in a pipe it is one line."""
-    if not is_terminal():
+    if not style.is_terminal():
         return [first + text]
     return textwrap.wrap(
         text, max(_width(), indent + 20), initial_indent=first, subsequent_indent=" " * indent,
@@ -104,4 +104,4 @@ def _wrapped(text: str, first: str, indent: int) -> "Iterable[str]":
 
 
 def _width() -> int:
-    return style.width() if is_terminal() else 10**6
+    return style.width() if style.is_terminal() else 10**6
