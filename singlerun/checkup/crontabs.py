@@ -17,6 +17,7 @@ SPOOLS = ("/var/spool/cron/crontabs", "/var/spool/cron/tabs", "/var/spool/cron")
 MOST_FILES = 1000
 PATIENCE = 5.0
 """Seconds that ``crontab -l`` may take."""
+_HEADER_LINES = 3
 _DEBIAN = "/etc/debian_version"
 _LEFT_BY_PACKAGES = re.compile(r".*\.(?:dpkg-\w+|rpm\w+|ucf-\w+)|.*~|#.*|\..*")
 
@@ -92,13 +93,28 @@ def _of_users() -> list[Source]:
             source = Source(os.path.join(spool, name), name, f"crontab -u {name} -e")
             _read(source)
             if source.text is not None:
+                source.file, source.text = _named(name), _without_header(source.text)
                 found.append(source)
     return found
 
 
+def _named(user: str) -> str:
+    return f"crontab of {user}"
+
+
+def _without_header(text: str) -> str:
+    """Return a crontab as its editor shows it: without the comments of Debian's crontab(1)."""
+    lines = text.split("\n")
+    for _ in range(_HEADER_LINES if lines[0].startswith("# DO NOT EDIT") else 0):
+        if lines and lines[0].startswith("# "):
+            del lines[0]
+    return "\n".join(lines)
+
+
 def _own() -> list[Source]:
     """Return this user's crontab: the spool cannot be read but by crontab(1)."""
-    source = Source("crontab", user_of(os.geteuid()), "crontab -e")
+    me = user_of(os.geteuid())
+    source = Source(_named(me), me, "crontab -e")
     try:
         done = subprocess.run(
             ["crontab", "-l"], capture_output=True, check=False, timeout=PATIENCE,

@@ -15,6 +15,7 @@ from singlerun.checkup.case import Case
 from singlerun.errors import RecordError, SinglerunError, said
 from singlerun.finding import NOTE, PROBLEM, Answer, Finding
 from singlerun.paths import lift
+from singlerun.render.text import quoted, shown
 from singlerun.timings import CHECK_PATIENCE
 
 TYPE_CHECKING = False
@@ -45,17 +46,24 @@ def examine(
                 if not text:
                     selector.unregister(key.fd)
                     os.close(key.fd)
-        late = {key.data for key in list(selector.get_map().values())}
+        late = [key.data for key in selector.get_map().values()]
         for key in list(selector.get_map().values()):
             os.close(key.fd)
     answers = []
     for name in checks:
-        answer = (
-            _late(pids[name], case, seconds) if name in late else _read(texts[name], pids[name])
-        )
+        if name in late:
+            answer = Answer(f"not done within {seconds:g} s", is_done=False)
+        else:
+            answer = _read(texts[name], pids[name])
         answer.check = name
         answers.append(answer)
         _end(pids[name], kill=name in late)
+    if late:
+        first = next(answer for answer in answers if answer.check in late)
+        what = f"it was not answered within {seconds:g} s: {', '.join(late)} were not checked"
+        remedy = "look which file system does not answer, that of the state directory first"
+        typed = f"timeout 5 stat -f {quoted(shown(case.path))}"
+        first.findings.append(Finding(PROBLEM, case.shown, what, remedy, typed))
     return answers
 
 
@@ -109,13 +117,6 @@ def _read(text: bytes, pid: int) -> Answer:
         return Answer("", Finding(NOTE, f"PID {pid}", what, "try again"), is_done=False)
     findings = [Finding(**finding) for finding in found["findings"]]
     return Answer(found["summary"], *findings, is_done=found["is_done"])
-
-
-def _late(pid: int, case: Case, seconds: float) -> Answer:
-    what = f"the check did not end within {seconds:g} s"
-    remedy = "look whether each file system answers, the first one with the state directory"
-    finding = Finding(PROBLEM, f"PID {pid}", what, remedy, f"stat -f {case.shown}")
-    return Answer("", finding, is_done=False)
 
 
 def _end(pid: int, *, kill: bool) -> None:

@@ -28,8 +28,7 @@ PATIENCE = 1.0
 STEPS = 10_000
 """Instructions of SQLite between two looks at the clock: some milliseconds."""
 MOST_FLAWS = 5
-_INTERRUPTED = 9
-_CANTOPEN = 14
+_BUSY, _INTERRUPTED = 5, 9
 
 
 class ReadOnlyDatabase(Database):
@@ -119,6 +118,10 @@ def examine(directory: bytes, seconds: float) -> Condition:
         finally:
             database.close()
     except (sqlite3.Error, UnicodeDecodeError) as error:
+        if code(error) == _BUSY:
+            what = f"another program has kept all others out of it for {PATIENCE:g} s"
+            shown = os.fsdecode(path)
+            raise RecordError(shown, what, f"find that program: fuser -v {shown}") from error
         if code(error) == _INTERRUPTED:
             found.is_complete = False
         else:
