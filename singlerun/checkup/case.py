@@ -3,6 +3,7 @@
 import os
 import pwd
 
+from singlerun.errors import RecordError, StateDirError
 from singlerun.paths import StateDir
 from singlerun.store.database import FILE
 from singlerun.store.readonly import ReadOnlyDatabase
@@ -35,8 +36,21 @@ class Case:
             return None
 
     def store(self) -> SqliteQueue | None:
-        """Return the record, to be read for a few seconds; None if it was not begun yet."""
+        """Return the record, to be read for a few seconds; None if it was not begun yet.
+
+        Raises RecordError if its directory is not trusted.
+        """
+        self.trust()
         return record_in(self.path)
+
+    def trust(self) -> None:
+        """Raise RecordError unless only this user may change what is in the directory."""
+        try:
+            state = self.state()
+        except StateDirError as error:
+            raise RecordError(self.shown, *error.args[1:]) from None
+        if state is not None:
+            state.close()
 
 
 def record_in(directory: bytes) -> SqliteQueue | None:

@@ -297,13 +297,13 @@ class Database:
         self.notices.append(f"{notice} {os.fsdecode(aside)}, and a new one begun")
 
 
-def flaw(entry: os.stat_result, *, any_owner: bool = False) -> str | None:
+def flaw(entry: os.stat_result) -> str | None:
     """Return why a file can't be the database, None if it can."""
     if stat.S_ISLNK(entry.st_mode):
         return "it is a symbolic link"
     if not stat.S_ISREG(entry.st_mode):
         return "it is not a regular file"
-    if not any_owner and entry.st_uid != os.geteuid():
+    if entry.st_uid != os.geteuid():
         return f"it belongs to user {entry.st_uid}, not to {os.geteuid()}"
     if entry.st_nlink > 1:
         return "it has a second name (a hard link)"

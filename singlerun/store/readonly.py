@@ -32,7 +32,7 @@ _BUSY, _INTERRUPTED = 5, 9
 
 
 class ReadOnlyDatabase(Database):
-    """The database in a directory, which need not be a trusted one, for at most some seconds."""
+    """The database in a directory that others may not write to, for at most some seconds."""
 
     def __init__(self, directory: bytes, seconds: float) -> None:
         # Not that of Database, which has a guard: without one nothing here could write safely.
@@ -138,8 +138,10 @@ def connect(path: bytes, deadline: float) -> "sqlite3.Connection":
     can't be looked at.
     """
     shown = os.fsdecode(path)
-    if (wrong := flaw(os.lstat(path), any_owner=True)) is not None:
-        raise RecordError(shown, wrong, "remove it")
+    # For root, SQLite gives what stands beside a database to the database's owner, whatever it is.
+    for file in (path, path + b"-wal", path + b"-shm"):
+        if os.path.lexists(file) and (wrong := flaw(os.lstat(file))) is not None:
+            raise RecordError(os.fsdecode(file), wrong, "remove it")
     with open(path, "rb", buffering=0):  # the error of open(2) says more than SQLite's
         pass
     has_log = os.path.lexists(path + b"-wal")

@@ -7,16 +7,27 @@ import json
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, Stopped, demand_or_skip, eventually, fill, need
 
-from singlerun.checkup import cron_lines, crontabs, database, examination, installation
+from singlerun.checkup import (
+    cron_lines,
+    crontabs,
+    database,
+    domains,
+    examination,
+    installation,
+    task,
+)
 from singlerun.checkup.case import Case
 from singlerun.checkup.checks import CHECKS
 from singlerun.finding import NOTE, PROBLEM, Answer
@@ -53,12 +64,16 @@ def commands(check, case):
 
 
 def snapshot(directory):
-    """Return all that can be seen of a directory, but for the times of access."""
+    """Return all that can be seen of a directory, but for the times of access.
+
+    And but for that of the latest change of owner: for root, SQLite gives its log and index to the
+    owner of the database, who has them already.
+    """
 
     def seen(path):
         entry = path.lstat()
         content = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else None
-        return [*entry[:7], entry.st_mtime_ns, entry.st_ctime_ns, content]
+        return [*entry[:7], entry.st_mtime_ns, content]
 
     return {path: seen(path) for path in sorted([directory, *directory.rglob("*")])}
 
@@ -351,6 +366,45 @@ def test_two_lock_domains(cli, case, tmp_path, monkeypatch):
     assert (finding.level, "the name a ran twice at once" in finding.what) == (PROBLEM, True)
 
 
+@pytest.fixture
+def stranger():
+    """A throw-away user with a home, and a state directory in it."""
+    if os.geteuid() != 0:
+        demand_or_skip("only root can make a user")
+    need("useradd", "userdel")
+    name = f"singlerun-{secrets.token_hex(4)}"
+    home = Path(tempfile.mkdtemp(prefix="singlerun-doctor-"))
+    home.chmod(0o755)
+    make = ["useradd", "--no-create-home", "--home-dir", home, "--user-group", name]
+    subprocess.run(make, check=True, capture_output=True)
+    yield pwd.getpwnam(name)
+    subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
+    shutil.rmtree(home)
+
+
+def test_root_reads_the_records_of_users_and_is_not_led_by_them(cli, case, stranger, tmp_path):
+    cli.run("-n", "a", "true")
+    home = Path(stranger.pw_dir)
+    state = home / ".local/state/singlerun"
+    assert cli.run("--dir", str(state), "-n", "a", "true").returncode == 0
+    for path in (home, *home.rglob("*")):
+        os.chown(path, stranger.pw_uid, stranger.pw_gid)
+
+    def of_stranger():
+        findings = answer_of("domains", case).findings
+        return [each.what for each in findings if each.where.endswith(f" of {stranger.pw_name}")]
+
+    assert of_stranger() == ["also run there: a; a name excludes only runs in its own directory"]
+    victim = home / "victim"
+    victim.write_text("")
+    victim.chmod(0o600)
+    for suffix in ("-wal", "-shm"):
+        (state / f"singlerun.db{suffix}").unlink()
+        os.link(victim, state / f"singlerun.db{suffix}")
+    assert of_stranger() == []
+    assert victim.stat().st_uid == 0
+
+
 def test_orphans_and_zombies(cli, case):
     with cli.hold("-n", "x") as held:
         assert found("runs", case) == []
@@ -588,26 +642,40 @@ def test_crontab_of_a_user(cli, case, crontab, tmp_path):
     assert findings_of(name, case) == {}
 
 
-def test_crontab_that_uses_another_directory(cli, case, crontab, tmp_path, monkeypatch):
-    """A line of this user, whose shell has no such variable."""
-    name = crontab(
-        f"{NEVER} {cli.binary} -n a true",
+def test_crontab_that_uses_another_directory(cli, case, tmp_path, monkeypatch):
+    """Lines of this user, whose shell has other settings."""
+    monkeypatch.setattr(crontabs, "DROP_INS", str(tmp_path))
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    lines = [
+        f"{NEVER} {me} {cli.binary} -n a true",
         f"SINGLERUN_DIR={cli.dir}",
-        f"{NEVER} {cli.binary} -n a true",
+        f"{NEVER} {me} {cli.binary} -n a true",
         f"SINGLERUN_DIR={tmp_path}/other",
-        f"{NEVER} {cli.binary} -n a true",
-        f"{NEVER} {cli.binary} -n b true",
-    )
-    uid = pwd.getpwnam(name).pw_uid
+        f"{NEVER} {me} {cli.binary} -n a true",
+        f"{NEVER} {me} {cli.binary} -n b true",
+        f"{NEVER} nobody {cli.binary} -n a true",
+    ]
+    (tmp_path / "lines").write_text("".join(f"{line}\n" for line in lines))
     cli.run("-n", "a", "true")
-    monkeypatch.setattr(os, "geteuid", lambda: uid)
-    monkeypatch.setattr(crontabs, "_own", crontabs._of_users)
-    case.uid = uid
-    found = findings_of(name, case, "domains")
-    assert {number: each.level for number, (each,) in found.items()} == {
-        1: PROBLEM, 5: PROBLEM, 6: NOTE,
-    }  # fmt: skip
-    assert f"keeps its record in {tmp_path}/other" in found[5][0].what
+    findings = [
+        each for each in answer_of("domains", case).findings if each.where.startswith(str(tmp_path))
+    ]
+    assert [(each.where.rpartition(":")[2], each.level) for each in findings] == [
+        ("1", PROBLEM), ("5", PROBLEM), ("6", NOTE),
+    ]  # fmt: skip
+    assert f"keeps its record in {tmp_path}/other" in findings[1].what
+    assert findings[0].command == f"SINGLERUN_DIR={cli.dir}"
+
+
+def test_crontab_with_sudo(monkeypatch):
+    source = crontabs.Source("crontab", "nobody", "crontab -e")
+    source.text = f"{NEVER} singlerun -n a true\n" * 2 + f"{NEVER} sudo singlerun -n a true\n"
+    source.text += f"{NEVER} sudo singlerun -n b true\n"
+    source.parse()
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    answer = Answer("")
+    domains._check_sudo({}, task.of_source(source), answer)
+    assert [(each.level, each.where) for each in answer.findings] == [(PROBLEM, "crontab:3")]
 
 
 @pytest.mark.parametrize(
