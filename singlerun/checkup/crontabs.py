@@ -142,10 +142,10 @@ def _read(source: Source) -> None:
     except OSError as error:
         source.trouble = f"it cannot be read: {said(error)}"
         return
-    with open(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return
-        try:
-            source.text = os.fsdecode(file.read(crontab.MOST_BYTES))
-        except OSError as error:
-            source.trouble = f"it cannot be read: {said(error)}"
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            source.text = os.fsdecode(os.read(descriptor, crontab.MOST_BYTES))
+    except OSError as error:
+        source.trouble = f"it cannot be read: {said(error)}"
+    finally:
+        os.close(descriptor)

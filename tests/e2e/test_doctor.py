@@ -695,6 +695,7 @@ def test_crontab_of_the_system(case, tmp_path, monkeypatch, text, mode, what):
     (tmp_path / "backup.dpkg-old").write_text("nonsense\n")
     (tmp_path / ".placeholder").write_text("nonsense\n")
     os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "directory").mkdir()
     says = [
         each.what for each in answer_of("crontabs", case).findings if str(tmp_path) in each.where
     ]
