@@ -2,6 +2,7 @@
 
 import click
 
+from singlerun import config
 from singlerun.checkup.case import Case
 from singlerun.checkup.checks import CHECKS
 from singlerun.checkup.examination import examine
@@ -19,5 +20,6 @@ def command(ctx: click.Context, *, quiet: bool) -> Diagnoses:
 
     Exits with 1 if there is a problem, else with 0: a note may be meant so, and does not count.
     """
-    case = Case(state_path(ctx.obj))
+    # What is read of the configuration is not kept, as it is elsewhere: nothing is written here.
+    case = Case(state_path(ctx.obj or config.directory(is_kept=False)))
     return Diagnoses(case.shown, examine(CHECKS, case), quiet=quiet)
