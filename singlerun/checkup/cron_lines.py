@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from singlerun.checkup.crontab import Line
     from singlerun.checkup.crontabs import Source
     from singlerun.checkup.task import Task
+    from singlerun.finding import Finding
 
 _SECOND = 10**9
 _BUILT_IN = {
@@ -51,7 +52,13 @@ def check(case: "Case") -> Answer:
         elif each.state_path() == case.path:
             _check_length(each, record, answer)
     _check_twins(tasks, answer)
+    answer.findings.sort(key=_place)
     return answer
+
+
+def _place(finding: "Finding") -> tuple[str, int]:
+    file, _, number = finding.where.rpartition(":")
+    return (file, int(number)) if number.isdigit() else (finding.where, 0)
 
 
 # -- what cron reads -------------------------------------------------------------------------------
@@ -88,7 +95,7 @@ def _check_percent(line: "Line", source: "Source", answer: Answer) -> None:
     what = f"cron ends the command at the first %, after: {kept}"
     if not is_cut:
         what += "; the rest is its standard input"
-    remedy = "none if it is meant"
+    remedy = "nothing, if it is meant so"
     if is_cut:
         remedy = f"for a percent sign, edit it ({source.edit}) and write"
     written = re.sub(r"(?<!\\)%", r"\\%", line.text) if is_cut else ""
@@ -229,4 +236,4 @@ def _compare(name: bytes, first: "Task", other: "Task", answer: Answer) -> None:
     programs = {os.path.basename((each.argv or [""])[0]) for each in (first, other)}
     if len(programs) > 1:
         answer.add(NOTE, other.line.where, f"{what}: they never run at once",
-                   f"none if it is meant; else {remedy}")  # fmt: skip
+                   f"nothing, if it is meant so; else {remedy}")  # fmt: skip

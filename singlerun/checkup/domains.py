@@ -127,7 +127,10 @@ def _compare(
     more = f" and {len(shared) - MOST_NAMES} more" if len(shared) > MOST_NAMES else ""
     what = f"also run there: {shown_names(tuple(shared[:MOST_NAMES]))}{more}; a name excludes only"
     answer.add(
-        NOTE, where, f"{what} runs in its own directory", f"none if it is meant; else {remedy}"
+        NOTE,
+        where,
+        f"{what} runs in its own directory",
+        f"nothing, if it is meant so; else {remedy}",
     )
 
 

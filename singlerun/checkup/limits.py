@@ -39,7 +39,9 @@ def check(_case: "Case") -> Answer:
         answer.add(PROBLEM, "ulimit -v", what, "allow more", "ulimit -v unlimited")
     if seconds != _INFINITE:
         what = f"the kernel kills each process after {seconds:,} s of processor time"
-        answer.add(NOTE, "ulimit -t", what, "none if it is meant; else", "ulimit -t unlimited")
+        answer.add(
+            NOTE, "ulimit -t", what, "nothing, if it is meant so; else", "ulimit -t unlimited"
+        )
     _check_processes(answer)
     _check_group(answer)
     return answer

@@ -19,7 +19,9 @@ def check(case: "Case") -> Answer:
     store = case.store()
     verdicts = [] if store is None else judge.look_at(store, store.open_runs())
     open_ = [verdict for verdict in verdicts if judge.is_open(verdict.run)]
-    answer = Answer(f"{counted(len(open_), 'open run')}, none of them an orphan or a zombie")
+    answer = Answer("no run is open")
+    if open_:
+        answer.summary = f"{counted(len(open_), 'open run')}, without an orphan or a zombie"
     told: Counter[str] = Counter()
     for verdict in verdicts:
         told[verdict.state] += 1
