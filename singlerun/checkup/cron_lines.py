@@ -32,7 +32,11 @@ _BUILT_IN = {
 
 def check(case: "Case") -> Answer:
     """Check all crontabs that this user may read."""
-    sources = crontabs.all_readable()
+    return check_sources(crontabs.all_readable(), case)
+
+
+def check_sources(sources: "Sequence[Source]", case: "Case") -> Answer:
+    """Check these crontabs."""
     tasks = [each for source in sources for each in task.of_source(source)]
     guarded = sum(each.kind == task.SINGLERUN for each in tasks)
     lines = sum(len(source.found.lines) for source in sources)

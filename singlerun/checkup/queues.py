@@ -1,6 +1,7 @@
 """Checks the queues: workers that are missing, what workers complained of, forgotten pauses."""
 
 import os
+import stat
 import time
 
 from singlerun.checkup.case import user_of
@@ -20,6 +21,7 @@ LONG_PAUSE_NS = 7 * 86_400 * 10**9
 """After which a pause without an end was probably forgotten."""
 LOG_TAIL = 16_384
 MOST_MESSAGES = 3
+MOST_QUEUES = 5
 FRESH, LATELY = 86_400, 7 * 86_400
 """Seconds within which the log was written to for its messages to matter, and to be shown."""
 
@@ -31,11 +33,7 @@ def check(case: "Case") -> Answer:
     names = [] if store is None else store.names_with_jobs()
     if store is not None and names:
         answer.summary = f"{counted(len(names), 'queue')} with jobs, each with its worker"
-        for name in names:
-            if _wants_worker(name, store) and not has_worker(case.path, name):
-                what = f"the queue {shown(name)} has work and no worker: nothing of it starts"
-                typed = f"singlerun reap {quoted(shown(name))}"
-                answer.add(PROBLEM, shown(name), what, "start one", typed)
+        _check_workers([name for name in names if _wants_worker(name, store)], case, answer)
     _check_log(case, answer)
     return answer
 
@@ -44,10 +42,36 @@ def _wants_worker(name: bytes, store: "SqliteQueue") -> bool:
     return store.look(name) is not None or any(run.job_id for run in store.open_runs((name,)))
 
 
-def has_worker(directory: bytes, name: bytes) -> bool:
-    """Return whether a queue has a worker, without making its FIFO as wakeup.has_worker does."""
-    file = lock_file_name(name).removesuffix(b".lock")
-    return bool(procfs.holding(os.path.join(directory, b"workers", file)))
+def _check_workers(names: list[bytes], case: "Case", answer: Answer) -> None:
+    more = 0
+    for name in names:
+        if len(answer.findings) == MOST_QUEUES:
+            more += not has_worker(case.path, name, is_quick=True)
+        elif not has_worker(case.path, name):
+            what = f"the queue {shown(name)} has work and no worker: nothing of it starts"
+            typed = f"singlerun reap {quoted(shown(name))}"
+            answer.add(PROBLEM, shown(name), what, "start one", typed)
+    if more:
+        what = f"{counted(more, 'queue')} more with work and no worker"
+        answer.add(PROBLEM, "all queues", what, "start one for each", "singlerun reap")
+
+
+def has_worker(directory: bytes, name: bytes, *, is_quick: bool = False) -> bool:
+    """Return whether a queue has a worker, without making its FIFO as wakeup.has_worker does.
+
+    ``is_quick``: one that is only being started does not count, and no process is looked at.
+    """
+    path = os.path.join(directory, b"workers", lock_file_name(name).removesuffix(b".lock"))
+    try:
+        if not stat.S_ISFIFO(os.lstat(path).st_mode):
+            return False
+        fifo = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return wakeup.has_begun(fifo) or (not is_quick and bool(procfs.holding(path)))
+    finally:
+        os.close(fifo)
 
 
 def _check_log(case: "Case", answer: Answer) -> None:

@@ -1,6 +1,7 @@
 """When a line of a crontab starts its command: the first five fields of crontab(5)."""
 
 from datetime import date, timedelta
+from functools import cache
 from itertools import pairwise
 
 DAY = 1440
@@ -58,13 +59,18 @@ class Schedule:
 
 def read(fields: list[str]) -> Schedule:
     """Read a nickname, or five fields; raise ScheduleError if they can't be read."""
+    return _read(*fields)
+
+
+@cache  # many lines have the same
+def _read(*fields: str) -> Schedule:
     if len(fields) == 1:
         nickname = NICKNAMES.get(fields[0].lower())
         if nickname is None:
             raise ScheduleError(f"there is no {fields[0]}")
         if not nickname:
             return Schedule([], [])
-        fields = nickname.split()
+        fields = tuple(nickname.split())
     sets = [_read_field(text, *field) for text, field in zip(fields, _FIELDS, strict=True)]
     minutes, hours, of_month, months, of_week = sets
     weekdays = {number % 7 for number in of_week}

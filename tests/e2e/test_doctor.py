@@ -26,6 +26,7 @@ from singlerun.checkup import (
     domains,
     examination,
     installation,
+    queues,
     task,
 )
 from singlerun.checkup.case import Case
@@ -326,7 +327,7 @@ def test_database_beside_writers(cli, case):
         cli.start("-n", f"x{number}", "--restart", "always", "--retry-delay", "0", "true")
         for number in range(2)
     ]
-    for _ in range(50):
+    for _ in range(15):
         assert found("database", case) == []
     assert all(writer.poll() is None for writer in writers)
 
@@ -432,6 +433,37 @@ def test_a_queue_without_a_worker(cli, case, gate):
     )
     assert commands("queues", case) == ["singlerun reap q"]
     cli.run("pause", "q")
+
+
+def test_many_queues_without_a_worker(cli, case, monkeypatch):
+    monkeypatch.setattr(queues, "MOST_QUEUES", 1)
+    for name in ("a", "b", "c"):
+        cli.run("pause", name)
+        cli.add("-n", name, "true")
+    eventually(lambda: not cli.workers(), "the end of the workers, which find the pauses")
+    assert found("queues", case) == []
+    cli.sql("DELETE FROM pauses")
+    whats = [what for _, _, what in found("queues", case)]
+    assert len(whats) == 2
+    assert whats[1] == "2 queues more with work and no worker"
+
+
+def test_what_killed_processes_left(cli, case):
+    with cli.hold("-n", "x"):
+        waiter = cli.start("-w", "-n", "x", "true")
+        line = cli.dir / "lines" / "x"
+        eventually(lambda: line.exists() and os.listdir(line), "the ticket")
+        assert found("leftovers", case) == []
+        waiter.kill()
+        waiter.wait(PATIENCE)
+        (cli.dir / "logs").mkdir(mode=0o700)
+        (cli.dir / "logs" / ".7-4194305").mkdir(mode=0o700)
+        assert found("leftovers", case) == [
+            (NOTE, "lines", "1 ticket left by processes that were killed"),
+            (NOTE, "logs", "1 log left by processes that were killed"),
+        ]
+        cli.run(*commands("leftovers", case)[0].split()[1:])
+        assert found("leftovers", case) == []
 
 
 def test_complaints_of_workers(cli, case):
