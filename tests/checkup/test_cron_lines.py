@@ -12,10 +12,9 @@ WORDS = r"""
 root singlerun -n a -- --wait -j0 --dir flock -w -c 9 % \% ' " $( ) ` ; && | cd sudo -u env A=1
 PATH= SINGLERUN_DIR=x sh --lock-fd --lock-file /tmp/../.. true { } # = timeout é ~ $HOME * < 2>&1
 """
-PIECES = st.sampled_from(
-    ["* * * * *", "*/5 * * * *", "@hourly", "@reboot", "\n", "\n", " ", "\x1b", "\udcff", "\0"]
-    + WORDS.split()
-)
+SCHEDULES = "* * * * *", "*/5 * * * *", "@hourly", "@reboot"
+HOSTILE = "\n", "\n", " ", "\x1b", "\udcff", "\0"
+PIECES = st.sampled_from([*SCHEDULES, *HOSTILE, *WORDS.split()])
 
 
 @given(st.lists(PIECES, max_size=30), st.booleans())
