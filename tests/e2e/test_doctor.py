@@ -97,7 +97,9 @@ def test_nothing_is_changed(cli):
     cli.add("-n", "y", "true")
     eventually(lambda: not cli.workers(), "the end of the worker, which finds the pause")
     before = snapshot(cli.dir)
-    cli.run("doctor")
+    configuration = cli.dir.parent / "config.toml"
+    configuration.write_text("[defaults]\nwait = true\n")
+    cli.run("doctor", env=cli.env | {"SINGLERUN_CONFIG": str(configuration)})
     assert snapshot(cli.dir) == before
     (cli.dir / "singlerun.db").write_bytes(b"damaged" * 1000)
     before = snapshot(cli.dir)
@@ -152,6 +154,21 @@ def test_a_file_system_that_hangs_is_a_finding(cli, remote_disk):
     assert [answer.is_done for answer in answers] == [False, False, True]
     assert [finding.level for answer in answers for finding in answer.findings] == [PROBLEM]
     assert "directory, database were not checked" in answers[0].findings[0].what
+
+
+def test_a_check_keeps_no_reader_of_the_output_waiting(case):
+    """One that hangs may not even be killed; then it must have nothing of ours open."""
+
+    def links(_):
+        paths = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+        return Answer(" ".join(os.readlink(path) for path in paths if os.path.lexists(path)))
+
+    reading, writing = os.pipe()
+    (answer,) = examination.examine({"links": links}, case)
+    os.close(reading)
+    os.close(writing)
+    assert {link.partition(":")[0] for link in answer.summary.split()} == {"/dev/null", "pipe"}
+    assert answer.summary.count("pipe") == 1
 
 
 def test_a_check_that_fails_hides_no_other(case):
@@ -645,11 +662,13 @@ def test_crontab_of_a_user(cli, case, crontab, tmp_path):
         f"{NEVER} singlerun -n c --wait true",
         f"{NEVER} singlerun -n c --wait sleep 1",
         f"{NEVER} singlerun -n d sleep 1",
+        f"{NEVER} singlerun -n e true",  # 18
+        f"1 {NEVER[2:]} singlerun -n e sleep 1",
     )
     found = findings_of(name, case)
     assert {number: [each.level for each in all_] for number, all_ in found.items()} == {
         2: [PROBLEM], 3: [NOTE], 4: [NOTE], 5: [PROBLEM], 6: [NOTE], 7: [PROBLEM], 8: [NOTE],
-        9: [PROBLEM], 10: [PROBLEM, PROBLEM], 11: [PROBLEM], 14: [PROBLEM], 16: [NOTE],
+        9: [PROBLEM], 10: [PROBLEM, PROBLEM], 11: [PROBLEM], 14: [PROBLEM], 16: [NOTE], 19: [NOTE],
     }  # fmt: skip
     says = {number: " ".join(each.what for each in all_) for number, all_ in found.items()}
     types = {number: all_[0].command for number, all_ in found.items()}
