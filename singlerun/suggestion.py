@@ -12,6 +12,7 @@ SYNONYMS = {
     "cleanup": "reap",
     "continue": "resume",
     "delete": "cancel",
+    "diagnose": "doctor",
     "drain": "worker",
     "enqueue": "add",
     "exec": "run",

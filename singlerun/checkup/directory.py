@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 OURS = (
     b"singlerun.db", b"locks", b"lines", b"logs", b"workers", b"workers.log", b"workers.log.old",
-    b"config.cache", b"config.cache.new", b"spool",
+    b"config.cache", b"config.cache.new", b"notify", b"notify.log", b"notify.log.old", b"pruned",
+    b"check.lock",
 )  # fmt: skip
 """What is in a state directory (paths.py), but for what begins like the database's file."""
 _EARLIER = (b"drainers", b"drainers.log")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -19,10 +20,12 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, Stopped, demand_or_skip, eventually, fill, need
 
+from singlerun import paths
 from singlerun.checkup import (
     cron_lines,
     crontabs,
     database,
+    directory,
     domains,
     examination,
     installation,
@@ -211,6 +214,13 @@ def test_directory(cli, case):
     levels = {place: level for level, place, _ in found("directory", case)}
     assert levels.pop("x.lock", levels.pop("second.lock", None)) == PROBLEM
     assert levels == {"planted.lock": PROBLEM, "drainers.log": NOTE, "notes\x1b.txt": NOTE}
+
+
+def test_what_paths_tells_of_is_ours():
+    """A new file in the state directory is told of in two places."""
+    told = re.findall(r"^    (\S+)", paths.__doc__, re.MULTILINE)
+    names = {os.fsencode(name.partition("/")[0]) for name in told}
+    assert {name for name in names if not name.startswith(b"singlerun.db")} <= {*directory.OURS}
 
 
 def test_directory_that_others_may_read_or_write(cli, case):
