@@ -15,12 +15,12 @@ class Case:
     """A state directory and the user that examines it.
 
     Attributes:
-        path: the state directory's path, which need not exist.
+        path: the state directory's absolute path, which need not exist.
         uid: the user.
     """
 
     def __init__(self, path: bytes) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)
         self.uid = os.geteuid()
 
     @property

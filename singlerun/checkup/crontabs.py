@@ -127,7 +127,7 @@ def _own() -> list[Source]:
         return [source]
     if done.returncode == 0:
         source.text = os.fsdecode(done.stdout[: crontab.MOST_BYTES])
-    elif b"no crontab" not in done.stderr:
+    elif not any(words in done.stderr for words in (b"no crontab", b"not allowed")):
         why = os.fsdecode(done.stderr.strip().splitlines()[-1]) if done.stderr.strip() else ""
         source.trouble = f"crontab -l does not show it: {why or f'exit {done.returncode}'}"
     return [source]

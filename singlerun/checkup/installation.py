@@ -114,7 +114,8 @@ def _check_owner(case: "Case", answer: Answer) -> None:
             what = f"any user may change what runs here as {user_of(case.uid)}"
         else:
             continue
-        answer.add(PROBLEM, path, what, "install it as root or as yourself")
+        level = PROBLEM if case.uid == 0 or entry.st_mode & stat.S_IWOTH else NOTE
+        answer.add(level, path, what, "install it as root or as yourself")
         return
 
 
