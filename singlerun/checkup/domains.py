@@ -28,7 +28,7 @@ LOOKED_AT = 2000
 """The latest runs of each record."""
 MOST_RECORDS = 50
 MOST_NAMES = 3
-_PASSWD = "/etc/passwd"
+_LOCAL_USERS = "/etc/passwd"
 _MOST_BYTES = 4 * 1024 * 1024
 
 
@@ -111,7 +111,7 @@ def _others(case: "Case") -> "Iterator[tuple[bytes, str]]":
 def _local_users() -> "Iterator[tuple[str, bytes]]":
     """Yield the users of this machine alone, with their homes: a directory may have thousands."""
     try:
-        with open(_PASSWD, "rb") as file:
+        with open(_LOCAL_USERS, "rb") as file:
             lines = file.read(_MOST_BYTES).splitlines()
     except OSError:
         return
