@@ -140,6 +140,8 @@ def _read(source: Source) -> None:
     except PermissionError:
         return
     except OSError as error:
+        if not os.path.lexists(source.file):  # removed just now
+            return
         source.trouble = f"it cannot be read: {said(error)}"
         return
     try:

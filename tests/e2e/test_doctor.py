@@ -52,6 +52,12 @@ def answer_of(check, case):
     return answer
 
 
+@pytest.fixture
+def root():
+    if os.geteuid() != 0:
+        demand_or_skip("only root can give files away, and be the owner of crontabs")
+
+
 def found(check, case):
     """Return what a check finds: level, the end of the place, and the sentence."""
     answer = answer_of(check, case)
@@ -111,6 +117,7 @@ def test_nothing_is_changed(cli):
 
 
 @pytest.mark.parametrize("state", ["file", "link", "foreign", "empty", "unreadable"])
+@pytest.mark.usefixtures("root")
 def test_a_broken_state_directory_is_a_finding(cli, state):
     if state == "file":
         cli.dir.write_text("")
@@ -192,6 +199,7 @@ def test_a_check_that_fails_hides_no_other(case):
 # -- the state directory --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("root")
 def test_directory(cli, case):
     assert found("directory", case) == []
     cli.run("-n", "x", "true")
@@ -703,6 +711,7 @@ def test_crontab_of_a_user(cli, case, crontab, tmp_path):
     assert findings_of(name, case) == {}
 
 
+@pytest.mark.usefixtures("root")
 def test_crontab_that_uses_another_directory(cli, case, tmp_path, monkeypatch):
     """Lines of this user, whose shell has other settings."""
     monkeypatch.setattr(crontabs, "DROP_INS", str(tmp_path))
@@ -748,6 +757,7 @@ def test_crontab_with_sudo(monkeypatch):
         ("0 0 29 2 * root true\n", 0o666, "others may write to it"),
     ],
 )
+@pytest.mark.usefixtures("root")
 def test_crontab_of_the_system(case, tmp_path, monkeypatch, text, mode, what):
     monkeypatch.setattr(crontabs, "DROP_INS", str(tmp_path))
     file = tmp_path / "backup"
