@@ -180,15 +180,7 @@ def remembered(data: "Mapping[str, Any]") -> "dict[str, Any] | None":
     if data["problems"]:
         prior: dict[str, Any] | None = data["prior"]
         return prior
-
-    def lock(values: "Mapping[str, Any]") -> "dict[str, Any]":
-        return {dest: values[dest] for dest in (*OF_THE_LOCK, "strict") if dest in values}
-
-    return {
-        "defaults": [lock(values) for values in data["defaults"]],
-        "names": {name: list(map(lock, each)) for name, each in data["names"].items()},
-        "globs": [(pattern, lock(values)) for pattern, values in data["globs"]],
-    }
+    return {table: data[table] for table in ("defaults", "names", "globs")}
 
 
 def said(problem: "tuple[bytes, int, str, str]") -> str:

@@ -301,3 +301,14 @@ def test_loading_never_raises(files, monkeypatch):
     assert ":1: the configuration cannot be read: ZeroDivisionError: " in problem
     with pytest.raises(ConfigError, match="nothing runs until that is mended"):
         settings.warning()  # for there is no knowing which lock is configured
+
+
+def test_what_is_remembered_is_what_held(files):
+    """The slots of [defaults] did not hold for a name with a queue, and do not begin to."""
+    path = files.write(
+        files.user / "config.toml", "[defaults]\nslots = 2\n[jobs.x]\nqueue = true\n"
+    )
+    assert files.options(b"x") == {"queue": True}
+    path.write_text(path.read_text() + "typo = 1\n")
+    assert files.load().options(b"x") == {"queue": True}
+    assert files.load().options(b"y") == {"slots": 2}
