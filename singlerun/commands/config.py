@@ -1,6 +1,7 @@
 """``singlerun config``: look at the configuration, and change it."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -160,14 +161,16 @@ def _counted(count: int, what: str) -> str:
 
 def _set(main: bytes, text: str, *values: str) -> Result:
     path, key = _key(text)
-    value = dropin.typed(key, values)
-    winners = dropin.set_value(main, path, value)
-    return Result(
-        errors=[
-            f"{text} is set in {os.fsdecode(each.file)}:{each.line}, too, and that one wins"
-            for each in winners[-1:]
-        ]
-    )
+    winners = dropin.set_value(main, path, dropin.typed(key, values))
+    warnings = [
+        f"{text} is set in {os.fsdecode(each.file)}:{each.line}, too, and that one wins"
+        for each in winners[-1:]
+    ]
+    ours = dropin.path_beside(main)
+    if key.secret and os.stat(ours).st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        shown_path = os.fsdecode(ours)
+        warnings.append(f"others can read {shown_path}; if it is secret: chmod go-r {shown_path}")
+    return Result(errors=warnings)
 
 
 def _key(text: str) -> tuple[tuple[str, ...], Key]:

@@ -1,7 +1,10 @@
 """What ``config show`` hides, and how it tells a value of a name's own table from a farther one."""
 
+import os
+
 import pytest
 
+from singlerun.commands import config as command
 from singlerun.config import origin, schema
 from singlerun.config.reading import Reading
 from singlerun.config.schema import Key
@@ -81,3 +84,15 @@ timeout = 1
         "notify.targets.an-address": ("https://b/…", "notify.targets", 5),
         "notify.targets.more": ("https://e/…", "jobs.x.notify.targets", 8),
     }
+
+
+@pytest.mark.usefixtures("notify")
+def test_address_in_a_file_that_others_can_read(files):
+    main = os.fsencode(files.user / "config.toml")
+    assert command._set(main, "notify.failure", "https://a/secret").errors == []
+    drop_in = files.user / "conf.d" / "90-set.toml"
+    drop_in.chmod(0o644)
+    (warning,) = command._set(main, "notify.failure", "https://b/secret").errors
+    assert warning == f"others can read {drop_in}; if it is secret: chmod go-r {drop_in}"
+    assert drop_in.stat().st_mode & 0o777 == 0o644, "whose mode it is has been decided"
+    assert command._set(main, "notify.refused-after", "3").errors == []
