@@ -51,7 +51,13 @@ def data(state_path: bytes | None, *, create: bool = False) -> "dict[str, Any]":
 
     begun_ns = time.time_ns()
     stamps = _stamps(mains)
-    fresh, is_lasting = reading.read(mains)
+    try:
+        fresh, is_lasting = reading.read(mains)
+    except OSError as error:  # nothing is wrong with a file: what was known still holds
+        if known is None:
+            raise
+        problem = mains[0], 1, "", f"it cannot be read: {paths.reason(error)}"
+        return {**known[2], "problems": [problem], "prior": settings.remembered(known[2])}
     if fresh["problems"] and known is not None:
         fresh["prior"] = settings.remembered(known[2])
     if state_path is not None:

@@ -13,6 +13,7 @@ from singlerun.config import files, glob, positions, schema, trust
 from singlerun.config.schema import Key
 from singlerun.config.settings import EMPTY, merged
 from singlerun.errors import SinglerunError, UsageError
+from singlerun.paths import SCARCITY
 from singlerun.suggestion import nearest
 
 Problem = tuple[bytes, int, str, str]
@@ -99,6 +100,8 @@ class Reading:
         """Note what is wrong with a whole file; it may be mended without changing the file."""
         if isinstance(error, PermissionError) and os.geteuid() and files.is_of_system(path):
             return  # what root keeps to itself isn't meant for others
+        if isinstance(error, OSError) and error.errno in SCARCITY:
+            raise error
         self.is_lasting = False
         what = str(error)
         if isinstance(error, OSError):
@@ -189,7 +192,10 @@ class Reading:
 
 
 def read(mains: list[bytes]) -> tuple[dict[str, Any], bool]:
-    """Return the data of the settings, and whether they hold until a file changes."""
+    """Return the data of the settings, and whether they hold until a file changes.
+
+    Raises OSError if memory, descriptors or the like are short: no file is to blame.
+    """
     reading = Reading(mains)
     return reading.data(), reading.is_lasting
 

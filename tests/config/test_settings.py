@@ -1,5 +1,6 @@
 """Of several tables the nearest holds, and what is nearer removes what contradicts it."""
 
+import errno
 import os
 
 import pytest
@@ -312,3 +313,22 @@ def test_what_is_remembered_is_what_held(files):
     path.write_text(path.read_text() + "typo = 1\n")
     assert files.load().options(b"x") == {"queue": True}
     assert files.load().options(b"y") == {"slots": 2}
+
+
+def test_shortage_is_no_mistake(files, monkeypatch):
+    """What is known holds; where nothing is, no other lock is taken than may be configured."""
+    path = files.write(files.user / "config.toml", "[defaults]\nslots = 2\nretries = 1\n")
+
+    def scarce(_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as short:
+        short.setattr("singlerun.config.trust.read", scarce)
+        with pytest.raises(ConfigError, match="too many open files; nothing runs"):
+            files.load().warning()
+    assert files.options() == {"slots": 2, "retries": 1}
+    path.write_text("[defaults]\n")
+    monkeypatch.setattr("singlerun.config.trust.read", scarce)
+    settings = files.load()
+    assert "too many open files; left out" in settings.warning()
+    assert settings.options(b"x") == {"slots": 2, "retries": 1}
