@@ -258,11 +258,11 @@ def _flag(dest: str) -> str:
 
 SUBCOMMANDS = (
     "add", "cancel", "completion", "config", "doctor", "help", "history", "is-running", "logs",
-    "move", "pause", "ps", "queue", "reap", "resume", "retry", "run", "stats", "stop", "timeline",
-    "wait", "why", "worker",
+    "move", "pause", "prune", "ps", "queue", "reap", "resume", "retry", "run", "stats", "stop",
+    "timeline", "wait", "why", "worker",
 )  # fmt: skip
 
-RESERVED = ("metrics", "prune")
+RESERVED = ("metrics",)
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 
 

@@ -3,18 +3,20 @@
 DIR/                 0700
     singlerun.db     the run-log, with -wal and -shm beside it
     singlerun.db.lock    flocked around each write to it
-    locks/NAME.lock  one file a name; never deleted, never written to
+    locks/NAME.lock  one file a name; never written to; deleted when idle (pruning/files.py)
     locks/NAME.soft  its lock file, where one is used (lock/lockfile.py), with NAME.soft.filelock
     lines/NAME/      its waiting line, a file for each waiter (lock/line.py)
     logs/RUN_ID/     the output of a command, if it is kept (output/segments.py)
     workers/NAME     a FIFO, flocked by the worker of its queue (queue/wakeup.py)
     workers.log      the messages of the workers
     config.cache     the configuration, compiled (config/cache.py)
+    pruned           touched when prune was last started, flocked while it works
 """
 
 import fcntl
 import os
 import stat
+import time
 from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC, EROFS
 
 from singlerun.errors import StateDirError
@@ -30,8 +32,11 @@ LOWEST_DESCRIPTOR = 10
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:@+=,~")
 _LONGEST_NAME = 200
+_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 SCARCITY = {EDQUOT, EIO, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC}
 """Errors that say nothing against a file itself."""
+PRUNED = b"pruned"
+"""The file that is touched when a prune is started."""
 _ELSEWHERE = "name another directory with --dir or SINGLERUN_DIR"
 
 
@@ -145,6 +150,20 @@ class StateDir:
         """Open a lock's file; return its descriptor and whether this call created it."""
         return _open_private(file, self._locks_fd, self.locks)
 
+    def open_old_lock(self, file: bytes) -> int:
+        """Open a lock's file, which must exist, else FileNotFoundError; return its descriptor."""
+        descriptor = os.open(file, os.O_RDONLY | _SAFELY, dir_fd=self._locks_fd)
+        flaw = _flaw(os.fstat(descriptor))
+        if flaw is None:
+            return lift(descriptor)
+        os.close(descriptor)
+        path = os.fsdecode(os.path.join(self.locks, file))
+        raise StateDirError(os.fsdecode(self.locks), f"{path} {flaw}", "remove it")
+
+    def delete_lock(self, file: bytes) -> None:
+        """Delete a lock's file, in the directory that was opened; only with its lock held."""
+        os.unlink(file, dir_fd=self._locks_fd)
+
     def stat_lock(self, file: bytes) -> os.stat_result:
         """Return the status of a lock's file."""
         return os.stat(file, dir_fd=self._locks_fd, follow_symlinks=False)
@@ -187,6 +206,21 @@ class StateDir:
     def open_file(self, name: bytes) -> int:
         """Open a file in the directory itself, and make it if missing; return its descriptor."""
         return _open_private(name, self._fd, self.path)[0]
+
+    def is_time(self, file: bytes, seconds: float) -> bool:
+        """Return whether a file in it was last touched so many seconds ago, and touch it then.
+
+        A missing one is made. Raises OSError or StateDirError if that fails.
+        """
+        try:
+            touched = os.stat(file, dir_fd=self._fd, follow_symlinks=False).st_mtime
+        except FileNotFoundError:
+            os.close(self.open_file(file))
+            return False
+        if abs(time.time() - touched) < seconds:  # it lies in the future if the clock was set back
+            return False
+        os.utime(file, dir_fd=self._fd, follow_symlinks=False)
+        return True
 
     def open_directory(self, name: bytes, *, create: bool = True) -> int:
         """Open a directory below it; if missing make it, or raise FileNotFoundError."""
@@ -292,7 +326,7 @@ def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, b
 
 
 def _open_or_create(name: bytes, directory: int) -> tuple[int, bool]:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    flags = os.O_RDWR | _SAFELY
     while True:
         try:
             return os.open(name, flags, dir_fd=directory), False

@@ -19,7 +19,7 @@ from singlerun.errors import (
 )
 from singlerun.lifecycle import CrowdedError, Lifecycle, LockLostError, RefusedError
 from singlerun.outcome import Outcome
-from singlerun.paths import StateDir, lift, state_path
+from singlerun.paths import PRUNED, StateDir, lift, state_path
 from singlerun.process import identity, spawn
 from singlerun.process.child import Child
 from singlerun.process.marks import Marks
@@ -28,6 +28,7 @@ from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.render.text import shown
 from singlerun.store.run import FAILED, STOPPED, Ending, PausedError, Run
+from singlerun.timings import PRUNE_EVERY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class _Runner:
             if delay is None or command.asked_to_end or life.run.state == STOPPED:
                 life.release()
                 self._call_hooks(life.run, status)
+                self._prune()
                 command.die_alike(outcome)
                 return Report(status, life.run)
             if spec.verbose:
@@ -295,6 +297,17 @@ class _Runner:
 
         if self._spec.hooks:
             self._life.harmless("a hook could not be run", call)
+
+    def _prune(self) -> None:
+        """Start a prune in the background, if that was not done for a while."""
+        state = self._life.state
+        try:
+            if state is not None and state.is_time(PRUNED, PRUNE_EVERY):
+                from singlerun.pruning import background  # noqa: PLC0415 - once an hour
+
+                background.start(state)
+        except (OSError, SinglerunError, ImportError):  # a read-only disk: another run will do it
+            pass
 
     def _wake_workers(self) -> None:
         """Make sure that the jobs which waited for us have a worker, should theirs be dead."""

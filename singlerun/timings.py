@@ -81,6 +81,19 @@ CHECK_PATIENCE = 10.0
 """How long the checks of ``doctor`` may take, all at once: a file system that hangs never answers,
 and a database of a gigabyte is read in less."""
 
+PRUNE_EVERY = 3600.0
+"""How often a run, when it has ended, starts a prune in the background: often enough that little
+has come since, and rarely enough that 60 ms of processor time are nothing."""
+PRUNE_FOR = 60.0
+"""How long a prune in the background works at most; the next one goes on. By then it has forgotten
+as many runs as fifty starts a second make in an hour."""
+PRUNE_BURST = 0.002
+"""How long a prune works before it rests; a transaction is never longer than a few times that."""
+PRUNE_REST = 0.01
+"""How long a prune then leaves the run-log to others, or twice as long as it has worked: it takes a
+fraction of a processor, and a start meets it rarely. It has no low priority instead, for a process
+that holds the run-log must not be kept from the processor by those that wait for it."""
+
 
 def backoff(delay: float, attempts: int) -> float:
     """Return the delay before the next attempt, doubled with each attempt after the first."""

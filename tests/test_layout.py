@@ -19,12 +19,12 @@ PROJECT = Path(__file__).parents[1]
 
 FLOORS = [
     "__init__ errors finding outcome timings",
-    "duration paths process symlinks",
+    "duration paths process size symlinks",
     "lock moment options store",
     "ownership spec suggestion",
     "config lifecycle render",
     "completion contention event output recorder",
-    "hooks",
+    "hooks pruning",
     "queue",
     "checkup diagnosis runner",
     "api commands",

@@ -26,7 +26,10 @@ Examples:
 
 GROUPS = (
     ("See what runs and what ran", ("ps", "why", "history", "logs", "stats", "timeline")),
-    ("Run, wait and stop", ("run", "wait", "is-running", "stop", "pause", "resume", "reap")),
+    (
+        "Run, wait and stop",
+        ("run", "wait", "is-running", "stop", "pause", "resume", "reap", "prune"),
+    ),
     ("Work with queues", ("add", "queue", "cancel", "retry", "move", "worker")),
     ("Find your way", ("help", "doctor", "config", "completion")),
 )

@@ -1,6 +1,7 @@
 """``singlerun worker``: work off a queue in the foreground."""
 
 import fcntl
+import os
 
 import click
 
@@ -27,6 +28,10 @@ def command(ctx: click.Context, *, name: bytes, stay: bool, now: bool) -> Result
     fifo = state.open_fifo(name)
     if stay:
         fcntl.flock(fifo, fcntl.LOCK_EX)
+        while wakeup.is_deleted(fifo):  # by prune, while this one waited
+            os.close(fifo)
+            fifo = state.open_fifo(name)
+            fcntl.flock(fifo, fcntl.LOCK_EX)
     elif not wakeup.try_lock(fifo):
         message = f"queue {shown(name)} already has a worker; to wait for its end: --stay"
         return Result(errors=[message], status=75)

@@ -18,8 +18,10 @@ An adder that holds the lock may fail to start a worker, or be stopped, so the o
 one has begun.
 
 No second worker starts. The lock is not free for a moment between the adder that starts a worker
-and the worker: it is the same open file description. Should the FIFO be deleted, there may be two;
-each job is claimed in one commit under the name's own lock, so even they start none twice.
+and the worker: it is the same open file description. Prune deletes a FIFO only while it holds its
+lock; so an adder that has got it looks whether the file is still there. Should the FIFO be deleted
+by others, there may be two workers; each job is claimed in one commit under the name's own lock, so
+even they start none twice.
 
 An adder that is killed after its commit loses the wake-up alone: the next one that adds or runs
 under that name makes up for it, and so does ``reap``.
@@ -56,7 +58,11 @@ def ensure(state: "StateDir", name: bytes, *, dry_run: bool = False) -> bool:
     fifo = state.open_fifo(name)
     try:
         deadline = time.monotonic() + STARTING
-        while not try_lock(fifo):
+        while not try_lock(fifo) or is_deleted(fifo):
+            if is_deleted(fifo):
+                os.close(fifo)
+                fifo = state.open_fifo(name)
+                continue
             wake(fifo)
             if has_begun(fifo) and _is_held(fifo):
                 return False
@@ -97,6 +103,11 @@ def try_lock(fifo: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_deleted(fifo: int) -> bool:
+    """Return whether a FIFO has been deleted since it was opened: then its lock tells nothing."""
+    return not os.fstat(fifo).st_nlink
 
 
 def begin(fifo: int) -> None:

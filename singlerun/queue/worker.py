@@ -24,6 +24,7 @@ from singlerun.paths import StateDir
 from singlerun.process import block, identity
 from singlerun.process.descriptors import close_all_but, poll
 from singlerun.process.signals import Signals
+from singlerun.pruning import background
 from singlerun.queue import wakeup
 from singlerun.queue.execution import Executor, spec_of
 from singlerun.recorder import Recorder
@@ -126,6 +127,7 @@ class Worker:
             self.retract()
             self._life.release()
             self._executor.leave_directory()
+        background.start_in_time(self._state)
 
     def _is_current(self, job: "Job") -> bool:
         """Return whether a job that is claimed may start; give it back if that can't be told.

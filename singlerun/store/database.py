@@ -96,6 +96,7 @@ class Database:
 
     Attributes:
         guard: the flock around whatever touches it, a context manager.
+        path: where it is; its log has ``-wal`` appended.
         notices: what the user must be told of, such as a database that was set aside.
 
     ``patience`` is the guard's. With ``repairs`` false, a damaged database is left where it is.
@@ -109,9 +110,9 @@ class Database:
         self._commits = 0
         self.notices: list[str] = []
         # SQLite takes names relative to the working directory, which may change: ours is absolute.
-        self._path = os.path.join(state.path, FILE)
-        self._shown = os.fsdecode(self._path)
-        self.guard = Guard(state, self._path, patience=patience)
+        self.path = os.path.join(state.path, FILE)
+        self._shown = os.fsdecode(self.path)
+        self.guard = Guard(state, self.path, patience=patience)
         self._open: sqlite3.Connection | None = None
         self._inode = 0
 
@@ -149,6 +150,18 @@ class Database:
                 advice = advice.replace("FILE", self._shown)
                 raise RecordError(self._shown, _said(error), advice) from error
 
+    def alone(self, work: "Callable[[sqlite3.Connection], Result]") -> "Result":
+        """Do work that must stand outside of a transaction, as ``do`` does, but only once."""
+        with self.guard:
+            try:
+                return work(self._current() or self._connect())
+            except RecordError:
+                raise
+            except Exception as error:
+                self._forget()
+                advice = "see the README on the run-log"
+                raise RecordError(self._shown, _said(error), advice) from error
+
     def _in_whole_file(
         self, work: "Callable[[sqlite3.Connection], Result]", *, durable: bool
     ) -> "Result":
@@ -170,7 +183,7 @@ class Database:
         """Return whether the file is called read-only because its header names a later format."""
         if _code(error) & 0xFF != _READONLY:
             return False
-        with open(self._path, "rb", buffering=0) as file:
+        with open(self.path, "rb", buffering=0) as file:
             return max(file.read(20)[18:], default=0) > 2
 
     def _in_transaction(
@@ -191,7 +204,7 @@ class Database:
         self._commits += 1
         if self._commits % MANY == 0:
             try:
-                self._shorten_log(database)
+                self.shorten_log(database)
             except sqlite3.Error:  # it is committed, and must not be done again
                 pass
         return result
@@ -217,7 +230,7 @@ class Database:
         if self._open is None:
             return None
         try:
-            if os.stat(self._path).st_ino == self._inode:
+            if os.stat(self.path).st_ino == self._inode:
                 return self._open
         except FileNotFoundError:
             pass
@@ -226,14 +239,14 @@ class Database:
 
     def _connect(self) -> "sqlite3.Connection":
         try:
-            entry = os.lstat(self._path)
+            entry = os.lstat(self.path)
         except FileNotFoundError:
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            os.chmod(self._path, 0o600)
-            entry = os.lstat(self._path)
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.chmod(self.path, 0o600)
+            entry = os.lstat(self.path)
         if (wrong := flaw(entry)) is not None:
             raise RecordError(self._shown, wrong, "remove it")
-        database = sqlite3.connect(self._path, timeout=BUSY_PATIENCE, isolation_level=None)
+        database = sqlite3.connect(self.path, timeout=BUSY_PATIENCE, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = NORMAL")
             self._is_durable = False
@@ -242,16 +255,17 @@ class Database:
             (application,) = database.execute("PRAGMA application_id").fetchone()
             if (version, application) != (migrations.LATEST, migrations.APPLICATION_ID):
                 self._migrate(database, version, application)
-            self._shorten_log(database)
+            self.shorten_log(database)
         except BaseException:
             database.close()
             raise
         self._open, self._inode = database, entry.st_ino
         return database
 
-    def _shorten_log(self, database: "sqlite3.Connection") -> None:
+    def shorten_log(self, database: "sqlite3.Connection", most: int = LOG_BYTES) -> None:
+        """Write the log back into the file, and empty it, if it has more than so many bytes."""
         try:
-            if os.stat(self._path + b"-wal").st_size <= LOG_BYTES:
+            if os.stat(self.path + b"-wal").st_size <= most:
                 return
         except FileNotFoundError:
             return
@@ -271,6 +285,8 @@ class Database:
                 hint = "upgrade this one, or give it another --dir"
                 raise RecordError(self._shown, "a newer singlerun wrote it", hint)
             version = migrations.LATEST  # only that number is damaged
+        if version == 0:  # before the first table: later it would take a VACUUM (store/compact.py)
+            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -286,11 +302,11 @@ class Database:
 
     def _set_aside(self, why: str) -> None:
         """Move a database that can't be used out of the way; nothing in it is lost."""
-        aside = self._path + time.strftime(".broken-%Y%m%dT%H%M%SZ", time.gmtime()).encode()
+        aside = self.path + time.strftime(".broken-%Y%m%dT%H%M%SZ", time.gmtime()).encode()
         aside += b".%d" % os.getpid()
         for suffix in (b"", b"-wal", b"-shm"):
             try:
-                os.rename(self._path + suffix, aside + suffix)
+                os.rename(self.path + suffix, aside + suffix)
             except FileNotFoundError:
                 pass
         notice = f"the run-log {self._shown} could not be used ({why}): it was set aside as"
