@@ -289,7 +289,10 @@ def _make_directories(path: bytes) -> None:
         os.mkdir(path, 0o700)
     except FileExistsError:  # another process was faster
         return
-    os.chmod(path, 0o700)  # whatever the umask
+    try:
+        os.chmod(path, 0o700)  # whatever the umask
+    except FileNotFoundError:  # an empty line is deleted by prune, and its waiter finds that out
+        pass
 
 
 def make_private_directory(path: bytes) -> None:

@@ -85,6 +85,18 @@ def test_a_deletion_that_is_stopped_anywhere_while_runs_take_the_lock(
             run.ask("locks.free()")
 
 
+def test_a_file_that_another_process_has_replaced_is_left_to_its_holder(state, actors, tmp_path):  # noqa: F811
+    deleter, run, other = actors(DELETER), actors(names("x")), actors(names("x"))
+    took(state)
+    deleter.begin_and_stop_at(DELETE, "openat", tmp_path / "trace", path=b"x.lock")
+    os.unlink(os.path.join(state.locks, b"x.lock"))
+    assert run.ask("locks.try_take()") == "True"
+    deleter.go_on()
+    assert deleter.answer() == "0"
+    assert run.ask("locks.is_current()") == "True"
+    assert other.ask("locks.try_take()") == "False"
+
+
 def test_waiters_for_a_deleted_lock_file_go_on_to_one_and_the_same(state, actors, tmp_path):  # noqa: F811
     """They sleep on the old file, out of line, when it is deleted by force of a bug elsewhere."""
     path = os.path.join(state.locks, b"x.lock")

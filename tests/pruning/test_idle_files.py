@@ -111,6 +111,14 @@ def test_those_of_open_runs_are_kept_though_they_can_be_locked(state, store):
     assert files(state) == before
 
 
+def test_the_record_is_asked_again_while_the_lock_is_held(state, store):
+    took(state)
+    found = idle(state, store)
+    store.start_run(a_run(), None)
+    list(found.lock_files())
+    assert files(state) == [b"x.lock"]
+
+
 def test_one_whose_holder_could_not_be_recorded_is_kept(state, store):
     took(state)
     os.chmod(os.path.join(state.locks, b"x.lock"), 0o700)
