@@ -19,6 +19,7 @@ from singlerun.paths import StateDir, state_path
 from singlerun.process import identity
 from singlerun.process.marks import Marks
 from singlerun.store.run import REFUSED, Ending, Run
+from singlerun.timings import PRUNE_EVERY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -243,6 +244,27 @@ class Lifecycle:
         self.run = _new_run(self.spec)
         if delay is not None:
             self.run.not_before_ns = time.time_ns() + round(delay * 1e9)
+
+
+PRUNED = b"pruned"
+"""The file in the state directory that is touched when a prune is started."""
+
+
+def is_time_to_prune(state: StateDir) -> bool:
+    """Return whether a prune was last started long ago, and touch the file that tells.
+
+    A missing one is made. Raises OSError or StateDirError if that fails.
+    """
+    path = os.path.join(state.path, PRUNED)
+    try:
+        touched = os.stat(path, follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        os.close(state.open_file(PRUNED))
+        return False
+    if abs(time.time() - touched) < PRUNE_EVERY:  # it lies in the future if the clock was set back
+        return False
+    os.utime(path, follow_symlinks=False)
+    return True
 
 
 LOCK_LOST = "the lock file was deleted in the moment of the start"

@@ -16,7 +16,6 @@ DIR/                 0700
 import fcntl
 import os
 import stat
-import time
 from errno import EDQUOT, EIO, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC, EROFS
 
 from singlerun.errors import StateDirError
@@ -32,11 +31,8 @@ LOWEST_DESCRIPTOR = 10
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:@+=,~")
 _LONGEST_NAME = 200
-_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 SCARCITY = {EDQUOT, EIO, EMFILE, ENFILE, ENOLCK, ENOMEM, ENOSPC}
 """Errors that say nothing against a file itself."""
-PRUNED = b"pruned"
-"""The file that is touched when a prune is started."""
 _ELSEWHERE = "name another directory with --dir or SINGLERUN_DIR"
 
 
@@ -119,6 +115,7 @@ class StateDir:
     Attributes:
         path: its absolute path.
         locks, lines: the absolute paths of the lock files and of the waiting lines.
+        locks_fd: the opened directory of the lock files.
         is_exchangeable: whether another user may put a different directory in its place.
     """
 
@@ -131,9 +128,9 @@ class StateDir:
         self.locks = os.path.join(self.path, b"locks")
         self.lines = os.path.join(self.path, b"lines")
         self._fd = _open_directory(self.path, create=create)
-        self._locks_fd = -1
+        self.locks_fd = -1
         try:
-            self._locks_fd = _open_directory(self.locks, create=create)
+            self.locks_fd = _open_directory(self.locks, create=create)
         except BaseException:
             self.close()
             raise
@@ -141,32 +138,18 @@ class StateDir:
 
     def close(self) -> None:
         """Close the directory: for a process that goes on without it."""
-        for descriptor in (self._fd, self._locks_fd):
+        for descriptor in (self._fd, self.locks_fd):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._fd = self._locks_fd = -1
+        self._fd = self.locks_fd = -1
 
     def open_lock(self, file: bytes) -> tuple[int, bool]:
         """Open a lock's file; return its descriptor and whether this call created it."""
-        return _open_private(file, self._locks_fd, self.locks)
-
-    def open_old_lock(self, file: bytes) -> int:
-        """Open a lock's file, which must exist, else FileNotFoundError; return its descriptor."""
-        descriptor = os.open(file, os.O_RDONLY | _SAFELY, dir_fd=self._locks_fd)
-        flaw = _flaw(os.fstat(descriptor))
-        if flaw is None:
-            return lift(descriptor)
-        os.close(descriptor)
-        path = os.fsdecode(os.path.join(self.locks, file))
-        raise StateDirError(os.fsdecode(self.locks), f"{path} {flaw}", "remove it")
-
-    def delete_lock(self, file: bytes) -> None:
-        """Delete a lock's file, in the directory that was opened; only with its lock held."""
-        os.unlink(file, dir_fd=self._locks_fd)
+        return _open_private(file, self.locks_fd, self.locks)
 
     def stat_lock(self, file: bytes) -> os.stat_result:
         """Return the status of a lock's file."""
-        return os.stat(file, dir_fd=self._locks_fd, follow_symlinks=False)
+        return os.stat(file, dir_fd=self.locks_fd, follow_symlinks=False)
 
     def soft_path(self, name: bytes) -> bytes:
         """Return the path of a name's lock file."""
@@ -206,21 +189,6 @@ class StateDir:
     def open_file(self, name: bytes) -> int:
         """Open a file in the directory itself, and make it if missing; return its descriptor."""
         return _open_private(name, self._fd, self.path)[0]
-
-    def is_time(self, file: bytes, seconds: float) -> bool:
-        """Return whether a file in it was last touched so many seconds ago, and touch it then.
-
-        A missing one is made. Raises OSError or StateDirError if that fails.
-        """
-        try:
-            touched = os.stat(file, dir_fd=self._fd, follow_symlinks=False).st_mtime
-        except FileNotFoundError:
-            os.close(self.open_file(file))
-            return False
-        if abs(time.time() - touched) < seconds:  # it lies in the future if the clock was set back
-            return False
-        os.utime(file, dir_fd=self._fd, follow_symlinks=False)
-        return True
 
     def open_directory(self, name: bytes, *, create: bool = True) -> int:
         """Open a directory below it; if missing make it, or raise FileNotFoundError."""
@@ -329,7 +297,7 @@ def _open_private(name: bytes, directory: int, shown_dir: bytes) -> tuple[int, b
 
 
 def _open_or_create(name: bytes, directory: int) -> tuple[int, bool]:
-    flags = os.O_RDWR | _SAFELY
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     while True:
         try:
             return os.open(name, flags, dir_fd=directory), False

@@ -17,9 +17,15 @@ from singlerun.errors import (
     UsageError,
     said,
 )
-from singlerun.lifecycle import CrowdedError, Lifecycle, LockLostError, RefusedError
+from singlerun.lifecycle import (
+    CrowdedError,
+    Lifecycle,
+    LockLostError,
+    RefusedError,
+    is_time_to_prune,
+)
 from singlerun.outcome import Outcome
-from singlerun.paths import PRUNED, StateDir, lift, state_path
+from singlerun.paths import StateDir, lift, state_path
 from singlerun.process import identity, spawn
 from singlerun.process.child import Child
 from singlerun.process.marks import Marks
@@ -28,7 +34,6 @@ from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.render.text import shown
 from singlerun.store.run import FAILED, STOPPED, Ending, PausedError, Run
-from singlerun.timings import PRUNE_EVERY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -302,7 +307,7 @@ class _Runner:
         """Start a prune in the background, if that was not done for a while."""
         state = self._life.state
         try:
-            if state is not None and state.is_time(PRUNED, PRUNE_EVERY):
+            if state is not None and is_time_to_prune(state):
                 from singlerun.pruning import background  # noqa: PLC0415 - once an hour
 
                 background.start(state)

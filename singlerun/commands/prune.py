@@ -3,6 +3,7 @@
 import click
 
 from singlerun.commands import common
+from singlerun.commands.configured import no_config_option
 from singlerun.pruning import background, rules
 from singlerun.pruning.prune import Pruner
 from singlerun.render.pruned import Pruning
@@ -18,10 +19,12 @@ from singlerun.store.sqlite_pruning import SqlitePruning
               help="Keep the latest N runs of each name; the default is 10000.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only print what would be forgotten.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+@no_config_option
 @common.json_option
 def command(
-    ctx: click.Context, *, older_than: float | None, keep: int | None, dry_run: bool, quiet: bool
-) -> Result:
+    ctx: click.Context, *, older_than: float | None, keep: int | None, dry_run: bool, quiet: bool,
+    no_config: bool,
+) -> Result:  # fmt: skip
     """Forget runs and jobs that ended long ago or are too many, their output, and the files of
     names that are not used; give the space back.
 
@@ -31,7 +34,8 @@ def command(
     state, store = common.open_record(ctx)
     if state is None or store is None:
         return Pruning(None, dry_run=dry_run, quiet=quiet)
-    kept = rules.of(rules.configured(state.path), older_than=older_than, keep=keep)
+    table = {} if no_config else rules.configured(state.path)
+    kept = rules.of(table, older_than=older_than, keep=keep)
     with background.alone(state) as is_alone:
         if not is_alone and not dry_run:
             message = "another singlerun is pruning this state directory; try again later"

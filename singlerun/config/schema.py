@@ -7,7 +7,7 @@ by underscores. ``[defaults]`` and ``[jobs."NAME"]`` take the run options (optio
 
 import os
 
-from singlerun import duration
+from singlerun import duration, size
 from singlerun.errors import UsageError
 from singlerun.options import RUN_OPTIONS, read_count, read_path
 
@@ -147,7 +147,16 @@ WATCH_KEYS = (
     Key("max-refused", read=read_count, help="More refusals in a row are too many."),
 )  # fmt: skip
 NOTIFY_KEYS: tuple[Key, ...] = ()
-RETENTION_KEYS: tuple[Key, ...] = ()
+RETENTION_KEYS = (
+    Key("age", read=duration.parse, example='"400d"',
+        help="Forget runs, jobs and output that ended longer ago."),
+    Key("count", read=read_count, example="10000",
+        help="Keep so many runs of a name, and of its jobs so many in each state."),
+    Key("bytes", read=size.parse, example='"1G"',
+        help="Keep so much output in all; the oldest goes first."),
+    Key("idle", read=duration.parse, example='"30d"',
+        help="Delete the files of names that were not used for so long."),
+)  # fmt: skip
 
 NOTIFY = Key("notify", keys=NOTIFY_KEYS, help="Where to tell of what happened.")
 RETENTION = Key("retention", keys=RETENTION_KEYS, help="How much of the past is kept.")

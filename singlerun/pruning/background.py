@@ -12,10 +12,11 @@ import sys
 from contextlib import contextmanager
 
 from singlerun.errors import SinglerunError, StateDirError
-from singlerun.paths import PRUNED, StateDir
+from singlerun.lifecycle import PRUNED, is_time_to_prune
+from singlerun.paths import StateDir
 from singlerun.process import interpreter
 from singlerun.process.descriptors import close_all_but
-from singlerun.timings import PRUNE_EVERY, PRUNE_FOR
+from singlerun.timings import PRUNE_FOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def alone(state: StateDir) -> "Iterator[bool]":
 def start_in_time(state: StateDir) -> None:
     """Start a prune unless that was done a while ago; where it can't be, another time will do."""
     try:
-        if state.is_time(PRUNED, PRUNE_EVERY):
+        if is_time_to_prune(state):
             start(state)
     except (OSError, SinglerunError):
         pass

@@ -26,7 +26,6 @@ import fcntl
 import os
 import stat
 
-from singlerun.errors import StateDirError
 from singlerun.lock.filesystem import distrusted
 from singlerun.paths import lock_file_name
 
@@ -87,17 +86,17 @@ class IdleFiles:
         state = self._state
         with self._store.exclusively():
             try:
-                descriptor = state.open_old_lock(file)
-            except (OSError, StateDirError):
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                descriptor = os.open(file, flags, dir_fd=state.locks_fd)
+            except OSError:
                 return False
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 mine, there = os.fstat(descriptor), state.stat_lock(file)
                 is_current = (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
-                is_ours = not mine.st_size and not mine.st_mode & stat.S_IXUSR
-                if not is_current or not is_ours or file in self._owned():
+                if not is_current or not _is_free_of_doubt(mine) or file in self._owned():
                     return False
-                state.delete_lock(file)
+                os.unlink(file, dir_fd=state.locks_fd)
             except OSError:  # it is held, or was deleted
                 return False
             finally:
@@ -209,6 +208,12 @@ class IdleFiles:
 
     def _is_before(self, entry: os.stat_result) -> bool:
         return entry.st_mtime_ns < self._before_ns
+
+
+def _is_free_of_doubt(entry: os.stat_result) -> bool:
+    """Return whether an open file can be a lock file of ours whose latest holder was recorded."""
+    is_ours = stat.S_ISREG(entry.st_mode) and entry.st_uid == os.geteuid() and entry.st_nlink == 1
+    return is_ours and not entry.st_size and not entry.st_mode & stat.S_IXUSR
 
 
 def _told(entry: os.stat_result, done: bool) -> "Iterator[tuple[int, int]]":

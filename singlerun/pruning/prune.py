@@ -13,6 +13,18 @@ import time
 
 from singlerun.pruning import output
 from singlerun.pruning.files import IdleFiles
+from singlerun.store.pruning import (
+    CONTEXTS,
+    FIFOS,
+    JOBS,
+    LEFTOVERS,
+    LINES,
+    LOCKS,
+    OUTPUT,
+    PAUSES,
+    RUNS,
+    Pruned,
+)
 from singlerun.timings import PRUNE_BURST, PRUNE_REST
 
 TYPE_CHECKING = False
@@ -23,32 +35,8 @@ if TYPE_CHECKING:
     from singlerun.pruning.rules import Rules
     from singlerun.store.pruning import Limits, PruningStore, Step
 
-RUNS, JOBS, CONTEXTS, PAUSES = "runs", "jobs", "contexts", "pauses"
-OUTPUT, LOCKS, LINES, FIFOS, LEFTOVERS = "output", "locks", "lines", "fifos", "leftovers"
-KINDS = (RUNS, JOBS, CONTEXTS, PAUSES, OUTPUT, LOCKS, LINES, FIFOS, LEFTOVERS)
 AT_ONCE = 16 * 1024 * 1024
 """Bytes of a record that a prune in the background may write anew at once: 0.3 s."""
-
-
-class Pruned:
-    """What was forgotten, or would be.
-
-    Attributes:
-        counts, sizes: how many, and about how many bytes, by kind.
-        before, after: the bytes of the record on disk.
-        is_complete: whether there was time for all of it.
-        is_rigid: whether the record can't shrink, being of an earlier version.
-    """
-
-    def __init__(self, before: int = 0) -> None:
-        self.counts, self.sizes = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
-        self.before = self.after = before
-        self.is_complete, self.is_rigid = True, False
-
-    def add(self, kind: str, count: int, size: int) -> None:
-        """Count what was forgotten."""
-        self.counts[kind] += count
-        self.sizes[kind] += size
 
 
 class _OutOfTimeError(Exception):

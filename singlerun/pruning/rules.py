@@ -10,6 +10,9 @@ The defaults are generous, since what is forgotten can't be had back, and what i
 
 import time
 
+from singlerun import config
+from singlerun.errors import ConfigError
+from singlerun.paths import is_configured
 from singlerun.store.pruning import Limits
 
 TYPE_CHECKING = False
@@ -59,12 +62,13 @@ def of(
 
 
 def configured(path: bytes) -> "Mapping[str, object]":
-    """Return the table of settings for a state directory; empty if nothing is configured."""
-    try:
-        from importlib import import_module  # noqa: PLC0415
+    """Return the table of settings for a state directory; empty if nothing is configured.
 
-        config = import_module("singlerun.config")
-    except ImportError:
+    Raises ConfigError if some of the configuration can't be read: perhaps that more is to be kept.
+    """
+    if not is_configured():
         return {}
-    table: Mapping[str, object] = config.load(path).table("retention")
-    return table
+    settings = config.load(path)
+    if settings.problems:
+        raise ConfigError(f"{settings.problems[0]}; nothing is forgotten until that is mended")
+    return settings.table("retention")

@@ -1,20 +1,20 @@
 """What ``prune`` has forgotten, or would forget."""
 
 from singlerun import size
-from singlerun.pruning import prune
 from singlerun.render.result import Result
+from singlerun.store import pruning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from singlerun.pruning.prune import Pruned
+    from singlerun.store.pruning import Pruned
 
 _TITLES = {
-    prune.RUNS: "runs", prune.JOBS: "jobs", prune.CONTEXTS: "environments of jobs",
-    prune.PAUSES: "past pauses", prune.OUTPUT: "kept output", prune.LOCKS: "lock files",
-    prune.LINES: "waiting lines", prune.FIFOS: "FIFOs of workers",
-    prune.LEFTOVERS: "leftovers of filelock",
+    pruning.RUNS: "runs", pruning.JOBS: "jobs", pruning.CONTEXTS: "environments of jobs",
+    pruning.PAUSES: "past pauses", pruning.OUTPUT: "kept output", pruning.LOCKS: "lock files",
+    pruning.LINES: "waiting lines", pruning.FIFOS: "FIFOs of workers",
+    pruning.LEFTOVERS: "leftovers of filelock",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class Pruning(Result):
             return []
         return [
             (_TITLES[kind], f"{pruned.counts[kind]:,}", size.brief(pruned.sizes[kind]))
-            for kind in prune.KINDS
+            for kind in pruning.KINDS
             if pruned.counts[kind]
         ]
 
@@ -60,7 +60,7 @@ class Pruning(Result):
             "dry_run": self._dry_run,
             "pruned": [
                 {"kind": kind, "count": pruned.counts[kind], "bytes": pruned.sizes[kind]}
-                for kind in prune.KINDS
+                for kind in pruning.KINDS
             ],
             "record_bytes_before": pruned.before,
             "record_bytes": pruned.after,

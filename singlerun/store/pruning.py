@@ -29,6 +29,32 @@ else:
     Protocol = object
 
 
+RUNS, JOBS, CONTEXTS, PAUSES = "runs", "jobs", "contexts", "pauses"
+OUTPUT, LOCKS, LINES, FIFOS, LEFTOVERS = "output", "locks", "lines", "fifos", "leftovers"
+KINDS = (RUNS, JOBS, CONTEXTS, PAUSES, OUTPUT, LOCKS, LINES, FIFOS, LEFTOVERS)
+
+
+class Pruned:
+    """What was forgotten, or would be.
+
+    Attributes:
+        counts, sizes: how many, and about how many bytes, by kind.
+        before, after: the bytes of the record on disk.
+        is_complete: whether there was time for all of it.
+        is_rigid: whether the record can't shrink, being of an earlier version.
+    """
+
+    def __init__(self, before: int = 0) -> None:
+        self.counts, self.sizes = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
+        self.before = self.after = before
+        self.is_complete, self.is_rigid = True, False
+
+    def add(self, kind: str, count: int, size: int) -> None:
+        """Count what was forgotten."""
+        self.counts[kind] += count
+        self.sizes[kind] += size
+
+
 class Limits:
     """What is kept of runs and jobs.
 
