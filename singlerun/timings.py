@@ -89,10 +89,10 @@ PRUNE_FOR = 60.0
 as many runs as fifty starts a second make in an hour."""
 PRUNE_BURST = 0.002
 """How long a prune works before it rests; a transaction is never longer than a few times that."""
-PRUNE_REST = 0.01
-"""How long a prune then leaves the run-log to others, or twice as long as it has worked: it takes a
-fraction of a processor, and a start meets it rarely. It has no low priority instead, for a process
-that holds the run-log must not be kept from the processor by those that wait for it."""
+PRUNE_REST = 9.0
+"""How much longer than it has worked a prune then leaves the run-log to others: a start meets it
+once in ten times, for milliseconds, and where everything takes longer, it backs off. It has no low
+priority instead: a process that holds the run-log must not be kept from the processor."""
 
 
 def backoff(delay: float, attempts: int) -> float:

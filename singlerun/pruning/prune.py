@@ -145,5 +145,5 @@ class Pruner:
         if now - self._begun < PRUNE_BURST:
             return
         self._store.settle()
-        time.sleep(max(PRUNE_REST, 2 * (time.monotonic() - self._begun)))
+        time.sleep(PRUNE_REST * (time.monotonic() - self._begun))
         self._begun = time.monotonic()

@@ -12,6 +12,7 @@ import os
 from threading import Event, Thread
 
 from singlerun.errors import RecordError
+from singlerun.store.database import LOG_BYTES
 from singlerun.store.sqlite import SqliteStore
 from singlerun.timings import GUARD_PATIENCE
 
@@ -24,8 +25,8 @@ PAGES = 32
 """Pages that are given back in one transaction: a millisecond."""
 SLACK = 64
 """Free pages that a file may have for what comes next."""
-SHORT = 256 * 1024
-"""Bytes of the log that are written back at once; at twice as many, any run would do it."""
+SHORT = LOG_BYTES - 64 * 1024
+"""Bytes of the log that are written back: just before any run would have to do it."""
 _INCREMENTAL = 2
 
 
