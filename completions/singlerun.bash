@@ -206,6 +206,7 @@ _singlerun() {
     local logs_options="-f --follow --dir -h --help"
     local move_options="--first --dir -h --help"
     local pause_options="--for --dir -h --help"
+    local prune_options="--older-than --keep --dry-run -q --quiet --no-config --json --dir -h --help"
     local ps_options="-a --all --tree --watch --format --json --dir -h --help"
     local queue_options="-a --all --state --label --limit --watch --format --json --dir -h --help"
     local reap_options="--dry-run --kill-orphans --break-lock --lock-file -q --quiet --json --dir
@@ -219,7 +220,7 @@ _singlerun() {
     local why_options="--json --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
     local subcommands="add cancel completion config doctor help history is-running logs move pause
-        ps queue reap resume retry run stats stop timeline wait why worker"
+        prune ps queue reap resume retry run stats stop timeline wait why worker"
 
     COMPREPLY=()
     local typed
@@ -277,6 +278,7 @@ _singlerun() {
                     :logs) subcommand=$word options=$logs_options ;;
                     :move) subcommand=$word options=$move_options ;;
                     :pause) subcommand=$word options=$pause_options ;;
+                    :prune) subcommand=$word options=$prune_options ;;
                     :ps) subcommand=$word options=$ps_options ;;
                     :queue) subcommand=$word options=$queue_options ;;
                     :reap) subcommand=$word options=$reap_options ;;

@@ -1,7 +1,7 @@
 # fish completion for singlerun(1)
 
 set -g __fish_singlerun_subcommands add cancel completion config doctor help history is-running logs \
-    move pause ps queue reap resume retry run stats stop timeline wait why worker
+    move pause prune ps queue reap resume retry run stats stop timeline wait why worker
 
 # Print where the cursor is: "first" where a subcommand is allowed, "run" where only the options and the
 # command of the prefix form are, the name of a subcommand after that name, and "command" from the
@@ -154,6 +154,7 @@ complete $first -a is-running -d 'Check whether a name is held'
 complete $first -a logs -d 'Print the output kept for a run or job'
 complete $first -a move -d 'Move a job to the front of its queue'
 complete $first -a pause -d 'Keep anything from starting under a name'
+complete $first -a prune -d 'Forget old runs, jobs, output and files'
 complete $first -a ps -d 'Show running and waiting runs, orphans and zombies'
 complete $first -a queue -d 'Show queued jobs'
 complete $first -a reap -d 'Close the records of dead runs and resume queues'
@@ -190,7 +191,7 @@ complete -c singlerun -n '__fish_singlerun_at retry' -a '(__fish_singlerun_recor
 complete -c singlerun -n '__fish_singlerun_first_of stop' -a '(__fish_singlerun_record running)'
 complete -c singlerun -n '__fish_singlerun_first_of wait' -a '(__fish_singlerun_record running,jobs)'
 
-set -l looking -c singlerun -n '__fish_singlerun_at doctor history is-running ps queue reap stats timeline why'
+set -l looking -c singlerun -n '__fish_singlerun_at doctor history is-running prune ps queue reap stats timeline why'
 complete $looking -l json -d 'Print JSON'
 complete -c singlerun -n '__fish_singlerun_at history ps queue' -l format -x -d 'Print these fields only'
 
@@ -244,6 +245,13 @@ set -l ps -c singlerun -n '__fish_singlerun_at ps'
 complete $ps -s a -l all -d 'Also show the latest 20 runs, even if they have ended'
 complete $ps -l tree -d 'Show nested runs below the run that started them'
 complete $ps -l watch -d 'Refresh every second'
+
+set -l prune -c singlerun -n '__fish_singlerun_at prune'
+complete $prune -l older-than -x -d 'Forget what ended longer ago'
+complete $prune -l keep -x -d 'Keep the latest N runs of each name'
+complete $prune -l dry-run -d 'Only print what would be forgotten'
+complete $prune -s q -l quiet -d 'Print only errors'
+complete $prune -l no-config -d 'Read no configuration file'
 
 set -l queue -c singlerun -n '__fish_singlerun_at queue'
 complete $queue -s a -l all -d 'Also show jobs that have ended'
