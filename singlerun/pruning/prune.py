@@ -72,7 +72,7 @@ class Pruner:
         except _OutOfTimeError:
             self.pruned.is_complete = False
         if not self._dry_run:
-            self._store.settle()
+            self._store.settle(0)
         self.pruned.after = self._store.size()
         return self.pruned
 

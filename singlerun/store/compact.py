@@ -70,10 +70,10 @@ class Compacting(SqliteStore):
         disk = os.statvfs(os.path.dirname(self._database.path))
         return disk.f_bavail * disk.f_frsize > 3 * size + 16 * 1024 * 1024
 
-    def settle(self) -> None:
+    def settle(self, most: int = SHORT) -> None:
         path = self._database.path + b"-wal"
         try:
-            if os.stat(path).st_size <= SHORT:
+            if os.stat(path).st_size <= most:
                 return
             log = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -82,7 +82,7 @@ class Compacting(SqliteStore):
                 os.close(log)
         except OSError:
             return
-        self._database.alone(lambda database: self._database.shorten_log(database, SHORT))
+        self._database.alone(lambda database: self._database.shorten_log(database, most))
 
 
 class _Progress:

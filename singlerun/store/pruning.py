@@ -146,5 +146,8 @@ class PruningStore(QueueStore, Protocol):
         """
         raise NotImplementedError
 
-    def settle(self) -> None:
-        """Write the log beside the file back if it has grown, so that no start has to."""
+    def settle(self, most: int = ...) -> None:
+        """Write the log beside the file back if it has grown, so that no start has to.
+
+        ``most`` is how many bytes it may have.
+        """

@@ -9,7 +9,7 @@ from arena import BOUND, STATUS, HangError, main_thread_waits
 from faults import KILL
 
 FILES = re.compile(
-    r"singlerun\.db(-wal|-shm|\.lock)?|workers\.log|(workers|lines)(/x)?|logs(/#(/#|/ended)?)?"
+    r"singlerun\.db(-wal|-shm|\.lock)?|workers\.log|pruned|(workers|lines)(/x)?|logs(/#(/#|/ended)?)?"
     r"|locks(/(%%#-)?x\.lock)?"
 )
 """What may be there when nothing runs, with # for numbers."""
