@@ -89,10 +89,13 @@ PRUNE_FOR = 60.0
 as many runs as fifty starts a second make in an hour."""
 PRUNE_BURST = 0.002
 """How long a prune works before it rests; a transaction is never longer than a few times that."""
-PRUNE_REST = 9.0
-"""How much longer than it has worked a prune then leaves the run-log to others: a start meets it
-once in ten times, for milliseconds, and where everything takes longer, it backs off. It has no low
-priority instead: a process that holds the run-log must not be kept from the processor."""
+PRUNE_REST, PRUNE_PAUSE = 9.0, 1.0
+"""How much longer than it has worked a prune then leaves the run-log to others, while others write
+to it; and while none does. A start meets it one time in ten, for some milliseconds; and where
+everything takes longer, it backs off. It has no low priority instead: a process that holds the
+run-log must not be kept from the processor."""
+PRUNE_HEED = 2.0
+"""How long ago others may have written to the run-log that a prune still makes room for them."""
 
 
 def backoff(delay: float, attempts: int) -> float:

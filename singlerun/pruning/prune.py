@@ -25,7 +25,7 @@ from singlerun.store.pruning import (
     RUNS,
     Pruned,
 )
-from singlerun.timings import PRUNE_BURST, PRUNE_REST
+from singlerun.timings import PRUNE_BURST, PRUNE_HEED, PRUNE_PAUSE, PRUNE_REST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Pruner:
     ) -> None:  # fmt: skip
         self._state, self._store, self._rules, self._dry_run = state, store, rules, dry_run
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._begun = time.monotonic()
+        self._begun = self._disturbed = time.monotonic()
         self._seen: set[int] = set()
         self.pruned = Pruned(store.size())
 
@@ -145,5 +145,10 @@ class Pruner:
         if now - self._begun < PRUNE_BURST:
             return
         self._store.settle()
-        time.sleep(PRUNE_REST * (time.monotonic() - self._begun))
+        heeds_others = now - self._disturbed < PRUNE_HEED
+        rest = PRUNE_REST if heeds_others else PRUNE_PAUSE
+        before = self._store.latest_write()
+        time.sleep(rest * (time.monotonic() - self._begun))
         self._begun = time.monotonic()
+        if self._store.latest_write() != before:
+            self._disturbed = self._begun

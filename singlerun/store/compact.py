@@ -70,6 +70,13 @@ class Compacting(SqliteStore):
         disk = os.statvfs(os.path.dirname(self._database.path))
         return disk.f_bavail * disk.f_frsize > 3 * size + 16 * 1024 * 1024
 
+    def latest_write(self) -> tuple[int, int]:
+        try:
+            log = os.stat(self._database.path + b"-wal")
+        except OSError:
+            return 0, 0
+        return log.st_mtime_ns, log.st_size
+
     def settle(self, most: int = SHORT) -> None:
         path = self._database.path + b"-wal"
         try:

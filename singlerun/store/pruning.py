@@ -7,7 +7,7 @@ known_runs                        which of these runs the record still has
 names_in_use, last_use_ns         what may not be taken for idle, and since when a name is
 shrink                            the file does
 compact                           a file of an earlier version is made able to shrink
-settle                            the log beside the file is kept short
+settle, latest_write              the log beside the file is kept short; tells of writes
 
 Never forgotten: what is open; the latest run of a name, its latest start and its latest success;
 a run whose job is kept; a job that a pending one follows; and the fencing token of a name. What is
@@ -144,6 +144,10 @@ class PruningStore(QueueStore, Protocol):
         The record is kept busy meanwhile, so only if no more than ``most`` bytes are to be written;
         and only where there is room. Whatever waits for the record sees that there is progress.
         """
+        raise NotImplementedError
+
+    def latest_write(self) -> object:
+        """Return what changes with each write to the record, by whichever process."""
         raise NotImplementedError
 
     def settle(self, most: int = ...) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROWS = 100
 """Rows of one transaction: 1 to 3 ms, in which a start must wait; and a few hundred KB of log."""
+FEW_ROWS = 50
+"""The same where the rows are those of one name, which lie far from each other in the file."""
 LOOK = 0.002
 """Seconds after which a transaction that only looks leaves the record to others."""
 _ENDED = tuple(state for state in STATES if state not in {WAITING, RUNNING})
@@ -146,7 +148,7 @@ class SqlitePruning(Compacting, SqliteQueue, PruningStore):
     ) -> "Iterator[Step]":
         query = (
             f"SELECT {RUN} FROM (SELECT run_id FROM run_names WHERE name = ? AND run_id > ?"  # noqa: S608
-            f" AND run_id <= ? ORDER BY run_id LIMIT {ROWS}) CROSS JOIN runs ON id = run_id"
+            f" AND run_id <= ? ORDER BY run_id LIMIT {FEW_ROWS}) CROSS JOIN runs ON id = run_id"
         )
 
         def page(database: "sqlite3.Connection", after: int) -> "tuple[Step, int | None]":

@@ -15,9 +15,9 @@ from conftest import PATIENCE, Gate, eventually, fill, need
 OLD = (1, 1)
 
 
-def pruned(cli, *options):
+def pruned(cli, *options, **more):
     """Prune; return how many of each kind were forgotten."""
-    result = cli.run("prune", "--json", *options)
+    result = cli.run("prune", "--json", *options, **more)
     assert (result.returncode, result.stderr) == (0, "")
     document = json.loads(result.stdout)
     assert document["schema"] == 1
@@ -323,7 +323,7 @@ def test_a_state_directory_stays_small(cli):
         store.finish_run(run, Ending(Outcome(0, elapsed_ns=10**9)))
     store.close()
     assert size(cli) < 40e6
-    pruned(cli, "--keep", "10")
+    pruned(cli, "--keep", "10", timeout=10 * PATIENCE)
     assert size(cli) < 5e6
     assert len(cli.history()) == 10_000
 
