@@ -147,7 +147,7 @@ class Retrospect(Store, Protocol):
 
 
 class Tallying(Store, Protocol):
-    """A run-log that counts what became of names; each verb raises RecordError as those of Store."""
+    """A run-log that counts what became of names; verbs raise RecordError as those of Store."""
 
     def tally(self) -> None:
         """Count the runs that have ended since the last call.
