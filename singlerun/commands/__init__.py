@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from singlerun import __version__, options, suggestion
-from singlerun.commands.common import DIR
+from singlerun.commands.common import DIR, Command
 from singlerun.errors import UsageError
 from singlerun.process import launch
 from singlerun.render.result import Result, show
@@ -26,6 +26,7 @@ Examples:
 
 GROUPS = (
     ("See what runs and what ran", ("ps", "why", "history", "logs", "stats", "timeline")),
+    ("Watch", ("check", "metrics")),
     ("Run, wait and stop", ("run", "wait", "is-running", "stop", "pause", "resume", "reap")),
     ("Work with queues", ("add", "queue", "cancel", "retry", "move", "worker")),
     ("Find your way", ("help", "doctor", "config", "completion")),
@@ -104,6 +105,8 @@ def main(arguments: list[str]) -> int:
         of_run = error.ctx is None or error.ctx.info_name in {"run", "singlerun"}
         about = "singlerun" if of_run or error.ctx is None else error.ctx.command_path
         message = f"{_complaint(error)}; see: {about} --help"
+        if error.ctx is not None and isinstance(command := error.ctx.command, Command):
+            return show(command.failed(message, 125 if of_run else command.usage_status))
         return show(Result(errors=[message], status=125 if of_run else 2))
     except click.exceptions.Exit as end:
         return end.exit_code

@@ -46,6 +46,9 @@ class Command(click.Command):
     If it takes a NAME, ``-- COMMAND [ARG]...`` stands for the one that the prefix form derives.
     """
 
+    usage_status = 2
+    """The exit status of a usage error."""
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["context_settings"]["help_option_names"] = ["-h", "--help"]
         super().__init__(*arguments, **options)
@@ -123,7 +126,11 @@ class Command(click.Command):
         except SinglerunError as error:
             is_usage = isinstance(error, UsageError)
             message = f"{error.args[0]}; see: {ctx.command_path} --help" if is_usage else str(error)
-            return show(Result(errors=[message], status=error.exit_status))
+            return show(self.failed(message, error.exit_status))
+
+    def failed(self, message: str, status: int) -> Result:
+        """Return what is shown when it fails, and the exit status."""
+        return Result(errors=[message], status=status)
 
 
 def subcommand(

@@ -167,8 +167,11 @@ class Tallying(Store, Protocol):
         """Return what became of each of these names lately, as far as it was counted."""
         raise NotImplementedError
 
-    def latest_names(self, limit: int) -> tuple[list[bytes], int]:
-        """Return the names that were used last, the latest first, and how many there are in all."""
+    def latest_names(self, limit: int, since_ns: int = 0) -> tuple[list[bytes], int]:
+        """Return the names that were used since then, at most so many, the latest first; count all.
+
+        A name is used when a run of it is asked for, starts or ends, as far as that was counted.
+        """
         raise NotImplementedError
 
     def job_counts(self, states: "Sequence[str]") -> dict[bytes, dict[str, int]]:

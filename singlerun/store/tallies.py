@@ -113,13 +113,13 @@ class SqliteTallies(SqliteStore, Tallying):
     def standings(self, names: "Iterable[bytes]") -> dict[bytes, Standing]:
         return self._do(lambda database: {name: _standing(database, name) for name in names})
 
-    def latest_names(self, limit: int) -> tuple[list[bytes], int]:
-        query = "SELECT name FROM standings WHERE used_ns > 0 ORDER BY used_ns DESC LIMIT ?"
-        count = "SELECT count(*) FROM standings WHERE used_ns > 0"
+    def latest_names(self, limit: int, since_ns: int = 0) -> tuple[list[bytes], int]:
+        query = "SELECT name FROM standings WHERE used_ns > ? ORDER BY used_ns DESC LIMIT ?"
+        count = "SELECT count(*) FROM standings WHERE used_ns > ?"
 
         def select(database: "sqlite3.Connection") -> tuple[list[bytes], int]:
-            names = [name for (name,) in database.execute(query, (limit,))]
-            return names, database.execute(count).fetchone()[0]
+            names = [name for (name,) in database.execute(query, (since_ns, limit))]
+            return names, database.execute(count, (since_ns,)).fetchone()[0]
 
         return self._do(select)
 
