@@ -4,12 +4,14 @@ Many names are looked at together: the open runs, pauses and queues are read onc
 and of the runs that have ended the record keeps sums (store/tallies.py).
 """
 
+import os
 import time
 
 from singlerun.errors import StateDirError
 from singlerun.ownership import judge
 from singlerun.ownership.outlook import Outlook, is_overlong
 from singlerun.queue import wakeup
+from singlerun.store.database import FILE
 from singlerun.store.queue import DELAYED, FAILED, QUEUED
 from singlerun.store.run import RUNNING, WAITING
 from singlerun.store.tallies import Standing
@@ -224,3 +226,15 @@ def _with_something_open(store: "SqliteQueue") -> "Iterator[bytes]":
 def _is_between_tries(seen: "Seen") -> bool:
     """Return whether a run holds the lock and waits for its next try."""
     return seen.state == WAITING and seen.run.not_before_ns is not None
+
+
+def record_bytes(state: "StateDir | None") -> int:
+    """Return the size of the database, with its log."""
+    size = 0
+    for ending in (b"", b"-wal") if state is not None else ():
+        assert state is not None
+        try:
+            size += os.stat(os.path.join(state.path, FILE + ending)).st_size
+        except FileNotFoundError:
+            pass
+    return size
