@@ -43,6 +43,6 @@ def command(
         try:
             textfile.replace(path, metrics.text)
         except OSError as error:
-            what = f"cannot write {shown(path)}: {reason(error)}; what was there is left as it was"
+            what = f"cannot write {shown(path)}: {reason(error)}; an older file there is kept"
             return Result(errors=[what], status=125)
     return metrics

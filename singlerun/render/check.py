@@ -18,7 +18,7 @@ from singlerun.render.findings import (
     worst,
 )
 from singlerun.render.result import Result
-from singlerun.render.text import shown
+from singlerun.render.text import cut, shown
 from singlerun.store.queue import QUEUED
 from singlerun.store.run import SUCCEEDED
 
@@ -35,6 +35,7 @@ IN_DETAIL = 100
 """Findings that stand below it: a monitoring system keeps a few kilobytes."""
 MEASURED = 20
 """Names whose figures are printed."""
+LONGEST_NAME = 100
 TO_CHECK_ONE = "singlerun check NAME"
 
 
@@ -107,7 +108,7 @@ class Check(Result):
         pairs = self._listed()
         if pairs:
             said = [
-                f"{shown(checked.watched.name)}: {finding.cause.text}"
+                f"{cut(shown(checked.watched.name), LONGEST_NAME)}: {finding.cause.text}"
                 for checked, finding in pairs[:IN_FIRST_LINE]
             ]
             more = len(pairs) - len(said)
@@ -117,7 +118,8 @@ class Check(Result):
         if not self.names:
             return f"there is no name to check; to check one: {TO_CHECK_ONE}"
         if len(self.names) == 1:
-            return f"{shown(self.names[0].watched.name)}: {_well(self.names[0].watched)}"
+            watched = self.names[0].watched
+            return f"{cut(shown(watched.name), LONGEST_NAME)}: {_well(watched)}"
         return f"{len(self.names)} names"
 
     def _figures(self) -> "Iterator[str]":

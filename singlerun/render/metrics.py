@@ -43,7 +43,8 @@ class Metrics(Result):
 
     def left_out(self) -> "Iterator[str]":
         if self._left_out and not self._quiet:
-            yield f"{self._left_out} names are left out; to see more of them: --limit"
+            are = "1 name is" if self._left_out == 1 else f"{self._left_out} names are"
+            yield f"{are} left out; to include more: singlerun metrics --limit N"
 
 
 class Written(Metrics):
