@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from singlerun.config import Settings
+    from singlerun.config.settings import Settings
     from singlerun.paths import StateDir
     from singlerun.store.sqlite_queue import SqliteQueue
     from singlerun.survey import Watched

@@ -262,8 +262,7 @@ SUBCOMMANDS = (
     "stop", "timeline", "wait", "why", "worker",
 )  # fmt: skip
 
-RESERVED = (
-    "prune",
+RESERVED = ("prune",)
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 
 

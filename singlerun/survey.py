@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from singlerun.config import Settings
+    from singlerun.config.settings import Settings
     from singlerun.ownership.outlook import Seen
     from singlerun.paths import StateDir
     from singlerun.store.run import Pause
@@ -41,7 +41,7 @@ class Watched:
         standing: what became of its runs that have ended.
         runs: its open runs, oldest first.
         jobs: how many of its jobs are in each of COUNTED.
-        has_worker: whether its queue has a worker; True where that was not asked.
+        has_worker: whether its queue has a worker; True where it needs none, or that was not asked.
         expect: seconds within which a success is expected; None if none is.
         warn: seconds after which a warning is due that there was no success; or None.
         overlong: times its usual duration that a run may take.
@@ -112,11 +112,6 @@ class Watched:
         """Whether a warning is due that there was no success."""
         return self.warn is not None and (self.age is None or self.age > self.warn)
 
-    @property
-    def lacks_worker(self) -> bool:
-        """Whether jobs are ready, and nothing starts them."""
-        return bool(self.jobs[QUEUED]) and self.pause is None and not self.has_worker
-
 
 class Survey:
     """How names stand.
@@ -172,10 +167,14 @@ class Surveyor:
         return found
 
     def find_workers(self, found: Survey) -> None:
-        """Find out whether the queues of these names have workers, where jobs are ready."""
+        """Find out whether the queues of these names have workers, where those have to do."""
+        if self._state is None or self._store is None:
+            return
         for each in found.watched:
             busy = any(seen.run.job_id is not None for seen in each.running)
-            if self._state is None or busy or not each.jobs[QUEUED] or each.pause is not None:
+            if busy or each.pause is not None or not (each.jobs[QUEUED] or each.jobs[DELAYED]):
+                continue
+            if self._store.look(each.name) is None:  # all of them follow jobs of other queues
                 continue
             try:
                 each.has_worker = wakeup.has_worker(self._state, each.name)

@@ -105,9 +105,11 @@ def main(arguments: list[str]) -> int:
         of_run = error.ctx is None or error.ctx.info_name in {"run", "singlerun"}
         about = "singlerun" if of_run or error.ctx is None else error.ctx.command_path
         message = f"{_complaint(error)}; see: {about} --help"
-        if error.ctx is not None and isinstance(command := error.ctx.command, Command):
-            return show(command.failed(message, 125 if of_run else command.usage_status))
-        return show(Result(errors=[message], status=125 if of_run else 2))
+        command = None if error.ctx is None else error.ctx.command
+        status = 125 if of_run else 2
+        if isinstance(command, Command):
+            return show(command.failed(message, status))
+        return show(Result(errors=[message], status=status))
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -38,8 +38,6 @@ TIMES = common.Read("TIMES", read_times)
 class PluginCommand(common.Command):
     """A subcommand whose failures are those of a plugin for monitoring systems."""
 
-    usage_status = EXIT_STATUS[UNKNOWN]
-
     def failed(self, message: str, status: int) -> Result:  # noqa: ARG002 - always unknown
         """Return that it is not known how names stand."""
         return Result(first_line(UNKNOWN, message), status=EXIT_STATUS[UNKNOWN])

@@ -46,9 +46,6 @@ class Command(click.Command):
     If it takes a NAME, ``-- COMMAND [ARG]...`` stands for the one that the prefix form derives.
     """
 
-    usage_status = 2
-    """The exit status of a usage error."""
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         options["context_settings"]["help_option_names"] = ["-h", "--help"]
         super().__init__(*arguments, **options)

@@ -2,7 +2,7 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from singlerun.config import Settings
+    from singlerun.config.settings import Settings
     from singlerun.event import Event
     from singlerun.paths import StateDir
 

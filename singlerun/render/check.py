@@ -7,7 +7,7 @@ data behind a bar, and the details below.
 import os
 
 from singlerun.duration import brief
-from singlerun.render.causes import ago
+from singlerun.render.causes import passed
 from singlerun.render.findings import (
     CRITICAL,
     EXIT_STATUS,
@@ -154,7 +154,7 @@ def _well(found: "Watched") -> str:
     if found.standing.succeeded_ns is not None:
         took = found.standing.elapsed_ns if found.standing.state == SUCCEEDED else None
         after = "" if took is None else f", took {brief(took / 1e9)}"
-        parts.append(f"last success {ago(found.standing.succeeded_ns)} ago{after}")
+        parts.append(f"last success {passed(found.standing.succeeded_ns)} ago{after}")
     return ", ".join(parts) or "nothing of it has ended yet"
 
 

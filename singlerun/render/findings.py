@@ -1,9 +1,17 @@
 """What is wrong with a name, how bad that is, and what to type next."""
 
 from singlerun.duration import brief, exactly
-from singlerun.render.causes import MOST_SHOWN, Cause, ago, of_orphan, of_pause, of_zombie, operand
+from singlerun.render.causes import (
+    MOST_SHOWN,
+    Cause,
+    of_orphan,
+    of_pause,
+    of_zombie,
+    operand,
+    passed,
+)
 from singlerun.render.reason import DIED, signal_name
-from singlerun.store.queue import QUEUED
+from singlerun.store.queue import DELAYED, QUEUED
 from singlerun.store.run import FAILED, LOST, STOPPED, TIMED_OUT
 
 TYPE_CHECKING = False
@@ -50,11 +58,11 @@ def _find(found: "Watched") -> "Iterator[tuple[str, Cause]]":
         expected = f"a success is expected every {exactly(limit or 0)}"
         text = f"it has not succeeded yet, and {expected}"
         if found.standing.succeeded_ns is not None:
-            text = f"its last success was {ago(found.standing.succeeded_ns)} ago, and {expected}"
+            text = f"its last success was {passed(found.standing.succeeded_ns)} ago, and {expected}"
         status, kind = (CRITICAL, "overdue") if found.is_overdue else (WARNING, "late")
         yield status, Cause(kind, text, "to see why", "why", *name)
     if found.standing.state in {FAILED, TIMED_OUT, LOST, STOPPED}:
-        text = f"its last run {_ended(found)}, {ago(found.standing.ended_ns or 0)} ago"
+        text = f"its last run {_ended(found)}, {passed(found.standing.ended_ns or 0)} ago"
         status = WARNING if found.standing.state == STOPPED or found.expect else CRITICAL
         yield status, Cause("failed", text, "to see its runs", "history", *name)
     yield from _running(found)
@@ -92,11 +100,15 @@ def _running(found: "Watched") -> "Iterator[tuple[str, Cause]]":
 
 
 def _queue(found: "Watched") -> "Iterator[tuple[str, Cause]]":
-    count = found.jobs[QUEUED]
-    jobs = "1 job is" if count == 1 else f"{count} jobs are"
-    if found.lacks_worker:
-        text = f"{jobs} ready in its queue, which has no worker"
+    count, delayed = found.jobs[QUEUED], found.jobs[DELAYED]
+    if not found.has_worker:
+        what = f"{_jobs(count)} ready" if count else f"{_jobs(delayed)} delayed"
+        text = f"{what} in its queue, which has no worker"
         yield CRITICAL, Cause("worker", text, "to start one", "reap", *operand(found.name))
     if found.max_queued is not None and count > found.max_queued:
-        text = f"{jobs} ready in its queue, and at most {found.max_queued} should be"
+        text = f"{_jobs(count)} ready in its queue, and at most {found.max_queued} should be"
         yield WARNING, Cause("queue", text, "to see them", "queue", *operand(found.name))
+
+
+def _jobs(count: int) -> str:
+    return "1 job is" if count == 1 else f"{count} jobs are"
