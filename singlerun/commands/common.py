@@ -135,11 +135,9 @@ def subcommand(
 ) -> Callable[[Callable[..., Result | Iterable[Result]]], Command]:
     """Return the decorator of a subcommand, which gets Click's context first."""
     return lambda function: click.command(
-        cls=cls,
-        short_help=short_help,
-        epilog=f"Example: {example}",
+        cls=cls, short_help=short_help, epilog=f"Example: {example}",
         context_settings={"allow_interspersed_args": interspersed},
-    )(click.pass_context(function))
+    )(click.pass_context(function))  # fmt: skip
 
 
 def _only_commands(ctx: click.Context) -> list[str]:
