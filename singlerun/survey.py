@@ -140,6 +140,7 @@ class Surveyor:
         self._state, self._store, self._settings = state, store, settings
         self._watch = watch or {}
         self._now_ns = time.time_ns()
+        self._counts: dict[bytes, dict[str, int]] | None = None
 
     def of(self, names: "Sequence[bytes]") -> Survey:
         """Return how these names stand."""
@@ -157,7 +158,7 @@ class Surveyor:
         count = 0
         if self._store is not None:
             self._store.tally()
-            names |= dict.fromkeys(_with_something_open(self._store))
+            names |= dict.fromkeys(self._with_something_open(self._store))
             latest, count = self._store.latest_names(limit, used_since_ns)
             others = self._store.standings(names.keys() - {*latest})
             count += sum(each.used_ns <= used_since_ns for each in others.values())
@@ -181,6 +182,22 @@ class Surveyor:
             except StateDirError:  # nor can a worker be started then
                 each.has_worker = False
 
+    def _with_something_open(self, store: "SqliteQueue") -> "Iterator[bytes]":
+        """Yield the names that are held, waited for, paused, or have jobs to do."""
+        for run in store.open_runs():
+            yield from run.names
+        for pause in store.pauses():
+            yield pause.name
+        for name, counts in self._jobs(store).items():
+            if counts[QUEUED] or counts[DELAYED]:
+                yield name
+
+    def _jobs(self, store: "SqliteQueue") -> dict[bytes, dict[str, int]]:
+        """Return how many jobs of each name there are; they are counted only once."""
+        if self._counts is None:
+            self._counts = store.job_counts(COUNTED)
+        return self._counts
+
     def _look(self, names: "Sequence[bytes]") -> Survey:
         watched = {
             name: Watched(name, self._now_ns, {**self._settings.watch(name), **self._watch})
@@ -193,7 +210,7 @@ class Surveyor:
         for pause in self._store.pauses():
             if pause.name in watched:
                 watched[pause.name].pause = pause
-        for name, counts in self._store.job_counts(COUNTED).items():
+        for name, counts in self._jobs(self._store).items():
             if name in watched:
                 watched[name].jobs = counts
         for seen in self._open_runs(self._store, watched):
@@ -211,15 +228,6 @@ class Surveyor:
         # One may have ended since it was listed.
         verdicts = [each for each in judge.look_at(store, runs) if each.run.ended_ns is None]
         return Outlook(store).look(verdicts, {})
-
-
-def _with_something_open(store: "SqliteQueue") -> "Iterator[bytes]":
-    """Yield the names that are held, waited for, paused, or have jobs to do."""
-    for run in store.open_runs():
-        yield from run.names
-    for pause in store.pauses():
-        yield pause.name
-    yield from store.job_counts((QUEUED, DELAYED))
 
 
 def _is_between_tries(seen: "Seen") -> bool:

@@ -354,6 +354,71 @@ def test_json(cli):
     }
 
 
+# -- what is expected, in the configuration -------------------------------------------------------
+
+
+@pytest.fixture
+def configure(cli, tmp_path):
+    """Return a function that writes the configuration."""
+    file = tmp_path / "config.toml"
+    cli.env["SINGLERUN_CONFIG"] = str(file)
+    return file.write_text
+
+
+def test_what_is_expected_of_each_name(cli, configure):
+    configure("""
+        [jobs.backup]
+        expect = "26h"
+        [jobs."sync-*"]
+        max-refused = 0
+        [jobs.import]
+        max-queued = 1
+        overlong = 1.5
+    """)
+    cli.run("-n", "backup", "true")
+    age(cli, 30)
+    cli.run("-n", "sync-a", "true")
+    cli.run("-n", "sync-b", "true")
+    with cli.hold("-n", "sync-a"):
+        cli.run("-n", "sync-a", "true")
+        cli.run("pause", "import")
+        cli.add("-n", "import", "true")
+        cli.add("-n", "import", "true")
+        document = json.loads(cli.run("check", "--json").stdout)
+    found = {
+        name["name"]: {finding["kind"] for finding in name["findings"]}
+        for name in document["names"]
+    }
+    assert found == {
+        "backup": {"overdue"}, "sync-a": {"refused"}, "sync-b": set(),
+        "import": {"queue", "paused"},
+    }  # fmt: skip
+    (limits,) = [name for name in document["names"] if name["name"] == "import"]
+    assert (limits["overlong"], limits["max_queued"], limits["expect_s"]) == (1.5, 1, None)
+    assert kinds(cli, "backup", "--expect", "31h") == {}, "the command line takes precedence"
+
+
+def test_a_configured_name_is_checked_though_it_never_ran(cli, configure):
+    configure("""[jobs.backup]\nexpect = "26h"\n""")
+    found = check(cli)
+    assert found.status == "CRITICAL"
+    assert found.text.startswith("backup: it has not succeeded yet, ")
+    configure("""[jobs."back*"]\nexpect = "26h"\n""")
+    assert check(cli).status == "UNKNOWN", "a glob is no name"
+
+
+def test_a_mistake_in_the_configuration_is_a_warning(cli, configure):
+    configure("""[jobs.backup]\nexpcet = "26h"\n""")
+    cli.run("-n", "x", "true")
+    result = cli.run("check", "x")
+    assert result.returncode == 1
+    first, *details = result.stdout.splitlines()
+    assert first.startswith("SINGLERUN WARNING - ")
+    assert "config.toml:2" in first or "config.toml, line 2" in first, first
+    (line,) = details
+    assert line.startswith("WARNING ")
+
+
 # -- told once ----------------------------------------------------------------------------------
 
 

@@ -150,6 +150,22 @@ def test_the_names_used_last_and_how_many_are_left_out(cli):
         assert {key[1] for key in found if key[0] == "running"} == {"b"}, "what is open comes first"
 
 
+def test_what_is_expected(cli, tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("""[jobs.backup]\nexpect = "26h"\n[jobs.never]\nexpect = "1h"\n""")
+    cli.env["SINGLERUN_CONFIG"] = str(file)
+    for name in ("backup", "other", "another"):
+        cli.run("-n", name, "true")
+    found = metrics(cli)
+    assert found["expected_interval_seconds", "backup"] == 26 * 3600
+    assert (found["overdue", "backup"], found["overdue", "never"]) == (0, 1)
+    assert ("overdue", "other") not in found
+    assert ("last_success_timestamp_seconds", "never") not in found
+    found = samples(cli.run("metrics", "-q", "--limit", "2", text=False).stdout)
+    assert {key[1] for key in found if key[0] == "running"} == {"backup", "never"}
+    assert (found["names",], found["names_left_out",]) == (4, 2)
+
+
 # -- in a file ----------------------------------------------------------------------------------
 
 
