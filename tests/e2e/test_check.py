@@ -1,5 +1,6 @@
 """``singlerun check``: a plugin for monitoring systems, and what is wrong with names."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import eventually
+from conftest import blocked_on, eventually
 
 HOUR = 3600 * 10**9
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -445,10 +446,14 @@ def test_each_change_is_printed_once(cli):
     assert (result.returncode, result.stdout) == (0, ""), "that a new name is well is no change"
 
 
-def test_checks_at_once_tell_it_once(cli):
+def test_a_check_waits_for_what_another_tells(cli):
     cli.run("-n", "x", "false")
-    words = [cli.binary, "check", "--notify", "x"]
-    checks = [subprocess.Popen(words, env=cli.env, stdout=subprocess.PIPE) for _ in range(6)]
-    outputs = [each.communicate()[0] for each in checks]
-    assert [each.returncode for each in checks] == [2] * 6
-    assert sum(bool(output) for output in outputs) == 1
+    assert cli.run("check", "--notify", "x").stdout
+    cli.run("-n", "x", "true")
+    lock = cli.dir / "check.lock"
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        check = cli.start("check", "--notify", "x", stdout=subprocess.PIPE)
+        eventually(lambda: blocked_on(lock), "the check")
+        cli.sql("UPDATE standings SET told = NULL")  # as the other check does at its end
+    assert check.communicate() == (b"", None)

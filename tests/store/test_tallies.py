@@ -178,6 +178,27 @@ def test_refusals_while_another_run_waits_end_with_its_start(store, at):
     assert standing(store).refused == 0
 
 
+def test_refusals_count_by_their_time_and_not_by_their_number(store, at):
+    at(0)
+    patient, first = a_run(), a_run()
+    store.wait_run(patient)
+    store.wait_run(first)
+    at(8)
+    store.start_run(first, None)
+    at(10)
+    store.refuse_run(patient, REFUSED, "held by PID 1")  # has waited in vain, until after the start
+    assert standing(store).refused == 1
+    at(11)
+    second, impatient = a_run(b"y"), a_run(b"y")
+    store.wait_run(second)
+    store.wait_run(impatient)
+    at(12)
+    store.refuse_run(impatient, REFUSED, "held by PID 1")
+    at(13)
+    store.start_run(second, None)
+    assert standing(store, b"y").refused == 0
+
+
 def test_a_lost_run_is_the_latest_end(store, at):
     at(0)
     run = start(store)
