@@ -7,7 +7,7 @@ import click
 
 from singlerun import alarm, config
 from singlerun.commands import common
-from singlerun.errors import UsageError
+from singlerun.config.schema import read_number
 from singlerun.paths import StateDir, state_path
 from singlerun.render.check import Check, first_line
 from singlerun.render.findings import EXIT_STATUS, UNKNOWN
@@ -21,18 +21,7 @@ LATELY_DAYS = 7
 """How lately a name without settings must have been used to be checked where none is given."""
 
 
-def read_times(text: str) -> float:
-    """Read how many times as long as usual: a number of at least 1."""
-    try:
-        times = float(text)
-    except ValueError:
-        times = 0
-    if not 1 <= times <= 1e9:
-        raise UsageError(f"bad number {text!r}: write 1 or more, such as 3 or 1.5")
-    return times
-
-
-TIMES = common.Read("TIMES", read_times)
+TIMES = common.Read("TIMES", read_number)
 
 
 class PluginCommand(common.Command):
