@@ -51,7 +51,10 @@ def _has_changed(
         return False
     was, is_overdue = (OVERDUE in each.split(",") for each in (before, words))
     if was != is_overdue:
-        kind = OVERDUE if is_overdue else "recovery"
-        notify.tell(settings, Event(kind, watched.name), state)
+        event = Event(OVERDUE, watched.name)
+        if was:
+            success = store.latest_success(watched.name)
+            event = Event("recovery", watched.name, run=success, exit_status=0)
+        notify.tell(settings, event, state)
     store.set_told(watched.name, words or None)
     return True

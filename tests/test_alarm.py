@@ -20,7 +20,7 @@ def store(state):
 def told(monkeypatch):
     """Return a list of what is told: the kind of each event, and its name."""
     events = []
-    monkeypatch.setattr(notify, "tell", lambda settings, event, state: events.append(event))
+    monkeypatch.setattr(notify, "tell", lambda _settings, event, _state: events.append(event))
     return events
 
 
