@@ -216,10 +216,6 @@ class Surveyor:
         for seen in self._open_runs(self._store, watched):
             for name in {*seen.run.names} & watched.keys():
                 watched[name].runs.append(seen)
-                started_ns = seen.run.started_ns or 0
-                watched[name].standing.started_ns = (
-                    max(watched[name].standing.started_ns or 0, started_ns) or None
-                )
         return Survey([*watched.values()], since_ns=self._store.tallied_since_ns())
 
     def _open_runs(self, store: "SqliteQueue", names: "Iterable[bytes]") -> "list[Seen]":

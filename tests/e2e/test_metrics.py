@@ -92,6 +92,13 @@ def test_of_what_is_open_queued_and_paused(cli):
     assert found["runs_total", "refused", "x"] == found["runs_total", "skipped", "x"] == 1
 
 
+def test_a_run_that_is_to_be_tried_again_holds_its_name(cli):
+    cli.start("-n", "x", "--retries", "1", "--retry-delay", "1h", "false")
+    eventually(lambda: [r for r in cli.json("ps") if r["next_try_at"]], "the first failure")
+    found = metrics(cli)
+    assert (found["running", "x"], found["waiting", "x"]) == (1, 0)
+
+
 def test_an_orphan_and_a_zombie(cli):
     orphan, zombie = cli.hold("-n", "o"), cli.hold("-n", "z")
     for holding in (orphan, zombie):
