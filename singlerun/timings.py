@@ -77,6 +77,8 @@ REDRAW = 1.0
 """Between two looks with --watch."""
 LOG_POLL = 0.1
 """Between two looks for more output."""
+TALLY_REST = 0.002
+"""Between two transactions that count runs: as long as one takes, so that starts get their turn."""
 CHECK_PATIENCE = 10.0
 """How long the checks of ``doctor`` may take, all at once: a file system that hangs never answers,
 and a database of a gigabyte is read in less."""

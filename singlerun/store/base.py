@@ -15,7 +15,7 @@ pause_of                          whether a name is paused
 runs_in, figures, pauses_in       what there was in a period
 latest_success, count_pending     of a name: its latest success, the jobs in its queue
 similar_names                     the names that begin with the same byte
-tally                             the runs that have ended since are counted
+tally, tally_some                 the runs that have ended since are counted: all, a few of them
 tallies, tallied_since_ns         how many ended how, how long they took, since when that is counted
 standings, latest_names           what became of names lately, those that were used last
 job_counts, set_told              jobs by name and state; what was told of a name
@@ -150,10 +150,11 @@ class Tallying(Store, Protocol):
     """A run-log that counts what became of names; verbs raise RecordError as those of Store."""
 
     def tally(self) -> None:
-        """Count the runs that have ended since the last call.
+        """Count the runs that have ended since the last call, a few at a time."""
 
-        It must also be called before runs are deleted, so that none of them is missing in the sums.
-        """
+    def tally_some(self) -> bool:
+        """Count a few of the runs that have ended since; return whether there are more."""
+        raise NotImplementedError
 
     def tallies(self, names: "Iterable[bytes]") -> "dict[bytes, dict[str, Tally]]":
         """Return what was counted of these names, by name and state."""

@@ -2,11 +2,11 @@
 
 Counting a million runs at each look would keep the record busy for seconds. So the sums are kept,
 and each look adds what has ended since the one before. It goes through the runs in order of their
-ids, a slice in each transaction, so that a start waits for no more than one slice; runs that are
-open when they are passed are remembered, and counted once they have ended.
+ids, a slice in each transaction, and rests in between, so that a start waits for one slice at most;
+runs that are open when they are passed are remembered, and counted once they have ended.
 
 What has been counted stays counted: sums never fall, whatever becomes of the runs. So before runs
-are deleted, ``tally`` is to be called. A run that was counted as lost stays so, even if its wrapper
+are deleted, they are counted. A run that was counted as lost stays so, even if its wrapper
 turns out to have lived and records another end.
 """
 
@@ -17,6 +17,7 @@ from singlerun.store.base import Tallying
 from singlerun.store.rows import DamagedError, is_int
 from singlerun.store.run import REFUSED, SKIPPED, STATES, SUCCEEDED
 from singlerun.store.sqlite import SqliteStore
+from singlerun.timings import TALLY_REST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 BOUNDS = (1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400)
 """Upper bounds in seconds of the durations that are counted together; the last ones have none."""
-SLICE = 2000
-"""Runs that are counted in one transaction, which takes some 10 ms."""
+SLICE = 500
+"""Runs that are counted in one transaction, which takes some 2 ms."""
 _BUCKETS = tuple(f"b{number}" for number in range(len(BOUNDS) + 1))
 _RUN = "runs.id, names, state, asked_ns, started_ns, ended_ns, elapsed_ns, exit_code, signal"
 _STANDING = (
@@ -91,8 +92,11 @@ class SqliteTallies(SqliteStore, Tallying):
     """The verbs that count, in SQL."""
 
     def tally(self) -> None:
-        while self._do(_tally_slice):
-            pass
+        while self.tally_some():
+            time.sleep(TALLY_REST)
+
+    def tally_some(self) -> bool:
+        return self._do(_tally_slice)
 
     def tallies(self, names: "Iterable[bytes]") -> dict[bytes, dict[str, Tally]]:
         query = f"SELECT state, runs, elapsed_ns, {', '.join(_BUCKETS)} FROM tallies WHERE name = ?"  # noqa: S608
