@@ -162,12 +162,10 @@ class _Sums:
         self._changed: set[bytes] = set()
 
     def add(self, row: "Sequence[Any]") -> bool:
-        """Take a run into account; return whether it has ended, and is counted for good."""
-        run_id, names, state, *numbers = row
-        if not isinstance(names, bytes) or state not in STATES:
-            raise DamagedError(f"run {run_id!r} is damaged")
-        if not all(is_int(number) or number is None for number in numbers) or numbers[0] is None:
-            raise DamagedError(f"run {run_id!r} has a damaged number")
+        """Take a run into account; return whether it is done with: it has ended, or is damaged."""
+        _, names, state, *numbers = row
+        if not _is_sound(names, state, numbers):
+            return True
         has_ended = numbers[2] is not None
         for name in {*names.split(b"\0")}:
             standing = self._standings.get(name)
@@ -226,6 +224,12 @@ def _tally_slice(database: "sqlite3.Connection") -> bool:
     if rows:
         database.execute("UPDATE tallied SET up_to = ?", (rows[-1][0],))
     return len(rows) == SLICE
+
+
+def _is_sound(names: object, state: object, numbers: "Sequence[object]") -> bool:
+    """Return whether a row, of which any byte may be damaged, can be a run."""
+    is_counted = all(is_int(number) or number is None for number in numbers)
+    return isinstance(names, bytes) and state in STATES and is_counted and is_int(numbers[0])
 
 
 def _update(standing: Standing, state: str, numbers: "Sequence[Any]") -> bool:
