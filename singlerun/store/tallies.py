@@ -2,8 +2,8 @@
 
 Counting a million runs at each look would keep the record busy for seconds. So the sums are kept,
 and each look adds what has ended since the one before. It goes through the runs in order of their
-ids, a slice in each transaction, and rests in between, so that a start waits for one slice at most;
-runs that are open when they are passed are remembered, and counted once they have ended.
+ids, a few in each transaction, and rests in between, so that a start waits for some milliseconds at
+most; runs that are open when they are passed are remembered, and counted once they have ended.
 
 What has been counted stays counted: sums never fall, whatever becomes of the runs. So before runs
 are deleted, they are counted. A run that was counted as lost stays so, even if its wrapper
@@ -17,7 +17,7 @@ from singlerun.store.base import Tallying
 from singlerun.store.rows import DamagedError, is_int
 from singlerun.store.run import REFUSED, SKIPPED, STATES, SUCCEEDED
 from singlerun.store.sqlite import SqliteStore
-from singlerun.timings import TALLY_REST
+from singlerun.timings import TALLY_BURST, TALLY_REST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +27,25 @@ if TYPE_CHECKING:
 
 BOUNDS = (1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400)
 """Upper bounds in seconds of the durations that are counted together; the last ones have none."""
-SLICE = 500
-"""Runs that are counted in one transaction, which takes some 2 ms."""
 _BUCKETS = tuple(f"b{number}" for number in range(len(BOUNDS) + 1))
+_INT_OR_NONE = {int, type(None)}
 _RUN = "runs.id, names, state, asked_ns, started_ns, ended_ns, elapsed_ns, exit_code, signal"
-_STANDING = (
-    "used_ns", "started_ns", "ended_ns", "elapsed_ns", "state", "exit_code", "signal",
-    "succeeded_ns", "refused_ns", "refused", "told",
+_NUMBERS = (
+    "used_ns", "refused", "started_ns", "ended_ns", "elapsed_ns", "exit_code", "signal",
+    "succeeded_ns", "refused_ns",
 )  # fmt: skip
+_STANDING = (*_NUMBERS, "state", "told")
+_SELECT_STANDING = f"SELECT {', '.join(_STANDING)} FROM standings WHERE name = ?"  # noqa: S608
+_WRITE_STANDING = (
+    f"INSERT OR REPLACE INTO standings (name, {', '.join(_STANDING)})"  # noqa: S608
+    f" VALUES (?{', ?' * len(_STANDING)})"
+)
+_COUNTED = ("runs", "elapsed_ns", *_BUCKETS)
+_GROWN = ", ".join(f"{column} = {column} + excluded.{column}" for column in _COUNTED)
+_ADD_TALLY = (
+    f"INSERT INTO tallies (name, state, {', '.join(_COUNTED)})"  # noqa: S608
+    f" VALUES (?, ?{', ?' * len(_COUNTED)}) ON CONFLICT (name, state) DO UPDATE SET {_GROWN}"
+)
 
 
 class Standing:
@@ -96,7 +107,7 @@ class SqliteTallies(SqliteStore, Tallying):
             time.sleep(TALLY_REST)
 
     def tally_some(self) -> bool:
-        return self._do(_tally_slice)
+        return self._do(_tally_some)
 
     def tallies(self, names: "Iterable[bytes]") -> dict[bytes, dict[str, Tally]]:
         query = f"SELECT state, runs, elapsed_ns, {', '.join(_BUCKETS)} FROM tallies WHERE name = ?"  # noqa: S608
@@ -153,7 +164,7 @@ class SqliteTallies(SqliteStore, Tallying):
 
 
 class _Sums:
-    """What a transaction has read of the sums, and changes in them."""
+    """What a transaction adds to the sums, and what it changes in the standings."""
 
     def __init__(self, database: "sqlite3.Connection") -> None:
         self._database = database
@@ -166,70 +177,66 @@ class _Sums:
         _, names, state, *numbers = row
         if not _is_sound(names, state, numbers):
             return True
-        has_ended = numbers[2] is not None
+        _, started_ns, ended_ns, elapsed_ns, *_ = numbers
         for name in {*names.split(b"\0")}:
             standing = self._standings.get(name)
             if standing is None:
                 standing = self._standings[name] = _standing(self._database, name)
             if _update(standing, state, numbers):
                 self._changed.add(name)
-            if has_ended:
-                self._of(name, state).add(numbers[3] if numbers[1] is not None else None)
-        return has_ended
+            if ended_ns is not None:
+                tally = self._tallies.setdefault((name, state), Tally())
+                tally.add(None if started_ns is None else elapsed_ns)
+        return ended_ns is not None
 
     def write(self) -> None:
         """Write what has changed."""
-        columns = ("name", *_STANDING)
-        self._database.executemany(
-            _replacing("standings", columns),
-            [
-                (name, *(getattr(self._standings[name], column) for column in _STANDING))
-                for name in self._changed
-            ],
-        )
-        self._database.executemany(
-            _replacing("tallies", ("name", "state", "runs", "elapsed_ns", *_BUCKETS)),
-            [
-                (*key, tally.runs, tally.elapsed_ns, *tally.buckets)
-                for key, tally in self._tallies.items()
-            ],
-        )
-
-    def _of(self, name: bytes, state: str) -> Tally:
-        found = self._tallies.get((name, state))
-        if found is None:
-            query = f"SELECT state, runs, elapsed_ns, {', '.join(_BUCKETS)} FROM tallies"  # noqa: S608
-            query += " WHERE name = ? AND state = ?"
-            row = self._database.execute(query, (name, state)).fetchone()
-            found = self._tallies[name, state] = Tally() if row is None else _tally(row)
-        return found
+        standings = [(name, self._standings[name]) for name in self._changed]
+        values = [(name, *(getattr(of, column) for column in _STANDING)) for name, of in standings]
+        self._database.executemany(_WRITE_STANDING, values)
+        added = [(*key, of.runs, of.elapsed_ns, *of.buckets) for key, of in self._tallies.items()]
+        self._database.executemany(_ADD_TALLY, added)
 
 
-def _tally_slice(database: "sqlite3.Connection") -> bool:
-    """Count the runs that have ended since, and a slice of the next; return whether more follow."""
+def _tally_some(database: "sqlite3.Connection") -> bool:
+    """Count the runs that have ended since, and some of the next; return whether more follow."""
+    deadline = time.process_time() + TALLY_BURST
     row = database.execute("SELECT up_to FROM tallied").fetchone()
     up_to = row[0] if row is not None and is_int(row[0]) else 0
     sums = _Sums(database)
     passed = f"SELECT {_RUN} FROM untallied JOIN runs ON runs.id = run_id"  # noqa: S608
     ended = [each[0] for each in database.execute(passed).fetchall() if sums.add(each)]
-    following = f"SELECT {_RUN} FROM runs WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608
-    rows = database.execute(following, (up_to, SLICE)).fetchall()
-    still_open = [each[0] for each in rows if not sums.add(each)]
+    following = database.execute(f"SELECT {_RUN} FROM runs WHERE id > ? ORDER BY id", (up_to,))  # noqa: S608
+    since_ns, still_open, are_more = 0, [], False
+    for each in following:
+        since_ns = since_ns or each[3]
+        up_to = each[0]
+        if not sums.add(each):
+            still_open.append(up_to)
+        if are_more := time.process_time() > deadline:
+            break
+    following.close()
     sums.write()
     database.executemany("DELETE FROM untallied WHERE run_id = ?", [(each,) for each in ended])
-    database.executemany("INSERT INTO untallied VALUES (?)", [(each,) for each in still_open])
+    database.executemany(
+        "INSERT OR IGNORE INTO untallied VALUES (?)", [(each,) for each in still_open]
+    )
     if row is None:
-        since_ns = rows[0][3] if rows else time.time_ns()
-        database.execute("INSERT INTO tallied VALUES (?, ?)", (up_to, since_ns))
-    if rows:
-        database.execute("UPDATE tallied SET up_to = ?", (rows[-1][0],))
-    return len(rows) == SLICE
+        values = up_to, since_ns or time.time_ns()
+        database.execute("INSERT INTO tallied VALUES (?, ?)", values)
+    elif up_to != row[0]:
+        database.execute("UPDATE tallied SET up_to = ?", (up_to,))
+    return are_more
 
 
 def _is_sound(names: object, state: object, numbers: "Sequence[object]") -> bool:
     """Return whether a row, of which any byte may be damaged, can be a run."""
-    is_counted = all(is_int(number) or number is None for number in numbers)
-    return isinstance(names, bytes) and state in STATES and is_counted and is_int(numbers[0])
+    return (
+        type(names) is bytes
+        and state in STATES
+        and type(numbers[0]) is int
+        and {*map(type, numbers)} <= _INT_OR_NONE
+    )
 
 
 def _update(standing: Standing, state: str, numbers: "Sequence[Any]") -> bool:
@@ -256,13 +263,17 @@ def _update(standing: Standing, state: str, numbers: "Sequence[Any]") -> bool:
 
 
 def _standing(database: "sqlite3.Connection", name: bytes) -> Standing:
-    query = f"SELECT {', '.join(_STANDING)} FROM standings WHERE name = ?"  # noqa: S608
-    row = database.execute(query, (name,)).fetchone()
     found = Standing()
-    for column, value in zip(_STANDING, row or (), strict=False):
-        kind = str if column in {"state", "told"} else int
-        if type(value) is not kind and (value is not None or column in {"used_ns", "refused"}):
-            raise DamagedError(f"a standing has a damaged {column}")
+    row = database.execute(_SELECT_STANDING, (name,)).fetchone()
+    if row is None:
+        return found
+    *numbers, state, told = row
+    kinds = {*map(type, numbers)}
+    if not kinds <= _INT_OR_NONE or None in numbers[:2]:
+        raise DamagedError("a standing has a damaged number")
+    if not {type(state), type(told)} <= {str, type(None)}:
+        raise DamagedError("a standing has a damaged text")
+    for column, value in zip(_STANDING, row, strict=True):
         setattr(found, column, value)
     return found
 
@@ -271,8 +282,3 @@ def _tally(row: "Sequence[Any]") -> Tally:
     if row[0] not in STATES or not all(map(is_int, row[1:])):
         raise DamagedError("a tally is damaged")
     return Tally(row[1], row[2], row[3:])
-
-
-def _replacing(table: str, columns: "Sequence[str]") -> str:
-    holes = ",".join("?" * len(columns))
-    return f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({holes})"  # noqa: S608

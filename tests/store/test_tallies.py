@@ -102,10 +102,13 @@ def test_nothing_that_was_counted_falls_when_runs_are_deleted(store):
     assert (tally.runs, tally.elapsed_ns, tally.buckets[1]) == (4, 8 * SECOND, 4)
 
 
-def test_all_is_counted_slice_by_slice(store, monkeypatch):
-    monkeypatch.setattr(tallies, "SLICE", 3)
+def test_all_is_counted_a_few_at_a_time(store, monkeypatch):
+    monkeypatch.setattr(tallies, "TALLY_BURST", 0)
+    monkeypatch.setattr(tallies, "TALLY_REST", 0)
     runs = [start(store) for _ in range(4)] + [end(store, start(store)) for _ in range(7)]
+    assert store.tally_some()
     store.tally()
+    assert not store.tally_some()
     assert counts(store) == {SUCCEEDED: 7}
     for run in runs[:4]:
         end(store, run)
