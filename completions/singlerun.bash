@@ -78,7 +78,7 @@ _singlerun_files() {
 # Complete the value, begun with $2, of the option $1.
 _singlerun_value() {
     case $1 in
-        --lock-file | --html | --svg)
+        --lock-file | --html | --svg | --textfile)
             _singlerun_files "$2"
             ;;
         --dir)
@@ -148,7 +148,7 @@ _singlerun_argument() {
         help:0)
             _singlerun_offer "$2" -W "$subcommands singlerun"
             ;;
-        history:0 | is-running:0 | pause:0 | ps:* | reap:* | stats:0 | timeline:0 | why:0)
+        check:* | history:0 | is-running:0 | pause:0 | ps:* | reap:* | stats:0 | timeline:0 | why:0)
             _singlerun_record names "$2"
             ;;
         logs:0)
@@ -196,6 +196,8 @@ _singlerun() {
         --limit -t --timeout -k --kill-after --signal --env --all-env --stdin -0 --null --json -q --quiet
         --no-config --dir -h --help"
     local cancel_options="--dir -h --help"
+    local check_options="-c --critical --expect -w --warning --overlong --max-queued --max-refused --notify
+        -q --quiet --json --dir -h --help"
     local completion_options="--dir -h --help"
     local config_options="--system --json --dir -h --help"
     local doctor_options="-q --quiet --json --dir -h --help"
@@ -204,6 +206,7 @@ _singlerun() {
         --json-lines --dir -h --help"
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
     local logs_options="-f --follow --dir -h --help"
+    local metrics_options="--openmetrics --textfile --limit -q --quiet --dir -h --help"
     local move_options="--first --dir -h --help"
     local pause_options="--for --dir -h --help"
     local prune_options="--older-than --keep --dry-run -q --quiet --no-config --json --dir -h --help"
@@ -219,8 +222,8 @@ _singlerun() {
     local wait_options="-t --timeout --dir -h --help"
     local why_options="--json --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
-    local subcommands="add cancel completion config doctor help history is-running logs move pause
-        prune ps queue reap resume retry run stats stop timeline wait why worker"
+    local subcommands="add cancel check completion config doctor help history is-running logs
+        metrics move pause prune ps queue reap resume retry run stats stop timeline wait why worker"
 
     COMPREPLY=()
     local typed
@@ -243,7 +246,8 @@ _singlerun() {
                 return
                 ;;
             --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for | --signal | \
-                --since | --until | --state | --format | --html | --svg)
+                --since | --until | --state | --format | --html | --svg | --textfile | --critical | --expect | \
+                --warning | --overlong | --max-queued | --max-refused)
                 [[ $word != --signal ]] || : "${subcommand:=run}"
                 [[ $word != --dir ]] || directory=${words[i + 1]}
                 valued=$word
@@ -263,12 +267,15 @@ _singlerun() {
                 # Flags may be combined, ending with one that takes a value: -qwn NAME, or -qwnNAME.
                 if [[ $subcommand =~ ^(run|add|stop|wait|worker)$ && $word =~ ^-[^nEjtk]*[nEjtk]$ ]]; then
                     valued=$word
+                elif [[ $subcommand == check && $word =~ ^-[^cw]*[cw]$ ]]; then
+                    valued=$word
                 fi
                 ;;
             *)
                 case $subcommand:$word in
                     :add) subcommand=$word options=$add_options ;;
                     :cancel) subcommand=$word options=$cancel_options ;;
+                    :check) subcommand=$word options=$check_options ;;
                     :completion) subcommand=$word options=$completion_options ;;
                     :config) subcommand=$word options=$config_options ;;
                     :doctor) subcommand=$word options=$doctor_options ;;
@@ -276,6 +283,7 @@ _singlerun() {
                     :history) subcommand=$word options=$history_options ;;
                     :is-running) subcommand=$word options=$is_running_options ;;
                     :logs) subcommand=$word options=$logs_options ;;
+                    :metrics) subcommand=$word options=$metrics_options ;;
                     :move) subcommand=$word options=$move_options ;;
                     :pause) subcommand=$word options=$pause_options ;;
                     :prune) subcommand=$word options=$prune_options ;;

@@ -1,7 +1,8 @@
 # fish completion for singlerun(1)
 
-set -g __fish_singlerun_subcommands add cancel completion config doctor help history is-running logs \
-    move pause prune ps queue reap resume retry run stats stop timeline wait why worker
+set -g __fish_singlerun_subcommands add cancel check completion config doctor help history \
+    is-running logs metrics move pause prune ps queue reap resume retry run stats stop timeline \
+    wait why worker
 
 # Print where the cursor is: "first" where a subcommand is allowed, "run" where only the options and the
 # command of the prefix form are, the name of a subcommand after that name, and "command" from the
@@ -37,7 +38,7 @@ function __fish_singlerun_place
                 set place nothing
                 break
             case --limit --since --until --state --format --dir --break-lock --priority --delay --after --label --env --for \
-                    --html --svg
+                    --html --svg --textfile --critical --expect --warning --overlong --max-queued --max-refused
                 set -e words[1]
             case '--dir=*'
             case --name --lock-file --lock-fd --lock-type --slots --wait-for --conflict-exit-code \
@@ -54,6 +55,7 @@ function __fish_singlerun_place
                 contains -- $place run add stop wait worker
                 and string match -qr '^-[^nEjtk]*[nEjtk]$' -- $word
                 and set -e words[1]
+                test $place = check; and string match -qr '^-[^cw]*[cw]$' -- $word; and set -e words[1]
             case '*'
                 if test $place = first
                     set place $word
@@ -145,6 +147,7 @@ complete -c singlerun -n '__fish_singlerun_at first run add command' -a '(__fish
 set -l first -c singlerun -n '__fish_singlerun_at first'
 complete $first -a add -d 'Add jobs to a queue'
 complete $first -a cancel -d 'Remove pending jobs from their queue'
+complete $first -a check -d 'Check for a monitoring system that all is well'
 complete $first -a completion -d 'Print the completion for a shell'
 complete $first -a config -d 'Look at the configuration, and change it'
 complete $first -a doctor -d 'Find what is wrong, and say what mends it'
@@ -152,6 +155,7 @@ complete $first -a help -d 'Explain a subcommand'
 complete $first -a history -d 'Show the latest runs and how they ended'
 complete $first -a is-running -d 'Check whether a name is held'
 complete $first -a logs -d 'Print the output kept for a run or job'
+complete $first -a metrics -d 'Print metrics for Prometheus'
 complete $first -a move -d 'Move a job to the front of its queue'
 complete $first -a pause -d 'Keep anything from starting under a name'
 complete $first -a prune -d 'Forget old runs, jobs, output and files'
@@ -172,7 +176,7 @@ set -l all -c singlerun -n 'not __fish_singlerun_at command nothing'
 complete $all -l dir -x -a '(__fish_complete_directories)' -d 'State directory'
 complete $all -s h -l help -d 'Print a summary of the options and exit'
 
-set -l any -c singlerun -n '__fish_singlerun_at ps reap'
+set -l any -c singlerun -n '__fish_singlerun_at check ps reap'
 complete $any -a '(__fish_singlerun_record names)'
 set -l name -c singlerun -n '__fish_singlerun_first_of history is-running pause stats timeline why'
 complete $name -a '(__fish_singlerun_record names)'
@@ -191,9 +195,24 @@ complete -c singlerun -n '__fish_singlerun_at retry' -a '(__fish_singlerun_recor
 complete -c singlerun -n '__fish_singlerun_first_of stop' -a '(__fish_singlerun_record running)'
 complete -c singlerun -n '__fish_singlerun_first_of wait' -a '(__fish_singlerun_record running,jobs)'
 
-set -l looking -c singlerun -n '__fish_singlerun_at doctor history is-running prune ps queue reap stats timeline why'
+set -l looking -c singlerun -n '__fish_singlerun_at check doctor history is-running prune ps queue reap stats timeline why'
 complete $looking -l json -d 'Print JSON'
 complete -c singlerun -n '__fish_singlerun_at history ps queue' -l format -x -d 'Print these fields only'
+
+set -l check -c singlerun -n '__fish_singlerun_at check'
+complete $check -s c -l critical -l expect -x -d 'Be critical if the last success is older'
+complete $check -s w -l warning -x -d 'Warn if the last success is older'
+complete $check -l overlong -x -d 'Warn if a run takes so many times as long as usual'
+complete $check -l max-queued -x -d 'Warn if more jobs are ready in a queue'
+complete $check -l max-refused -x -d 'Warn if more runs in a row were refused'
+complete $check -l notify -d 'Print only changes, and send notifications'
+complete $check -s q -l quiet -d 'Print nothing if all is well'
+
+set -l metrics -c singlerun -n '__fish_singlerun_at metrics'
+complete $metrics -l openmetrics -d 'Print the OpenMetrics format'
+complete $metrics -l textfile -r -F -d 'Write this file, for node_exporter'
+complete $metrics -l limit -x -d 'Include at most N names'
+complete $metrics -s q -l quiet -d 'Do not say how many names are left out'
 
 set -l add -c singlerun -n '__fish_singlerun_at add'
 complete $add -s n -l name -x -a '(__fish_singlerun_record names)' -d 'Name of the queue, held while the job runs'

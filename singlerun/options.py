@@ -257,12 +257,12 @@ def _flag(dest: str) -> str:
 
 
 SUBCOMMANDS = (
-    "add", "cancel", "completion", "config", "doctor", "help", "history", "is-running", "logs",
-    "move", "pause", "prune", "ps", "queue", "reap", "resume", "retry", "run", "stats", "stop",
-    "timeline", "wait", "why", "worker",
+    "add", "cancel", "check", "completion", "config", "doctor", "help", "history", "is-running",
+    "logs", "metrics", "move", "pause", "prune", "ps", "queue", "reap", "resume", "retry", "run",
+    "stats", "stop", "timeline", "wait", "why", "worker",
 )  # fmt: skip
 
-RESERVED = ("metrics",)
+RESERVED = ("clear", "edit", "fence", "start", "store")
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 
 

@@ -77,6 +77,11 @@ REDRAW = 1.0
 """Between two looks with --watch."""
 LOG_POLL = 0.1
 """Between two looks for more output."""
+TALLY_BURST = 0.002
+"""Processor time after which no more runs are read in a transaction that counts them; to write the
+sums takes as long again at most."""
+TALLY_REST = 0.002
+"""Between two such transactions: about as long as one takes, so that starts get their turn."""
 CHECK_PATIENCE = 10.0
 """How long the checks of ``doctor`` may take, all at once: a file system that hangs never answers,
 and a database of a gigabyte is read in less."""

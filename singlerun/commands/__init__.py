@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from singlerun import __version__, options, suggestion
-from singlerun.commands.common import DIR
+from singlerun.commands.common import DIR, Command
 from singlerun.errors import UsageError
 from singlerun.process import launch
 from singlerun.render.result import Result, show
@@ -26,6 +26,7 @@ Examples:
 
 GROUPS = (
     ("See what runs and what ran", ("ps", "why", "history", "logs", "stats", "timeline")),
+    ("Watch", ("check", "metrics")),
     (
         "Run, wait and stop",
         ("run", "wait", "is-running", "stop", "pause", "resume", "reap", "prune"),
@@ -107,7 +108,11 @@ def main(arguments: list[str]) -> int:
         of_run = error.ctx is None or error.ctx.info_name in {"run", "singlerun"}
         about = "singlerun" if of_run or error.ctx is None else error.ctx.command_path
         message = f"{_complaint(error)}; see: {about} --help"
-        return show(Result(errors=[message], status=125 if of_run else 2))
+        command = None if error.ctx is None else error.ctx.command
+        status = 125 if of_run else 2
+        if isinstance(command, Command):
+            return show(command.failed(message, status))
+        return show(Result(errors=[message], status=status))
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -123,7 +123,11 @@ class Command(click.Command):
         except SinglerunError as error:
             is_usage = isinstance(error, UsageError)
             message = f"{error.args[0]}; see: {ctx.command_path} --help" if is_usage else str(error)
-            return show(Result(errors=[message], status=error.exit_status))
+            return show(self.failed(message, error.exit_status))
+
+    def failed(self, message: str, status: int) -> Result:
+        """Return what is shown when it fails, and the exit status."""
+        return Result(errors=[message], status=status)
 
 
 def subcommand(
@@ -131,11 +135,9 @@ def subcommand(
 ) -> Callable[[Callable[..., Result | Iterable[Result]]], Command]:
     """Return the decorator of a subcommand, which gets Click's context first."""
     return lambda function: click.command(
-        cls=cls,
-        short_help=short_help,
-        epilog=f"Example: {example}",
+        cls=cls, short_help=short_help, epilog=f"Example: {example}",
         context_settings={"allow_interspersed_args": interspersed},
-    )(click.pass_context(function))
+    )(click.pass_context(function))  # fmt: skip
 
 
 def _only_commands(ctx: click.Context) -> list[str]:

@@ -143,7 +143,7 @@ WATCH_KEYS = (
         example='"26h"'),
     Key("overlong", read=read_number,
         help="So many times its usual duration is too long; default: 3."),
-    Key("max-queued", read=read_count, help="More pending jobs are too many."),
+    Key("max-queued", read=read_count, help="More jobs that are ready to start are too many."),
     Key("max-refused", read=read_count, help="More refusals in a row are too many."),
 )  # fmt: skip
 NOTIFY_KEYS: tuple[Key, ...] = ()

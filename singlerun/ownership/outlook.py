@@ -65,11 +65,11 @@ class Seen:
         return self.state in {RUNNING, ORPHAN} and is_overlong(self.elapsed_ns, self.usual_ns)
 
 
-def is_overlong(elapsed_ns: int | None, usual_ns: int | None) -> bool:
-    """Return whether a run takes far longer than usual."""
+def is_overlong(elapsed_ns: int | None, usual_ns: int | None, times: float = OVERLONG) -> bool:
+    """Return whether a run takes far longer than usual: by default more than OVERLONG times."""
     if elapsed_ns is None or usual_ns is None:
         return False
-    return elapsed_ns > OVERLONG * usual_ns + OVERLONG_NS
+    return elapsed_ns > times * usual_ns + OVERLONG_NS
 
 
 class Outlook:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from singlerun.diagnosis import Diagnosis
     from singlerun.store.queue import Job
-    from singlerun.store.run import Run
+    from singlerun.store.run import Pause, Run
 
 MOST_SHOWN = 3
 """Waiters and zombies that are shown."""
@@ -48,18 +48,33 @@ def causes(found: "Diagnosis") -> "Iterator[Cause]":
     """Yield what keeps a name from starting, the most telling first."""
     yield from _holders(found)
     if found.pause is not None:
-        pause = found.pause
-        until = "until it is resumed"
-        if pause.until_ns is not None:
-            until = f"until {refusal.clock(pause.until_ns)}"
-        text = f"paused by user {user(pause.uid)}, since {refusal.clock(pause.since_ns)}, {until}"
-        yield Cause("paused", text, "to resume it", "resume", *operand(found.name))
+        yield of_pause(found.pause)
     yield from _line(found)
     yield from _queue(found)
     for run in found.zombies[:MOST_SHOWN]:
-        text = f"run {run.id}, PID {run.wrapper_pid}, {DIED}"
-        yield Cause("zombie", text, "to close its record", "reap", *operand(found.name))
+        yield of_zombie(run, found.name)
     yield from _limit(found)
+
+
+def of_pause(pause: "Pause") -> Cause:
+    """Return that a name is paused."""
+    until = "until it is resumed"
+    if pause.until_ns is not None:
+        until = f"until {refusal.clock(pause.until_ns)}"
+    text = f"paused by user {user(pause.uid)}, since {refusal.clock(pause.since_ns)}, {until}"
+    return Cause("paused", text, "to resume it", "resume", *operand(pause.name))
+
+
+def of_zombie(run: "Run", name: bytes) -> Cause:
+    """Return that nothing lives of a run whose record is open."""
+    text = f"run {run.id}, PID {run.wrapper_pid}, {DIED}"
+    return Cause("zombie", text, "to close its record", "reap", *operand(name))
+
+
+def of_orphan(run: "Run", pid: int, name: bytes) -> Cause:
+    """Return that the wrapper of a run is dead, and its command lives."""
+    text = f"run {run.id} is an orphan: singlerun was killed, and PID {pid} lives on"
+    return Cause("orphan", text, "to end it", "reap", "--kill-orphans", *operand(name))
 
 
 def _holders(found: "Diagnosis") -> "Iterator[Cause]":
@@ -74,8 +89,7 @@ def _holders(found: "Diagnosis") -> "Iterator[Cause]":
             text = f"PID {pids[0]} is not a run that singlerun has recorded"
             yield Cause("stranger", text, "to see it", "is-running", *name)
         elif judge(run).state == ORPHAN:
-            text = f"run {run.id} is an orphan: singlerun was killed, and PID {pids[0]} lives on"
-            yield Cause("orphan", text, "to end it", "reap", "--kill-orphans", *name)
+            yield of_orphan(run, pids[0], found.name)
         elif run.state == WAITING:
             text = f"run {run.id} holds it between two tries: the last one failed"
             yield Cause("retry", text, "to give up", "stop", str(run.id))

@@ -15,6 +15,10 @@ pause_of                          whether a name is paused
 runs_in, figures, pauses_in       what there was in a period
 latest_success, count_pending     of a name: its latest success, the jobs in its queue
 similar_names                     the names that begin with the same byte
+tally, tally_some                 the runs that have ended since are counted: all, a few of them
+tallies, tallied_since_ns         how many ended how, how long they took, since when that is counted
+standings, latest_names           what became of names lately, those that were used last
+job_counts, set_told              jobs by name and state; what was told of a name
 exclusively                       all other writers are kept out
 
 A verb either commits and then changes the run that it was given, or raises and leaves it as it was.
@@ -24,7 +28,7 @@ from singlerun.store.run import Pause, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from typing import Protocol
 
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from singlerun.store.history import Filter, Search
     from singlerun.store.periods import Figures
     from singlerun.store.run import Ending
+    from singlerun.store.tallies import Standing, Tally
 else:
     Protocol = object
 
@@ -139,3 +144,40 @@ class Retrospect(Store, Protocol):
 
     def similar_names(self, name: bytes, *, limit: int) -> list[bytes]:
         """Return names that have run and begin with the same byte as this one."""
+
+
+class Tallying(Store, Protocol):
+    """A run-log that counts what became of names; verbs raise RecordError as those of Store."""
+
+    def tally(self) -> None:
+        """Count the runs that have ended since the last call, a few at a time."""
+
+    def tally_some(self) -> bool:
+        """Count a few of the runs that have ended since; return whether there are more."""
+        raise NotImplementedError
+
+    def tallies(self, names: "Iterable[bytes]") -> "dict[bytes, dict[str, Tally]]":
+        """Return what was counted of these names, by name and state."""
+        raise NotImplementedError
+
+    def tallied_since_ns(self) -> int:
+        """Return since when runs are counted, in nanoseconds since the epoch; 0: none was."""
+        raise NotImplementedError
+
+    def standings(self, names: "Iterable[bytes]") -> "dict[bytes, Standing]":
+        """Return what became of each of these names lately, as far as it was counted."""
+        raise NotImplementedError
+
+    def latest_names(self, limit: int, since_ns: int = 0) -> tuple[list[bytes], int]:
+        """Return the names that were used since then, at most so many, the latest first; count all.
+
+        A name is used when a run of it is asked for, starts or ends, as far as that was counted.
+        """
+        raise NotImplementedError
+
+    def job_counts(self, states: "Sequence[str]") -> dict[bytes, dict[str, int]]:
+        """Return how many jobs are in each of these states, by name, of all names that have any."""
+        raise NotImplementedError
+
+    def set_told(self, name: bytes, told: str | None) -> None:
+        """Remember what was told of a name."""

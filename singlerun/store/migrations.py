@@ -154,6 +154,38 @@ MIGRATIONS = (
     CREATE INDEX jobs_after ON jobs (after_id) WHERE after_id NOTNULL;
     CREATE INDEX jobs_contexts ON jobs (context_id)
     """,
+    # 9: what became of each name, counted for check and metrics (tallies.py). Of the runs up to an
+    # id, without those that were open then. How long they took: up to 1, 5, 15 and 60 s, 5 and 15
+    # min, 1, 4 and 24 h, and longer.
+    """
+    CREATE TABLE tallied (up_to INTEGER NOT NULL, since_ns INTEGER NOT NULL);
+    CREATE TABLE untallied (run_id INTEGER PRIMARY KEY);
+    CREATE TABLE tallies (
+        name BLOB NOT NULL,
+        state TEXT NOT NULL,
+        runs INTEGER NOT NULL,
+        elapsed_ns INTEGER NOT NULL,
+        b0 INTEGER NOT NULL, b1 INTEGER NOT NULL, b2 INTEGER NOT NULL, b3 INTEGER NOT NULL,
+        b4 INTEGER NOT NULL, b5 INTEGER NOT NULL, b6 INTEGER NOT NULL, b7 INTEGER NOT NULL,
+        b8 INTEGER NOT NULL, b9 INTEGER NOT NULL,
+        PRIMARY KEY (name, state)
+    ) WITHOUT ROWID;
+    CREATE TABLE standings (
+        name BLOB PRIMARY KEY,
+        used_ns INTEGER NOT NULL,       -- the latest run was asked for, started or ended
+        started_ns INTEGER,             -- the latest start
+        ended_ns INTEGER,               -- the latest end, and how
+        elapsed_ns INTEGER,
+        state TEXT,
+        exit_code INTEGER,
+        signal INTEGER,
+        succeeded_ns INTEGER,           -- the latest success
+        refused_ns INTEGER,             -- the latest refusal
+        refused INTEGER NOT NULL,       -- refusals since the latest start
+        told TEXT                       -- what was told of it last
+    ) WITHOUT ROWID;
+    CREATE INDEX standings_used ON standings (used_ns)
+    """,
 )
 
 LATEST = len(MIGRATIONS)

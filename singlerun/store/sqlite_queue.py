@@ -27,6 +27,7 @@ from singlerun.store.queue import (
 from singlerun.store.run import REFUSED, Run
 from singlerun.store.sqlite import find_pause, finish_in, start_in, update
 from singlerun.store.sqlite_listing import SqliteListing
+from singlerun.store.tallies import SqliteTallies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _NEXT = "WHERE name = ? AND state = 'queued' ORDER BY priority DESC, position, i
 _PENDING = "SELECT id FROM jobs WHERE name = ? AND state IN ('queued', 'delayed')"
 
 
-class SqliteQueue(SqlitePeriods, SqliteListing, QueueStore):
+class SqliteQueue(SqlitePeriods, SqliteTallies, SqliteListing, QueueStore):
     """The run-log and the queues in the state directory."""
 
     def enqueue(

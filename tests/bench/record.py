@@ -59,6 +59,9 @@ COMMANDS = (
     "timeline --since 1d",
     "timeline --since 1d name-3",
     "timeline --since 1d --html /dev/null",
+    "check",
+    "check name-3",
+    "metrics",
 )
 STATES = (*["succeeded"] * 88, *["failed"] * 5, *["refused"] * 5, "timed-out", "lost")
 
@@ -125,7 +128,7 @@ def timed(arguments, directory):
     pid = os.posix_spawn(SINGLERUN, [SINGLERUN, *arguments], env, file_actions=null)
     _, status, usage = os.wait4(pid, 0)
     taken = time.perf_counter() - begun
-    if status:
+    if status and arguments[0] != "check":  # its exit status tells that some runs have failed
         sys.exit(f"failed: SINGLERUN_DIR={directory} singlerun {shlex.join(arguments)}")
     return taken, usage.ru_utime + usage.ru_stime
 

@@ -28,6 +28,10 @@ CRONTAB = """\
 * * * * * test -e {home}/begun && {singlerun} -n nightly true
 """
 
+ALARM = """\
+* * * * * {singlerun} check nightly --expect 26h --notify; echo tick >> {home}/ticks
+"""
+
 # The job runs until the pipe is written to.
 JOB = """\
 #!/bin/sh
@@ -274,3 +278,30 @@ def test_overlapping_runs_of_a_crontab_line_are_skipped_without_mail(user):
     names = (b"NAME", b"RUN_ID", b"TOKEN", b"LOCKS")
     assert ours == {b"SINGLERUN_" + name for name in names}
     assert {key: value for key, value in seen.items() if key not in ours} == as_without
+
+
+def ticks(home):
+    path = home / "ticks"
+    return len(path.read_text().split()) if path.exists() else 0
+
+
+@pytest.mark.cron
+def test_the_alarm_for_a_job_that_did_not_run_is_mailed_once_and_so_is_its_end(user):
+    crontab = ALARM.format(singlerun=user.singlerun, home=user.home)
+    subprocess.run(["crontab", "-u", user.name, "-"], input=crontab, text=True, check=True)
+
+    def alarms():
+        assert user.send("All of it")
+        return [text.split(" | ")[0] for subject, text in user.mail() if "check" in subject]
+
+    critical = "SINGLERUN CRITICAL - nightly: it has not succeeded yet,"
+    with cron_daemon():
+        by_cron(lambda: ticks(user.home) == 2, "the second check")
+        found = alarms()
+        assert len(found) == 1, found
+        assert found[0].startswith(critical)
+        assert user.login("singlerun -n nightly true").returncode == 0
+        by_cron(lambda: ticks(user.home) > 2, "another check")
+        assert [text.partition(" ago")[0].rpartition(" ")[0] for text in alarms()[1:]] == [
+            "SINGLERUN OK - nightly: last success",
+        ]  # fmt: skip
