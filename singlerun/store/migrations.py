@@ -132,25 +132,8 @@ MIGRATIONS = (
     CREATE INDEX jobs_delayed ON jobs
         (name, blocked, not_before_ns, priority DESC, position, id) WHERE state = 'delayed'
     """,
-    # 8: what was forgotten, as sums; and what refers to a job or a context, so that it is kept.
+    # 8: what refers to a job or a context, so that it is kept.
     """
-    CREATE TABLE forgotten (
-        name BLOB NOT NULL,
-        state TEXT NOT NULL,
-        runs INTEGER NOT NULL,
-        elapsed_ns INTEGER NOT NULL,
-        timed INTEGER NOT NULL,         -- of how many runs the duration was known
-        b0 INTEGER NOT NULL,            -- how many took up to 1 s, 5 s, and so on (forgotten.py)
-        b1 INTEGER NOT NULL,
-        b2 INTEGER NOT NULL,
-        b3 INTEGER NOT NULL,
-        b4 INTEGER NOT NULL,
-        b5 INTEGER NOT NULL,
-        b6 INTEGER NOT NULL,
-        b7 INTEGER NOT NULL,
-        b8 INTEGER NOT NULL,
-        PRIMARY KEY (name, state)
-    ) WITHOUT ROWID;
     CREATE INDEX jobs_after ON jobs (after_id) WHERE after_id NOTNULL;
     CREATE INDEX jobs_contexts ON jobs (context_id)
     """,

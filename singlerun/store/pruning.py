@@ -2,7 +2,6 @@
 
 forget_jobs, forget_runs          jobs and runs that have ended, and are too old or too many
 forget_contexts, forget_pauses    what no job refers to; pauses that are over
-forgotten                         what is left of the runs that were forgotten: sums
 known_runs                        which of these runs the record still has
 names_in_use, last_use_ns         what may not be taken for idle, and since when a name is
 shrink                            the file does
@@ -11,7 +10,7 @@ settle, latest_write              the log beside the file is kept short; tells o
 
 Never forgotten: what is open; the latest run of a name, its latest start and its latest success;
 a run whose job is kept; a job that a pending one follows; and the fencing token of a name. What is
-forgotten is added to the sums in the same transaction.
+forgotten was counted before (tallies.py).
 
 Verbs that may take long are iterators: each step is one short transaction, and nothing is held
 between two, so that whatever else uses the record gets its turn.
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Protocol
 
-    from singlerun.store.forgotten import Sums
 else:
     Protocol = object
 
@@ -113,10 +111,6 @@ class PruningStore(QueueStore, Protocol):
 
     def forget_pauses(self, limits: Limits, *, dry_run: bool = False) -> "Iterator[Step]":
         """Forget pauses that are over for too long."""
-        raise NotImplementedError
-
-    def forgotten(self, name: bytes | None = None) -> "list[Sums]":
-        """Return the sums of what was forgotten of a name, or of all."""
         raise NotImplementedError
 
     def known_runs(self, ids: "Collection[int]") -> "tuple[set[int], int]":

@@ -3,7 +3,7 @@
 import os
 import time
 
-from singlerun.store import forgotten
+from singlerun.store import tallies
 from singlerun.store.compact import Compacting
 from singlerun.store.database import Database
 from singlerun.store.prunable import RUN, Ended, Prunable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from singlerun.paths import StateDir
-    from singlerun.store.forgotten import Sums
 
 ROWS = 100
 """Rows of one transaction: 1 to 3 ms, in which a start must wait; and a few hundred KB of log."""
@@ -116,6 +115,8 @@ class SqlitePruning(Compacting, SqliteQueue, PruningStore):
 
     def forget_runs(self, limits: Limits, *, dry_run: bool = False) -> "Iterator[Step]":
         prunable = Prunable(limits.count, self._gone)
+        while not dry_run and self.tally_some():
+            yield Step()
         for state in _ENDED:
             yield from self._old_runs(prunable, state, limits.before_ns, dry_run=dry_run)
         names = "SELECT min(name) FROM run_names WHERE name > ?"
@@ -236,9 +237,6 @@ class SqlitePruning(Compacting, SqliteQueue, PruningStore):
 
         return self._pages(page, 0)
 
-    def forgotten(self, name: bytes | None = None) -> "list[Sums]":
-        return self._do(lambda database: forgotten.read(database, name))
-
     def known_runs(self, ids: "Collection[int]") -> "tuple[set[int], int]":
         def look(database: "sqlite3.Connection") -> "tuple[set[int], int]":
             query = "SELECT 1 FROM runs WHERE id = ?"
@@ -296,20 +294,15 @@ class SqlitePruning(Compacting, SqliteQueue, PruningStore):
 def _forget(
     database: "sqlite3.Connection", doomed: "list[Ended]", prunable: Prunable, *, dry_run: bool
 ) -> Step:
-    """Delete these runs, and add them to the sums."""
+    """Delete these runs, once they are counted."""
     fresh = [run for run in doomed if run.id not in prunable.gone]
     if dry_run:
         prunable.gone.update(run.id for run in fresh)
     elif fresh:
+        tallies.tally_all(database)  # what has ended since
         named = [(name, run.id) for run in fresh for name in set(run.names)]
         database.executemany("DELETE FROM run_names WHERE name = ? AND run_id = ?", named)
         database.executemany("DELETE FROM runs WHERE id = ?", [(run.id,) for run in fresh])
-        sums: dict[tuple[bytes, str], forgotten.Sums] = {}
-        for run in fresh:
-            for name in set(run.names):
-                of = sums.setdefault((name, run.state), forgotten.Sums(name, run.state))
-                of.count(run.elapsed_ns)
-        forgotten.add(database, sums.values())
     return Step(len(fresh), sum(run.size for run in fresh), tuple(run.id for run in fresh))
 
 

@@ -6,8 +6,8 @@ ids, a few in each transaction, and rests in between, so that a start waits for 
 most; runs that are open when they are passed are remembered, and counted once they have ended.
 
 What has been counted stays counted: sums never fall, whatever becomes of the runs. So before runs
-are deleted, they are counted. A run that was counted as lost stays so, even if its wrapper
-turns out to have lived and records another end.
+are deleted, they are counted, in the same transaction at the latest. A run that was counted as lost
+stays so, even if its wrapper turns out to have lived and records another end.
 """
 
 import time
@@ -196,6 +196,12 @@ class _Sums:
         self._database.executemany(_WRITE_STANDING, values)
         added = [(*key, of.runs, of.elapsed_ns, *of.buckets) for key, of in self._tallies.items()]
         self._database.executemany(_ADD_TALLY, added)
+
+
+def tally_all(database: "sqlite3.Connection") -> None:
+    """Count all runs that have ended, in a transaction that deletes runs: few, after ``tally``."""
+    while _tally_some(database):
+        pass
 
 
 def _tally_some(database: "sqlite3.Connection") -> bool:

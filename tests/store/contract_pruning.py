@@ -132,21 +132,25 @@ class PruningContract:
         self.ended(store, b"a", b"b")
         for _ in range(2):
             list(store.forget_runs(limits(before_ns=now(), count=NONE)))
-        sums = {(each.name, each.state): each for each in again().forgotten()}
-        assert set(sums) == {(b"a", SUCCEEDED), (b"b", SUCCEEDED), (b"a", REFUSED)}
-        for name in (b"a", b"b"):
-            of = sums[name, SUCCEEDED]
-            assert (of.runs, of.timed, of.elapsed_ns) == (4, 4, 100_003_500_000_000)
-            assert of.buckets == [2, 1, 0, 0, 0, 0, 0, 0, 0]
-        assert (sums[b"a", REFUSED].runs, sums[b"a", REFUSED].timed) == (1, 0)
-        assert [each.name for each in store.forgotten(b"b")] == [b"b"]
+        sums = again().tallies([b"a", b"b"])
+        assert {name: {*of} for name, of in sums.items()} == {
+            b"a": {SUCCEEDED, REFUSED}, b"b": {SUCCEEDED},
+        }  # fmt: skip
+        for of in sums.values():
+            assert of[SUCCEEDED].runs == 5, "also the one that is kept"
+            assert of[SUCCEEDED].elapsed_ns >= 100_003_500_000_000
+            assert of[SUCCEEDED].buckets[1:] == [1, 0, 0, 0, 0, 0, 0, 0, 1]
+        assert sums[b"a"][REFUSED].runs == 1
 
-    def test_sums_grow(self, store):
+    def test_what_has_ended_since_is_counted_before_it_is_forgotten(self, store):
         for _ in range(2):
             self.ended(store)
             self.ended(store)
-            list(store.forget_runs(limits(count=1)))
-        assert [each.runs for each in store.forgotten()] == [3]
+            steps = store.forget_runs(limits(count=1))
+            next(steps)
+            list(steps)
+        store.tally()
+        assert [each.runs for each in store.tallies([b"x"])[b"x"].values()] == [4]
 
     def test_tokens_and_ids_grow_on(self, store):
         before = self.ended(store)
@@ -174,7 +178,6 @@ class PruningContract:
         told = forget(dry_run=True)
         assert self.ids(store) == before
         assert store.find_job(job.id) is not None
-        assert store.forgotten() == []
         store._gone.clear()
         store._left.clear()
         assert forget(dry_run=False) == told
