@@ -30,6 +30,11 @@ def kept(state: "StateDir") -> "Iterator[tuple[int, int]]":
         yield number, size(state, number)
 
 
+def is_kept(state: "StateDir", run_id: int) -> bool:
+    """Return whether output of a run is kept: none of it may have come."""
+    return os.path.isdir(os.path.join(state.path, path_of(run_id)))
+
+
 def size(state: "StateDir", run_id: int) -> int:
     """Return the bytes that are kept of a run's output."""
     try:

@@ -115,8 +115,8 @@ class Pruner:
 
     def _forget_their_output(self, step: "Step") -> None:
         for number in step.ids:
-            if size := output.size(self._state, number):
-                self._forget_output_of(number, size)
+            if output.is_kept(self._state, number):
+                self._forget_output_of(number, output.size(self._state, number))
 
     def _forget_files(self) -> None:
         before_ns = self._rules.idle_before_ns()

@@ -261,6 +261,14 @@ def rounds(cli, witness, options, count):
     return process
 
 
+def test_output_that_never_came_is_forgotten_with_its_run(cli):
+    for _ in range(2):
+        cli.run("-n", "x", "--log", "true")
+    assert sorted(os.listdir(cli.dir / "logs")) == ["1", "2"]
+    pruned(cli, "--older-than", "0", "--keep", "0")
+    assert os.listdir(cli.dir / "logs") == ["2"]
+
+
 def test_kill_prune_at_any_moment_beside_runs(cli, tmp_path):
     """No two runs of a name at once; nothing is broken, and all of it can be pruned at last."""
     witness, queued = tmp_path / "inside", tmp_path / "queued"
