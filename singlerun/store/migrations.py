@@ -132,6 +132,15 @@ MIGRATIONS = (
     CREATE INDEX jobs_delayed ON jobs
         (name, blocked, not_before_ns, priority DESC, position, id) WHERE state = 'delayed'
     """,
+    # 8: what was told already, of what is told once.
+    """
+    CREATE TABLE told (
+        name BLOB NOT NULL,
+        kind TEXT NOT NULL,             -- the event and a digest of where it is told
+        occasion INTEGER NOT NULL,      -- it is told again when this is another
+        PRIMARY KEY (name, kind)
+    ) WITHOUT ROWID
+    """,
 )
 
 LATEST = len(MIGRATIONS)
