@@ -28,7 +28,7 @@ GROUPS = (
     ("See what runs and what ran", ("ps", "why", "history", "logs", "stats", "timeline")),
     ("Run, wait and stop", ("run", "wait", "is-running", "stop", "pause", "resume", "reap")),
     ("Work with queues", ("add", "queue", "cancel", "retry", "move", "worker")),
-    ("Find your way", ("help", "doctor", "config", "completion")),
+    ("Find your way", ("help", "doctor", "config", "notify", "completion")),
 )
 """The subcommands as ``--help`` shows them."""
 
