@@ -101,6 +101,10 @@ _singlerun_value() {
         --lock-type)
             _singlerun_offer "$2" -W "auto flock lockfile"
             ;;
+        --notify)
+            _singlerun_offer "$2" -S : -W "start success failure recovery change refused overlong overdue lost
+                queue-empty"
+            ;;
         --on-*)
             _singlerun_offer "$2" -c
             ;;
@@ -154,6 +158,12 @@ _singlerun_argument() {
         logs:0)
             _singlerun_record names,runs "$2"
             ;;
+        notify:0)
+            _singlerun_offer "$2" -W "test list flush"
+            ;;
+        notify:1)
+            _singlerun_record names "$2"
+            ;;
         queue:0)
             _singlerun_record queues "$2"
             ;;
@@ -190,10 +200,10 @@ _singlerun() {
     local run_options="-n --name --lock-file --lock-fd --lock-type -s --shared -w --wait --wait-for
         --skip -j --slots -E --conflict-exit-code --replace --queue --coalesce --min-interval
         --max-starts -t --timeout -k --kill-after --signal --retries --retry-delay --restart --jitter --exec
-        --linger --on-success --on-failure --on-conflict --on-finish --log --only-failed --require-record --dir
-        --no-config -q --quiet -v --verbose -h --help"
+        --linger --on-success --on-failure --on-conflict --on-finish --notify --log --only-failed --require-record
+        --dir --no-config -q --quiet -v --verbose -h --help"
     local add_options="-n --name --priority --delay --after --unique --label --retries --retry-delay
-        --limit -t --timeout -k --kill-after --signal --env --all-env --stdin -0 --null --json -q --quiet
+        --limit -t --timeout -k --kill-after --signal --notify --env --all-env --stdin -0 --null --json -q --quiet
         --no-config --dir -h --help"
     local cancel_options="--dir -h --help"
     local check_options="-c --critical --expect -w --warning --overlong --max-queued --max-refused --notify
@@ -208,6 +218,7 @@ _singlerun() {
     local logs_options="-f --follow --dir -h --help"
     local metrics_options="--openmetrics --textfile --limit -q --quiet --dir -h --help"
     local move_options="--first --dir -h --help"
+    local notify_options="--json --dir -h --help"
     local pause_options="--for --dir -h --help"
     local prune_options="--older-than --keep --dry-run -q --quiet --no-config --json --dir -h --help"
     local ps_options="-a --all --tree --watch --format --json --dir -h --help"
@@ -222,8 +233,9 @@ _singlerun() {
     local wait_options="-t --timeout --dir -h --help"
     local why_options="--json --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
-    local subcommands="add cancel check completion config doctor help history is-running logs
-        metrics move pause prune ps queue reap resume retry run stats stop timeline wait why worker"
+        local subcommands="add cancel check completion config doctor help history is-running logs
+        metrics move notify pause prune ps queue reap resume retry run stats stop timeline wait why
+        worker"
 
     COMPREPLY=()
     local typed
@@ -255,7 +267,8 @@ _singlerun() {
             --dir=*) directory=${word#*=} ;;
             --name | --lock-file | --lock-fd | --lock-type | --slots | --wait-for | --conflict-exit-code | \
                 --min-interval | --max-starts | --timeout | --kill-after | --retries | --retry-delay | --restart | \
-                --jitter | --on-success | --on-failure | --on-conflict | --on-finish)
+                --jitter | --on-success | --on-failure | --on-conflict | --on-finish | \
+                --notify)
                 : "${subcommand:=run}"
                 valued=$word
                 ;;
@@ -285,6 +298,7 @@ _singlerun() {
                     :logs) subcommand=$word options=$logs_options ;;
                     :metrics) subcommand=$word options=$metrics_options ;;
                     :move) subcommand=$word options=$move_options ;;
+                    :notify) subcommand=$word options=$notify_options ;;
                     :pause) subcommand=$word options=$pause_options ;;
                     :prune) subcommand=$word options=$prune_options ;;
                     :ps) subcommand=$word options=$ps_options ;;

@@ -1,8 +1,8 @@
 # fish completion for singlerun(1)
 
-set -g __fish_singlerun_subcommands add cancel check completion config doctor help history \
-    is-running logs metrics move pause prune ps queue reap resume retry run stats stop timeline \
-    wait why worker
+set -g __fish_singlerun_subcommands add cancel check completion config doctor help history is- \
+    running logs metrics move notify pause prune ps queue reap resume retry run stats stop \
+    timeline wait why worker
 
 # Print where the cursor is: "first" where a subcommand is allowed, "run" where only the options and the
 # command of the prefix form are, the name of a subcommand after that name, and "command" from the
@@ -44,7 +44,7 @@ function __fish_singlerun_place
             case --name --lock-file --lock-fd --lock-type --slots --wait-for --conflict-exit-code \
                     --min-interval --max-starts --timeout --kill-after --signal --retries --retry-delay \
                     --restart --jitter \
-                    --on-{success,failure,conflict,finish}
+                    --on-{success,failure,conflict,finish} --notify
                 test $place = first; and set place run
                 set -e words[1]
             case '--*'
@@ -135,6 +135,8 @@ complete $hook -l on-success -d 'Run this if the command succeeds'
 complete $hook -l on-failure -d 'Run this if the command fails'
 complete $hook -l on-conflict -d 'Run this if the run is refused'
 complete $hook -l on-finish -d 'Run this after the command in any case'
+set -l events {start,success,failure,recovery,change,refused,overlong,overdue,lost,queue-empty}:
+complete $run -l notify -x -a "$events" -d 'Tell of events by mail or HTTP'
 complete $run -l log -d 'Keep a copy of the output'
 complete $run -l only-failed -d 'Print the output only if the command fails'
 complete $run -l require-record -d 'Refuse to run a command that cannot be recorded'
@@ -157,6 +159,7 @@ complete $first -a is-running -d 'Check whether a name is held'
 complete $first -a logs -d 'Print the output kept for a run or job'
 complete $first -a metrics -d 'Print metrics for Prometheus'
 complete $first -a move -d 'Move a job to the front of its queue'
+complete $first -a notify -d 'Try notifications, and show what waits to be told'
 complete $first -a pause -d 'Keep anything from starting under a name'
 complete $first -a prune -d 'Forget old runs, jobs, output and files'
 complete $first -a ps -d 'Show running and waiting runs, orphans and zombies'
@@ -189,13 +192,14 @@ complete -c singlerun -n '__fish_singlerun_config check' -F
 complete -c singlerun -n '__fish_singlerun_first_of help' -a "singlerun $__fish_singlerun_subcommands"
 complete -c singlerun -n '__fish_singlerun_first_of logs' -a '(__fish_singlerun_record names,runs)'
 complete -c singlerun -n '__fish_singlerun_first_of move' -a '(__fish_singlerun_record pending)'
+complete -c singlerun -n '__fish_singlerun_first_of notify' -a 'test list flush'
 complete -c singlerun -n '__fish_singlerun_first_of queue' -a '(__fish_singlerun_record queues)'
 complete -c singlerun -n '__fish_singlerun_first_of resume' -a '(__fish_singlerun_record paused)'
 complete -c singlerun -n '__fish_singlerun_at retry' -a '(__fish_singlerun_record unsuccessful)'
 complete -c singlerun -n '__fish_singlerun_first_of stop' -a '(__fish_singlerun_record running)'
 complete -c singlerun -n '__fish_singlerun_first_of wait' -a '(__fish_singlerun_record running,jobs)'
 
-set -l looking -c singlerun -n '__fish_singlerun_at check doctor history is-running prune ps queue reap stats timeline why'
+set -l looking -c singlerun -n '__fish_singlerun_at check doctor history is-running notify prune ps queue reap stats timeline why'
 complete $looking -l json -d 'Print JSON'
 complete -c singlerun -n '__fish_singlerun_at history ps queue' -l format -x -d 'Print these fields only'
 
@@ -227,6 +231,7 @@ complete $add -l limit -x -d 'Refuse if more than N jobs would be pending'
 complete $add -s t -l timeout -x -d 'Stop the job after this long'
 complete $add -s k -l kill-after -x -d 'Grace period between SIGTERM and SIGKILL'
 complete $add -l signal -x -a 'TERM INT HUP QUIT KILL USR1 USR2' -d 'Signal to send first instead of SIGTERM'
+complete $add -l notify -x -a "$events" -d 'Tell of events by mail or HTTP'
 complete $add -l env -x -a '(set -xn)' -d 'Keep this environment variable as well'
 complete $add -l all-env -d 'Keep the whole environment'
 complete $add -l stdin -d 'Read jobs, one shell command per line'

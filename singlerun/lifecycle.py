@@ -18,7 +18,7 @@ from singlerun.errors import HeldError, StateDirError, said
 from singlerun.paths import StateDir, state_path
 from singlerun.process import identity
 from singlerun.process.marks import Marks
-from singlerun.store.run import REFUSED, Ending, Run
+from singlerun.store.run import LOST, REFUSED, Ending, Run
 from singlerun.timings import PRUNE_EVERY
 
 TYPE_CHECKING = False
@@ -58,6 +58,7 @@ class Lifecycle:
         locks: what is held.
         parent: the marks of the run inside which this one was asked for.
         run: the present try; a spec with retries has several.
+        lost: former runs that were found dead, and closed as lost.
     """
 
     def __init__(self, spec: "RunSpec", recorder: "Recorder", parent: Marks | None) -> None:
@@ -69,6 +70,7 @@ class Lifecycle:
         self.state = _open_state(spec, recorder)
         self.locks = _locks_of(spec, self.state)
         self.run = _new_run(spec)
+        self.lost: list[Run] = []
         self._is_bound = False
 
     # -- acquire -----------------------------------------------------------------------------
@@ -112,6 +114,7 @@ class Lifecycle:
             living += attempt(
                 lambda store: reaper.settle(store, former, **how, slots=spec.slots), []
             )
+            self.lost += [run for run in former if run.state == LOST]
         if created:
             # No lock file, a new store: the state directory may have been deleted under a holder.
             young = attempt(lambda store: store.is_young(), otherwise=True)

@@ -146,6 +146,13 @@ def read_restart(text: str) -> str:
     return text
 
 
+def read_rule(text: str) -> str:
+    """Read which events are told, and where."""
+    from singlerun import rule  # noqa: PLC0415 - not in the plain form
+
+    return rule.read(text)
+
+
 def read_lock_type(text: str) -> str:
     """Read the kind of lock."""
     if text not in {"auto", "flock", "lockfile"}:
@@ -198,6 +205,8 @@ RUN_OPTIONS = (
     Option("--on-failure", metavar="CMD", help="Run this shell command after a failure."),
     Option("--on-conflict", metavar="CMD", help="Run this shell command if the lock is held."),
     Option("--on-finish", metavar="CMD", help="Run this shell command after every outcome."),
+    Option("--notify", metavar="WHEN:URL", read=read_rule, many=True,
+           help="Tell of events by mail or HTTP: failure,recovery:mailto:ops@example.org."),
     Option("--log", help="Keep a copy of the output for: singlerun logs."),
     Option("--only-failed", help="Hold the output back, and print it only if the command fails."),
     Option("--require-record", help="Refuse to run if the run cannot be recorded."),
@@ -214,13 +223,13 @@ NOT_IN_QUEUE = (
 )  # fmt: skip
 """Options about a held lock, or that a job in a queue cannot have."""
 NOT_AFTER_EXEC = (
-    "timeout", "retries", "restart", "linger", "on_success", "on_failure", "on_finish", "log",
-    "only_failed",
+    "timeout", "retries", "restart", "linger", "on_success", "on_failure", "on_finish", "notify",
+    "log", "only_failed",
 )  # fmt: skip
 """Options that need a singlerun process when the command ends."""
 NOT_WITHOUT_COMMAND = (
     "lock_file", "lock_type", "slots", "queue", "exec", "timeout", "retries", "restart", "linger",
-    "on_success", "on_failure", "on_finish", "log", "only_failed",
+    "on_success", "on_failure", "on_finish", "notify", "log", "only_failed",
 )  # fmt: skip
 """Options that need a command, or another file than that of --lock-fd."""
 
@@ -258,8 +267,8 @@ def _flag(dest: str) -> str:
 
 SUBCOMMANDS = (
     "add", "cancel", "check", "completion", "config", "doctor", "help", "history", "is-running",
-    "logs", "metrics", "move", "pause", "prune", "ps", "queue", "reap", "resume", "retry", "run",
-    "stats", "stop", "timeline", "wait", "why", "worker",
+    "logs", "metrics", "move", "notify", "pause", "prune", "ps", "queue", "reap", "resume", "retry",
+    "run", "stats", "stop", "timeline", "wait", "why", "worker",
 )  # fmt: skip
 
 RESERVED = ("clear", "edit", "fence", "start", "store")

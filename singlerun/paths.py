@@ -10,6 +10,8 @@ DIR/                 0700
     workers/NAME     a FIFO, flocked by the worker of its queue (queue/wakeup.py)
     workers.log      the messages of the workers
     config.cache     the configuration, compiled (config/cache.py)
+    notify/          what is to be told, a file for each event and target (notify/spool.py)
+    notify.log       what was told, and what could not be
     pruned           touched when prune was last started, flocked while it works
 """
 
@@ -164,9 +166,12 @@ class StateDir:
         # No escaped name begins like this.
         return os.path.join(self.lines, b"%%" + lock_file_name(path).removesuffix(b".lock"))
 
-    def open_fifo(self, name: bytes) -> int:
-        """Open the FIFO of a name's queue for reading and writing; make it if missing."""
-        directory = os.path.join(self.path, b"workers")
+    def open_fifo(self, name: bytes, directory: bytes = b"workers") -> int:
+        """Open a FIFO, such as that of a name's queue, for reading and writing; make it if missing.
+
+        It is in a directory below this one.
+        """
+        directory = os.path.join(self.path, directory)
         make_private_directory(directory)
         path = os.path.join(directory, lock_file_name(name).removesuffix(b".lock"))
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -120,7 +120,10 @@ class _Runner:
         self._life, self._signals, self._capture = life, signals, capture
         self._spec, self._recorder = life.spec, life.recorder
         self._attempts = 0
+        self._first: Run | None = None
         self._last: tuple[Run, int] | None = None
+        # Children of ours that are not of the command's process tree.
+        self._strangers: set[int] = set()
 
     def run(self) -> Report:
         """Run the command as often as the spec says."""
@@ -167,7 +170,7 @@ class _Runner:
             delay = spec.delay_before_next(status, self._attempts)
             if delay is None or command.asked_to_end or life.run.state == STOPPED:
                 life.release()
-                self._call_hooks(life.run, status)
+                self._tell(life.run, status)
                 self._prune()
                 command.die_alike(outcome)
                 return Report(status, life.run)
@@ -200,13 +203,14 @@ class _Runner:
         """Run the command once."""
         spec, life = self._spec, self._life
         self._begin()
+        self._first = self._first or life.run
         try:
             command, pipe, relay = self._start()
         except Exception as error:
             status = error.exit_status if isinstance(error, SinglerunError) else 125
             life.end(Ending(Outcome(status), FAILED, shown(said(error))))
             life.release()
-            self._call_hooks(life.run, status)
+            self._tell(life.run, status)
             raise
         if spec.verbose:
             _tell(spec, f"started PID {command.pid}, run {life.run.id}")
@@ -241,6 +245,7 @@ class _Runner:
         life.note()
         pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if spec.linger else []
         relay = None if self._capture is None else self._capture.begin(life.run)
+        self._strangers |= set() if self._capture is None else self._capture.pids
         try:
             if spec.become:  # the command keeps the lock as long as it or a child of it lives
                 self._recorder.name(life.run, life.run.wrapper)
@@ -250,7 +255,7 @@ class _Runner:
                 kill_after=spec.kill_after, stop_signal=spec.signal,
                 adopt=spec.timeout is not None,
                 redirected=None if relay is None else relay.streams,
-                strangers=() if self._capture is None else self._capture.pids,
+                strangers=self._strangers,
             )  # fmt: skip
         finally:
             if relay is not None:
@@ -265,6 +270,8 @@ class _Runner:
         assert owner is not None
         life.note(owner)
         self._recorder.name(life.run, owner)
+        if self._spec.tells_start(lost=life.lost):
+            life.harmless("cannot notify", self._tell_start)
         for writing in pipe[1:]:
             os.close(writing)
         outcome = command.wait(self._spec.timeout, pipe[0] if pipe else None)
@@ -282,7 +289,7 @@ class _Runner:
         if held is not None and (spec.verbose or not (spec.skip or spec.quiet)):
             say(str(held))
         status = 0 if held is None else spec.conflict_status
-        self._call_hooks(self._life.run, status)
+        self._tell(self._life.run, status)
         return Report(status, self._life.run, None if spec.skip else held)
 
     def _signalled(self, number: int) -> Report:
@@ -291,15 +298,26 @@ class _Runner:
         self._recorder.refuse(run, STOPPED, "stopped before it started", signal=number)
         self._life.release()
         if self._last is not None:
-            self._call_hooks(*self._last)
+            self._tell(*self._last)
         return Report(128 + number, run)
 
-    def _call_hooks(self, run: Run, status: int) -> None:
+    def _tell(self, run: Run, status: int) -> None:
+        """Notify of what became of a run, which is recorded, and run the hooks."""
+
+        def notify() -> None:
+            from singlerun.notify import teller  # noqa: PLC0415 - rare
+
+            teller.run_ended(self._life, self._spec, run, status, self._first)
+
         def call() -> None:
             from singlerun import hooks  # noqa: PLC0415 - rare
 
             hooks.call(self._spec, run, status, self._signals)
 
+        spec, started = self._spec, run.started_ns is not None
+        told = spec.tells_end(status) if started else spec.tells("refused")
+        if told or (self._life.lost and spec.tells("lost")):
+            self._life.harmless("cannot notify", notify)
         if self._spec.hooks:
             self._life.harmless("a hook could not be run", call)
 
@@ -313,6 +331,12 @@ class _Runner:
                 background.start(state)
         except (OSError, SinglerunError, ImportError):  # a read-only disk: another run will do it
             pass
+
+    def _tell_start(self) -> None:
+        """Notify that the command has started, and that former runs were found dead."""
+        from singlerun.notify import teller  # noqa: PLC0415 - rare
+
+        teller.run_started(self._life, self._spec, self._strangers)
 
     def _wake_workers(self) -> None:
         """Make sure that the jobs which waited for us have a worker, should theirs be dead."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 HASH_BYTES = 6
 SIGTERM = 15
-OF_A_JOB = ("timeout", "kill_after", "signal", "on_success", "on_failure", "on_finish")
+OF_A_JOB = ("timeout", "kill_after", "signal", "on_success", "on_failure", "on_finish",
+            "notify")  # fmt: skip
 """Options that a job in a queue takes along."""
 
 
@@ -33,6 +34,8 @@ class RunSpec:
         become: whether to replace this process by the command.
         hooks: shell commands, by the event that they are run at.
         in_queue: configured options that only a job in a queue has, by their long name with _.
+        notify: which events are told where, as ``WHEN:URL``.
+        tables: what the configuration says of notifications, and of what to watch.
         conflict_status: the exit status if the lock is held.
     """
 
@@ -93,14 +96,31 @@ class RunSpec:
         self.retry_delay: float = _or(values["retry_delay"], RETRY_DELAY)
         self.become: bool = values["exec"]
         self.job_options: dict[str, object] = {
-            name: values[name] for name in OF_A_JOB if values[name] is not None
+            name: values[name] for name in OF_A_JOB if values[name] not in (None, ())
         }
         self.in_queue: Mapping[str, Any] = values.get("in_queue", {})
+        self.notify: tuple[str, ...] = tuple(values["notify"])
+        self.tables: tuple[Mapping[str, Any], Mapping[str, Any]] = values.get("tables", ({}, {}))
         self.hooks: dict[str, str] = {
             event: script
             for event in ("success", "failure", "conflict", "finish")
             if (script := values[f"on_{event}"]) is not None
         }
+
+    def tells(self, *kinds: str) -> bool:
+        """Return whether one of these events is to be told, without an import for it."""
+        words = [word for text in self.notify for word in text.partition(":")[0].split(",")]
+        named = {word.partition("=")[0].strip() for word in words}
+        named.update(key.replace("_", "-") for key in self.tables[0])
+        return not named.isdisjoint(kinds)
+
+    def tells_start(self, *, lost: object) -> bool:
+        """Return whether a start is to be told, or that former runs were ``lost``."""
+        return self.tells("start", "overlong", *(["lost"] if lost else []))
+
+    def tells_end(self, status: int) -> bool:
+        """Return whether an end with this exit status may be news that is to be told."""
+        return self.tells("change", *(["failure"] if status else ["success", "recovery"]))
 
     def delay_before_next(self, exit_status: int, attempts: int) -> float | None:
         """Return the seconds until the command, which has run so often, runs again, or None."""

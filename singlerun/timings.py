@@ -73,6 +73,19 @@ HOOK_TIMEOUT = 30.0
 """How long a hook may take: it runs when the lock is free, but its run is not over for ``wait``."""
 HOOK_GRACE = 2.0
 """Grace period between SIGTERM and SIGKILL for a hook."""
+DELIVERY_TIMEOUT = 30.0
+"""How long one try to deliver a notification may take, looking up the host included."""
+DELIVERY_RETRY, LONGEST_DELIVERY_RETRY = 0.5, 600.0
+"""Between two tries to deliver a notification, doubling."""
+SENDER_LIFE = 900.0
+"""How long the sender goes on trying after the latest event; the next one starts it again."""
+GIVE_UP = 86_400.0
+"""After which a notification is no news, and dropped."""
+REFUSED_TRIES = 3
+"""How often a notification is tried that the server refuses for good: a moment's wrong setting
+must not lose one, and one that is wrong itself must not hold up those behind it."""
+WATCH_LOOK = 1.0
+"""Between two looks at a run whose process has ended, and its record not yet."""
 REDRAW = 1.0
 """Between two looks with --watch."""
 LOG_POLL = 0.1

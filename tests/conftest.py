@@ -228,7 +228,7 @@ def gate(tmp_path):
 def cli(tmp_path):
     tool = Cli(tmp_path)
     yield tool
-    if (tool.dir / "workers").exists():
+    if (tool.dir / "workers").exists() or (tool.dir / "notify").exists():
         tool.kill_detached()
     for process in tool.started:
         if process.poll() is None:

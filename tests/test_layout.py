@@ -19,12 +19,12 @@ PROJECT = Path(__file__).parents[1]
 
 FLOORS = [
     "__init__ errors finding outcome timings",
-    "duration paths process size symlinks",
-    "lock moment options store",
-    "ownership spec suggestion",
-    "config lifecycle render",
-    "completion contention event notify output recorder",
-    "alarm hooks pruning",
+    "duration paths process size symlinks url",
+    "lock moment rule store",
+    "options ownership",
+    "lifecycle render spec suggestion",
+    "config contention event output recorder",
+    "completion hooks notify pruning",
     "queue",
     "checkup diagnosis runner survey",
     "api commands",

@@ -75,6 +75,7 @@ plain_values = {
     "WHEN": st.sampled_from(["always", "on-failure"]),
     "SIG": st.sampled_from(["INT", "sigusr1", "9"]),
     "CMD": st.sampled_from(["", "true", "mail -s done root", "--x"]),
+    "WHEN:URL": st.sampled_from(["failure:ops", "start,refused=5:mailto:a@example.org"]),
 }
 
 

@@ -32,7 +32,7 @@ GROUPS = (
         ("run", "wait", "is-running", "stop", "pause", "resume", "reap", "prune"),
     ),
     ("Work with queues", ("add", "queue", "cancel", "retry", "move", "worker")),
-    ("Find your way", ("help", "doctor", "config", "completion")),
+    ("Find your way", ("help", "doctor", "config", "notify", "completion")),
 )
 """The subcommands as ``--help`` shows them."""
 

@@ -59,6 +59,8 @@ def _only_one(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ..
               help="Grace period between SIGTERM and SIGKILL; default: 10s.")  # fmt: skip
 @click.option("--signal", type=common.SIGNAL, metavar="SIG",
               help="Signal that --timeout sends first instead of SIGTERM.")  # fmt: skip
+@click.option("--notify", type=common.RULE, multiple=True, metavar="WHEN:URL",
+              help="Tell of events by mail or HTTP, as the prefix form does.")  # fmt: skip
 @click.option("--env", "variables", multiple=True, metavar="NAME[=VALUE]",
               help="Keep this environment variable too.")  # fmt: skip
 @click.option("--all-env", is_flag=True, help="Keep the whole environment.")
@@ -101,7 +103,7 @@ def _check(words: tuple[str, ...], name: bytes | None, values: dict[str, Any]) -
 
 def _add(
     ctx: click.Context, words: tuple[str, ...], *, unique: bool, limit: int | None,
-    timeout: float | None, kill_after: float | None, signal: int | None,
+    timeout: float | None, kill_after: float | None, signal: int | None, notify: tuple[str, ...],
     variables: tuple[str, ...], all_env: bool, null: bool, json_lines: bool,
     quiet: bool, **values: Any,
 ) -> Iterator[Result]:  # fmt: skip
@@ -109,7 +111,12 @@ def _add(
     jobs = _jobs(words, values, null=null, json_lines=json_lines)
     if not jobs:
         return
-    given = {"timeout": timeout, "kill_after": kill_after, "signal": signal}
+    given = {
+        "timeout": timeout,
+        "kill_after": kill_after,
+        "signal": signal,
+        "notify": notify or None,
+    }
     options: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     context = add.context_here(variables, options, all_env=all_env)
     state = common.make_state(ctx)

@@ -17,6 +17,7 @@ from singlerun.options import (
     read_lock_file,
     read_name,
     read_path,
+    read_rule,
     read_signal,
 )  # fmt: skip
 from singlerun.ownership import holder, judge
@@ -188,6 +189,7 @@ OUTPUT = Read("FILE", os.fsencode)
 """A path to write to; ``-`` is standard output."""
 CLAIM = Read("CLAIM", read_claim)
 SIGNAL = Read("SIG", read_signal)
+RULE = Read("WHEN:URL", read_rule)
 
 
 def states_of(known: Sequence[str]) -> Read:

@@ -4,10 +4,15 @@ import os
 
 import click
 
+from singlerun import config, notify
+from singlerun import paths as locations
 from singlerun.commands import common
 from singlerun.errors import ClaimError
+from singlerun.event import Event
 from singlerun.lock import claims
 from singlerun.lock.line import Line, Lines
+from singlerun.notify import spool
+from singlerun.notify import wakeup as sender
 from singlerun.output import segments
 from singlerun.ownership import reaper
 from singlerun.paths import StateDir
@@ -16,6 +21,7 @@ from singlerun.queue import wakeup
 from singlerun.render.reaped import BrokenClaim, Reaped
 from singlerun.render.refusal import holder
 from singlerun.render.text import shown
+from singlerun.store.run import LOST
 from singlerun.store.sqlite_queue import SqliteQueue
 from singlerun.timings import KILL_AFTER
 
@@ -50,9 +56,13 @@ def command(
         paths += [state.soft_path(name) for name in names] or claims.of_directory(state.locks)
     if break_lock is not None:
         return _break(paths, break_lock, dry_run=dry_run)
-    found, resumed = [], []
+    found: list[reaper.Reaped] = []
+    resumed: list[bytes] = []
     if state is not None and store is not None:
-        found = list(reaper.reap(store, state, names, dry_run=dry_run, kill_orphans=kill_orphans))
+        for each in reaper.reap(store, state, names, dry_run=dry_run, kill_orphans=kill_orphans):
+            found.append(each)
+            if not dry_run:
+                _tell(state, each)
         resumed = _ensure_workers(state, store, names, dry_run=dry_run)
     swept = list(claims.sweep(paths, dry_run=dry_run))
     if state is not None and not dry_run:
@@ -77,11 +87,20 @@ def _ensure_workers(
     ]
 
 
+def _tell(state: StateDir, reaped: reaper.Reaped) -> None:
+    """Notify that a run was closed as lost, if the configuration says so."""
+    run = reaped.run
+    if run.state == LOST and locations.is_configured():
+        notify.tell(config.load(state.path), Event("lost", run.names[0], run=run), state)
+
+
 def _tidy(state: StateDir) -> None:
     """Delete what killed processes could not: tickets, and what was to become kept output."""
     names = os.listdir(state.lines) if os.path.isdir(state.lines) else []
     Lines([Line(os.path.join(state.lines, os.fsencode(name))) for name in names]).sweep()
     segments.sweep(state)
+    if spool.waits(state):
+        sender.ensure(state)
 
 
 def _break(paths: list[bytes], digits: str, *, dry_run: bool) -> BrokenClaim:

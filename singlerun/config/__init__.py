@@ -90,4 +90,5 @@ def apply(values: "Mapping[str, Any]", argv: list[str]) -> "tuple[dict[str, Any]
     overlay(configured, given)
     if configured.get("queue"):
         settings.check_queue(name)
-    return {**values, **configured, "in_queue": settings.queue_options(name)}, warning
+    more = {"in_queue": settings.queue_options(name), "tables": settings.of_events(name)}
+    return {**values, **configured, **more}, warning

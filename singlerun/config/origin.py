@@ -1,15 +1,12 @@
 """Where each value comes from: for ``config show``."""
 
 import os
-import re
 from typing import Any
 
+from singlerun import url
 from singlerun.config import glob, schema
 from singlerun.config.reading import Entry, Reading, dotted
 from singlerun.config.settings import OF_THE_LOCK, Settings
-
-HIDDEN = "…"
-_URL = re.compile(r"(?i)\A([a-z][a-z0-9+.-]*)://(?:[^/?#]*@)?([^/?#]*)(.*)\Z", re.DOTALL)
 
 
 class Setting:
@@ -87,14 +84,7 @@ def _setting(entry: Entry, key: str) -> Setting:
 
 
 def hidden(value: object) -> object:
-    """Return a value without what may be secret: of a URL, all but scheme and host."""
+    """Return a value without what may be secret: URLs are as url.hidden shows them."""
     if isinstance(value, list):
         return [hidden(each) for each in value]
-    if not isinstance(value, str):
-        return HIDDEN
-    if value.lower().startswith("mailto:"):
-        return value.partition("?")[0]
-    if (url := _URL.match(value)) is None:
-        return HIDDEN
-    scheme, host, rest = url.groups()
-    return f"{scheme}://{host}{'/' + HIDDEN if rest.strip('/') else rest}"
+    return url.hidden(value) if isinstance(value, str) else url.ELLIPSIS

@@ -7,7 +7,7 @@ by underscores. ``[defaults]`` and ``[jobs."NAME"]`` take the run options (optio
 
 import os
 
-from singlerun import duration, size
+from singlerun import duration, rule, size, url
 from singlerun.errors import UsageError
 from singlerun.options import RUN_OPTIONS, read_count, read_path
 
@@ -110,10 +110,15 @@ EXAMPLES = {
 _PATHS = {"dir": _read_absolute, "lock-file": _read_lock_file}
 
 
+NOTIFY_NAME = "notify"
+
+
 def _run_options() -> tuple[Key, ...]:
     keys = []
     for option in RUN_OPTIONS:
         name = option.flags[-1].removeprefix("--")
+        if name == NOTIFY_NAME:  # a table here
+            continue
         read = None if option.metavar is None else _PATHS.get(name, option.read)
         keys.append(
             Key(
@@ -146,7 +151,42 @@ WATCH_KEYS = (
     Key("max-queued", read=read_count, help="More jobs that are ready to start are too many."),
     Key("max-refused", read=read_count, help="More refusals in a row are too many."),
 )  # fmt: skip
-NOTIFY_KEYS: tuple[Key, ...] = ()
+
+
+def _read_target(text: str) -> str:
+    rule.check_target(text)
+    return text
+
+
+def _read_url(text: str) -> str:
+    if not url.is_url(text):
+        raise UsageError("it is no URL: write one such as mailto:ops@example.org")
+    url.check(text)
+    return text
+
+
+def _read_server(text: str) -> str:
+    if url.kind_of(text) != url.SMTP:
+        raise UsageError("write the URL of a mail server, such as smtp://mail.example.org:587")
+    url.split(text)
+    return text
+
+
+NOTIFY_KEYS: tuple[Key, ...] = (
+    *(
+        Key(kind, read=_read_target, many=True, secret=True, help=f"Where to tell of {what}.")
+        for kind, what in rule.KINDS.items()
+    ),
+    Key("refused-after", read=lambda text: int(rule.read_number("refused", text)),
+        help="How many refusals in a row are told; default: 3."),
+    Key("smtp", help="The mail server for mailto:, instead of sendmail.", keys=(
+        Key("url", read=_read_server, secret=True, help="Such as smtp://USER:PASSWORD@HOST:587."),
+        Key("from", read=str, help="The sender's address."),
+    )),
+    Key("targets", help="URLs by name.", others=Key(
+        "NAME", read=_read_url, secret=True, help="A URL, which --notify and [notify] can name.",
+    )),
+)  # fmt: skip
 RETENTION_KEYS = (
     Key("age", read=duration.parse, example='"400d"',
         help="Forget runs, jobs and output that ended longer ago."),
@@ -158,13 +198,17 @@ RETENTION_KEYS = (
         help="Delete the files of names that were not used for so long."),
 )  # fmt: skip
 
-NOTIFY = Key("notify", keys=NOTIFY_KEYS, help="Where to tell of what happened.")
+NOTIFY = Key(NOTIFY_NAME, keys=NOTIFY_KEYS, help="Where to tell of what happened.")
 RETENTION = Key("retention", keys=RETENTION_KEYS, help="How much of the past is kept.")
 _OPTIONS = (*_run_options(), *QUEUE_KEYS, *WATCH_KEYS)
 STRICT = Key("strict", help="Refuse to run anything while the configuration has a mistake.")
 _DIR_HERE = "the state directory is one for all names: set it in [defaults]"
+_NOTIFY_HERE = "write it as a table of its own, [notify]"
 _STRICT_HERE = "it holds for all names: set it in [defaults]"
-DEFAULTS = Key("defaults", keys=(*_OPTIONS, STRICT), help="What holds for every name.")
+DEFAULTS = Key(
+    "defaults", keys=(*_OPTIONS, STRICT, Key(NOTIFY_NAME, refused=_NOTIFY_HERE)),
+    help="What holds for every name.",
+)  # fmt: skip
 JOB = Key(
     "NAME",
     keys=(

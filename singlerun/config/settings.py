@@ -111,6 +111,10 @@ class Settings:
             found = merged(found, layer.get("notify", {}))
         return found
 
+    def of_events(self, name: bytes) -> "tuple[dict[str, Any], dict[str, Any]]":
+        """Return what says which events of a name are told: ``notify``, and ``watch``."""
+        return self.notify(name), self.watch(name)
+
     def names(self) -> list[bytes]:
         """Return the names, no globs, that have a table."""
         return [name.encode() for name in self._data["names"] if not glob.is_glob(name)]

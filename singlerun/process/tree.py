@@ -30,7 +30,8 @@ class ProcessTree:
     ) -> None:  # fmt: skip
         """``leader`` is the command's PID; not reaped yet, so that neither it nor its group's
         number can belong to a stranger. ``owns_group``: it leads a process group; ``adopted``: its
-        orphans become our children, as are the ``strangers``, which are not of the tree.
+        orphans become our children, as are the ``strangers``, which are not of the tree, nor is
+        what they have started.
         """
         self._leader, self._marks = leader, marks
         self._owns_group, self._adopted = owns_group, adopted
@@ -48,7 +49,8 @@ class ProcessTree:
             found.update(snapshot.group(self._leader))
         ours = (os.getpid(),) if self._adopted else ()
         found.update(snapshot.descendants((*found, *ours)))
-        self._known = {pid: live[pid] for pid in found - self._strangers if pid in live}
+        found -= self._strangers.union(snapshot.descendants(self._strangers))
+        self._known = {pid: live[pid] for pid in found if pid in live}
         return list(self._known)
 
     def send(self, number: int) -> None:

@@ -8,7 +8,7 @@ from singlerun.options import Words
 from singlerun.outcome import Outcome
 from singlerun.output import segments
 from singlerun.output.capture import Relay, reaped
-from singlerun.paths import lift, reason
+from singlerun.paths import is_configured, lift, reason
 from singlerun.process.child import Child
 from singlerun.process.descriptors import poll
 from singlerun.process.identity import Owner, here
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 def spec_of(name: bytes, options: dict[str, object], state: "StateDir") -> RunSpec:
     """Return the policy of a queue's jobs that have these options."""
     values = Words().values | options | {"name": (name,), "dir": state.path}
+    if is_configured():
+        from singlerun import config  # noqa: PLC0415 - most have none
+
+        values["tables"] = config.load(state.path).of_events(name)
     return RunSpec(["singlerun"], values)
 
 
@@ -150,6 +154,8 @@ class Executor:
         """Wait for a command's end, and until its output is kept."""
         assert run is not None
         self._life.note(run.command)
+        if self.spec.tells_start(lost=self._life.lost):
+            self._life.harmless("cannot notify", lambda: self._tell_start(run))
         relay = self._watch(command, output, run)
         outcome = command.wait(self.spec.timeout)
         if relay is None:
@@ -160,6 +166,14 @@ class Executor:
             if relay.end(self._signals, failed=True, patience=patience):
                 self.was_signalled = True
         return outcome
+
+    def _tell_start(self, run: "Run") -> None:
+        """Notify that a job has started, and that former runs were found dead."""
+        if run.command is not None:  # a watch finds the process in the record
+            self._life.recorder.name(run, run.command)
+        from singlerun.notify import teller  # noqa: PLC0415 - rare
+
+        teller.run_started(self._life, self.spec, self._relays)
 
     def _watch(self, command: Child, output: int, run: "Run") -> Relay | None:
         """Record the process of a command that goes on, and keep its output; None if it ended."""

@@ -33,7 +33,7 @@ import struct
 import time
 
 from singlerun.errors import NoWorkerError
-from singlerun.paths import reason
+from singlerun.paths import CONFIG_VARIABLE, reason
 from singlerun.process import interpreter, procfs
 from singlerun.render.text import shown
 from singlerun.timings import STARTING, STARTING_NAP
@@ -166,7 +166,7 @@ def _start(state: "StateDir", name: bytes, fifo: int) -> None:
         {
             key: value
             for key, value in os.environb.items()
-            if key and not key.startswith(b"SINGLERUN_")
+            if key and (not key.startswith(b"SINGLERUN_") or key == CONFIG_VARIABLE)
         },
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

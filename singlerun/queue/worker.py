@@ -30,6 +30,7 @@ from singlerun.queue.execution import Executor, spec_of
 from singlerun.recorder import Recorder
 from singlerun.render.line import say
 from singlerun.store.queue import NotAnnouncedError
+from singlerun.store.run import FAILED, TIMED_OUT
 from singlerun.store.sqlite_queue import SqliteQueue
 from singlerun.timings import LONGEST_SLEEP, STORE_DELAYS, WITHOUT_THREAD
 
@@ -59,6 +60,7 @@ class Worker:
         self._this = identity.this_process()
         self._executor = Executor(self._life, self._signals, self)
         self._announced: int | None = None
+        self._has_worked = False
 
     def drain(self, *, stay: bool = False) -> None:
         """Work until there is nothing to do, or a signal comes; with ``stay`` only until that.
@@ -80,6 +82,8 @@ class Worker:
                 else:
                     wakeup.unlock(self._fifo)
                     looked = self._persist(lambda: self._queue.look(self._name))
+                    if looked is None:
+                        self._tell_empty()
                     if looked is None or not wakeup.try_lock(self._fifo):
                         return
                     wakeup.begin(self._fifo)
@@ -175,24 +179,52 @@ class Worker:
     def _run(self, job: "Job") -> "Job | None":
         """Run a job that is claimed, and record its end; claim the next unless it is to wait."""
         ending = self._executor.perform(job)
+        self._has_worked = True
         # What a job left behind has inherited the lock. We can free it now, but after our death in
         # the next job nothing could: so that one gets the lock anew. And what is claimed is to
         # start at once, so hooks must not come between; they find the lock free.
         spec = self._executor.spec
         pauses = self._is_to_end() or self._executor.left_lock_behind or spec.hooks
+        tells = spec.tells_end(ending.outcome.exit_status)
         following, freed = self._persist(
-            lambda: self._finish(job, ending, alone=pauses or self._life.locks.is_awaited())
+            lambda: self._finish(
+                job, ending, alone=pauses or tells or self._life.locks.is_awaited()
+            )
         )
         self._life.ended()
         for name in sorted(freed - {self._name}):
             self._wake(name)
-        if spec.hooks and job.run is not None:
+        if (spec.hooks or tells) and job.run is not None:
             self._life.release()
+        if tells and job.run is not None and not _is_tried_again(job):
+            self._life.harmless("cannot notify", lambda: self._tell_end(job, ending))
+        if spec.hooks and job.run is not None:
             env = self._executor.env | {b"SINGLERUN_DIR": self._state.path}
             status = ending.outcome.exit_status
             if hooks.call(spec, job.run, status, self._signals, env):
                 self._executor.was_signalled = True
         return following
+
+    def _tell_end(self, job: "Job", ending: "Ending") -> None:
+        """Notify of the end of a job, which is not tried again."""
+        assert job.run is not None
+        from singlerun.notify import teller  # noqa: PLC0415 - rare
+
+        status = ending.outcome.exit_status
+        teller.run_ended(self._life, self._executor.spec, job.run, status)
+
+    def _tell_empty(self) -> None:
+        """Notify that the queue has been worked off, by the rules of the latest job."""
+        spec = self._executor.spec
+
+        def tell() -> None:
+            from singlerun.notify import teller  # noqa: PLC0415 - rare
+
+            teller.queue_empty(self._state, spec, self._name)
+
+        if self._has_worked and spec.tells("queue-empty"):
+            self._life.harmless("cannot notify", tell)
+        self._has_worked = False
 
     def _finish(
         self, job: "Job", ending: "Ending", *, alone: object
@@ -223,6 +255,12 @@ class Worker:
                 say(str(error))
             time.sleep(delay)
         return use()
+
+
+def _is_tried_again(job: "Job") -> bool:
+    """Return whether a job that has ended will be tried again (store/followers.py)."""
+    failed = job.run is not None and job.run.state in {FAILED, TIMED_OUT}
+    return failed and job.tries <= job.retries
 
 
 def main() -> "NoReturn":

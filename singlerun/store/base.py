@@ -12,6 +12,8 @@ open_runs, runs, find             what is open, what there was, one run
 search                            what there was that a filter selects
 usual_ns, starts                  how long it usually takes, when it was started
 pause_of                          whether a name is paused
+run_before, refused_in_a_row      of a name: its run before another, its latest refusals
+tell_once                         whether this is the first to tell of something
 runs_in, figures, pauses_in       what there was in a period
 latest_success, count_pending     of a name: its latest success, the jobs in its queue
 similar_names                     the names that begin with the same byte
@@ -116,6 +118,22 @@ class Store(Protocol):
 
     def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
         """Return the pause of the first of these names that is paused; None if none is."""
+
+    def run_before(self, run: Run) -> Run | None:
+        """Return the latest run of the first name that started, and ended, before one was asked
+        for; of its latest ten thousand, and not of the same job.
+        """
+
+    def refused_in_a_row(self, run: Run) -> tuple[int, int]:
+        """Return how many runs of the first name were refused or skipped since one started.
+
+        And when that was, 0 if there was none; both of its latest ten thousand runs.
+        """
+        raise NotImplementedError
+
+    def tell_once(self, name: bytes, kind: str, occasion: int) -> bool:
+        """Return whether this kind of thing was not yet told of a name on this occasion."""
+        raise NotImplementedError
 
     def is_young(self) -> bool:
         """Return whether the store was begun since this machine was booted."""

@@ -169,6 +169,15 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX standings_used ON standings (used_ns)
     """,
+    # 10: what was told already, of what is told once.
+    """
+    CREATE TABLE told (
+        name BLOB NOT NULL,
+        kind TEXT NOT NULL,             -- the event and a digest of where it is told
+        occasion INTEGER NOT NULL,      -- it is told again when this is another
+        PRIMARY KEY (name, kind)
+    ) WITHOUT ROWID
+    """,
 )
 
 LATEST = len(MIGRATIONS)

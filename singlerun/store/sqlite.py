@@ -166,6 +166,21 @@ class SqliteStore(Store):
     def pause_of(self, names: tuple[bytes, ...]) -> Pause | None:
         return self._do(lambda database: find_pause(database, names))
 
+    def run_before(self, run: Run) -> Run | None:
+        from singlerun.store import tidings  # noqa: PLC0415 - only with notifications
+
+        return self._do(lambda database: tidings.run_before(database, run))
+
+    def refused_in_a_row(self, run: Run) -> tuple[int, int]:
+        from singlerun.store import tidings  # noqa: PLC0415 - as above
+
+        return self._do(lambda database: tidings.refused_in_a_row(database, run))
+
+    def tell_once(self, name: bytes, kind: str, occasion: int) -> bool:
+        from singlerun.store import tidings  # noqa: PLC0415 - as above
+
+        return self._do(lambda database: tidings.tell_once(database, name, kind, occasion))
+
     def close(self) -> None:
         self._database.close()
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import BINARY, need
 from documents import COMPLETIONS, FORMS, WHEN, options_of, spellings
 
-from singlerun import options
+from singlerun import options, rule
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -238,6 +238,19 @@ def test_completion_offers_when_to_restart(shell, tmp_path):
     assert {
         line: {word.rpartition("=")[2] for word in words} for line, words in offered.items()
     } == wanted
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_offers_what_can_be_told(shell, tmp_path):
+    wanted = {
+        "singlerun --notify ": set(rule.KINDS),
+        "singlerun --notify over": {"overlong", "overdue"},
+        "singlerun add --notify que": {"queue-empty"},
+        "singlerun notify ": {"test", "list", "flush"},
+        "singlerun notify t": {"test"},
+    }
+    offered = offers(shell, tmp_path, *wanted)
+    assert {line: {word.rstrip(":") for word in words} for line, words in offered.items()} == wanted
 
 
 @pytest.mark.parametrize("shell", SHELLS)
