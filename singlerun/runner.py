@@ -64,7 +64,12 @@ def run(spec: "RunSpec") -> Report:
     required record can't be kept.
     """
     if spec.queue:
-        return _enqueue(spec)
+        from singlerun.queue import add  # noqa: PLC0415 - rare
+
+        number = add.enqueue_command(spec)
+        if spec.verbose:
+            _tell(spec, f"queued as job {number}")
+        return Report(0, None)
     signals = Signals()
     recorder = Recorder(required=spec.require_record)
     life = Lifecycle(spec, recorder, Marks.from_environ(os.environb))
@@ -81,36 +86,6 @@ def run(spec: "RunSpec") -> Report:
     except Exception:
         life.locks.forsake()
         raise
-
-
-def _enqueue(spec: "RunSpec") -> Report:
-    """Put a command in the queue of its name instead."""
-    import time  # noqa: PLC0415 - rare
-
-    from singlerun.queue import add, wakeup  # noqa: PLC0415 - rare
-    from singlerun.store.queue import Job  # noqa: PLC0415
-
-    more = spec.in_queue
-    delay = more.get("delay")
-    job = Job(
-        name=spec.names[0], argv=tuple(os.fsencode(word) for word in spec.argv),
-        retries=spec.retries, retry_delay=spec.retry_delay,
-        priority=more.get("priority", 0), label=more.get("label"),
-        not_before_ns=None if delay is None else time.time_ns() + round(delay * 1e9),
-    )  # fmt: skip
-    marks = Marks.from_environ(os.environb)
-    job.parent_id = None if marks is None else marks.run_id
-    state = StateDir(state_path(spec.dir))
-    context = add.context_here(
-        more.get("env", ()), spec.job_options, all_env=more.get("all_env", False)
-    )
-    (number,) = add.enqueue(
-        state, [job], context, unique=more.get("unique", False), limit=more.get("limit")
-    )
-    if spec.verbose:
-        _tell(spec, f"queued as job {number}")
-    wakeup.ensure(state, spec.names[0])
-    return Report(0, None)
 
 
 class _Runner:

@@ -25,7 +25,7 @@ FLOORS = [
     "lifecycle render spec suggestion",
     "config contention event output recorder",
     "completion hooks notify pruning",
-    "queue",
+    "alarm queue",
     "checkup diagnosis runner survey",
     "api commands",
     "cli",

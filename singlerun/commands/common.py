@@ -10,7 +10,7 @@ import click
 
 from singlerun import duration, moment
 from singlerun.commands.configured import state_path_of
-from singlerun.errors import SinglerunError, StateDirError, UsageError
+from singlerun.errors import SinglerunError, UsageError
 from singlerun.options import (
     read_claim,
     read_count,
@@ -28,7 +28,7 @@ from singlerun.render.plain import UnknownFieldError, read_fields
 from singlerun.render.result import Result, show
 from singlerun.render.text import quoted, shown
 from singlerun.spec import derived_name
-from singlerun.store.queue import PAUSED, PENDING, QUEUED, Job
+from singlerun.store.queue import QUEUED, Job
 from singlerun.store.queue import RUNNING as JOB_RUNNING
 from singlerun.store.run import Run
 from singlerun.store.sqlite import FILE, SqliteStore
@@ -314,26 +314,6 @@ def is_pending(store: SqliteQueue | None, target: bytes) -> bool:
     """Return whether there is a job with this id that has not ended."""
     job = find_job(store, target)
     return job is not None and job.ended_ns is None
-
-
-def mark_paused(queue: SqliteQueue, jobs: list[Job]) -> None:
-    """Set the state of jobs that are pending under a paused name."""
-    pauses = {name: queue.pause_of((name,)) for name in {job.name for job in jobs}}
-    for job in jobs:
-        if (pause := pauses[job.name]) is not None and job.state in PENDING:
-            job.state, job.paused_until_ns = PAUSED, pause.until_ns
-
-
-def mark_stranded(state: StateDir, jobs: list[Job]) -> None:
-    """Mark the first job of each queue that has something to do and no worker to do it."""
-    looked_at: set[bytes] = set()
-    for job in jobs:
-        if job.state in PENDING and not job.is_blocked and job.name not in looked_at:
-            looked_at.add(job.name)
-            try:
-                job.is_stranded = not wakeup.has_worker(state, job.name)
-            except StateDirError:  # what is wrong with it is told by why and reap
-                job.is_stranded = True
 
 
 def refused(queue: SqliteQueue | None, number: int, what: str) -> Result:

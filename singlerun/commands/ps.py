@@ -7,6 +7,7 @@ from singlerun.output import segments
 from singlerun.ownership import holder, judge
 from singlerun.ownership.outlook import Outlook, Seen
 from singlerun.paths import StateDir
+from singlerun.queue import condition
 from singlerun.render.runs import OpenRuns
 from singlerun.store.queue import PENDING, Job
 from singlerun.store.run import SUCCEEDED, WAITING, Run
@@ -44,7 +45,7 @@ def command(ctx: click.Context, names: tuple[bytes, ...], *, ended: bool, tree: 
         if seen.state == judge.ZOMBIE:
             seen.last_sign_ns = _last_sign_ns(state, store, seen.run)
     jobs, more = _pending(store, names)
-    common.mark_stranded(state, jobs)
+    condition.mark_stranded(state, jobs)
     starts_ns = outlook.starts_of(jobs, found)
     return OpenRuns(
         found, jobs, store.pauses(names), starts_ns=starts_ns, more=more, tree=tree, names=names,
@@ -69,7 +70,7 @@ def _pending(store: SqliteQueue, names: tuple[bytes, ...]) -> tuple[list[Job], i
         totals = store.totals(name)
         count += sum(totals[state] for state in PENDING)
     pending = found[:LATEST]
-    common.mark_paused(store, pending)
+    condition.mark_paused(store, pending)
     return pending, count - len(pending)
 
 

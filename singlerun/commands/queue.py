@@ -7,6 +7,7 @@ import click
 from singlerun.commands import common
 from singlerun.ownership import judge
 from singlerun.ownership.outlook import Outlook
+from singlerun.queue import condition
 from singlerun.render.jobs import Jobs
 from singlerun.store.queue import JOB_STATES, PAUSED, PENDING, RUNNING, Job, Pace
 from singlerun.store.sqlite_queue import SqliteQueue
@@ -41,7 +42,7 @@ def command(
     states = {state for group in given for state in group}
     ended = ended or bool(states - {RUNNING, *PENDING, PAUSED})
     found = _jobs(queue, name, ended=ended, states=states, label=label, limit=limit + 1)
-    common.mark_stranded(state, found)
+    condition.mark_stranded(state, found)
     names = {job.name for job in found if job.state in {RUNNING, *PENDING, PAUSED}}
     pauses = queue.pauses() if name is None else queue.pauses([name])
     outlook = Outlook(queue)
@@ -67,7 +68,7 @@ def _jobs(
     while True:
         found = queue.jobs(name, ended=ended, limit=most, states=stored, label=label)
         is_all = len(found) < most
-        common.mark_paused(queue, found)
+        condition.mark_paused(queue, found)
         wanted = [job for job in found if not states or job.state in states]
         if is_all or len(wanted) >= limit:
             return wanted[:limit]

@@ -1,10 +1,13 @@
-"""Puts jobs into a queue: commits them durably. The caller makes sure of a worker (wakeup.py)."""
+"""Puts jobs into a queue: commits them durably. Their caller makes sure of a worker (wakeup.py)."""
 
 import os
+import time
 
 from singlerun.errors import QueueFullError, UsageError
-from singlerun.paths import StateDir
+from singlerun.paths import StateDir, state_path
+from singlerun.process.marks import Marks
 from singlerun.process.spawn import environment
+from singlerun.queue import wakeup
 from singlerun.render.line import say
 from singlerun.render.text import shown
 from singlerun.store.queue import Context, FullError, Job, NoSuchJobError, ReplacedError
@@ -13,6 +16,8 @@ from singlerun.store.sqlite_queue import SqliteQueue
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from singlerun.spec import RunSpec
 
 KEPT = (
     "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "SINGLERUN_CONFIG", "SINGLERUN_DIR",
@@ -78,3 +83,29 @@ def enqueue(
         for notice in queue.notices:
             say(notice)
         queue.close()
+
+
+def enqueue_command(spec: "RunSpec") -> int:
+    """Put a command in the queue of its name, and make sure of a worker; return the job's id.
+
+    Raises SinglerunError as ``enqueue`` does, or if no worker can be started.
+    """
+    more = spec.in_queue
+    delay = more.get("delay")
+    job = Job(
+        name=spec.names[0], argv=tuple(os.fsencode(word) for word in spec.argv),
+        retries=spec.retries, retry_delay=spec.retry_delay,
+        priority=more.get("priority", 0), label=more.get("label"),
+        not_before_ns=None if delay is None else time.time_ns() + round(delay * 1e9),
+    )  # fmt: skip
+    marks = Marks.from_environ(os.environb)
+    job.parent_id = None if marks is None else marks.run_id
+    state = StateDir(state_path(spec.dir))
+    context = context_here(
+        more.get("env", ()), spec.job_options, all_env=more.get("all_env", False)
+    )
+    (number,) = enqueue(
+        state, [job], context, unique=more.get("unique", False), limit=more.get("limit")
+    )
+    wakeup.ensure(state, spec.names[0])
+    return number
