@@ -233,7 +233,7 @@ _singlerun() {
     local wait_options="-t --timeout --dir -h --help"
     local why_options="--json --dir -h --help"
     local worker_options="-n --name --stay --now --dir -h --help"
-        local subcommands="add cancel check completion config doctor help history is-running logs
+    local subcommands="add cancel check completion config doctor help history is-running logs
         metrics move notify pause prune ps queue reap resume retry run stats stop timeline wait why
         worker"
 

@@ -1,7 +1,7 @@
 # fish completion for singlerun(1)
 
-set -g __fish_singlerun_subcommands add cancel check completion config doctor help history is- \
-    running logs metrics move notify pause prune ps queue reap resume retry run stats stop \
+set -g __fish_singlerun_subcommands add cancel check completion config doctor help history \
+    is-running logs metrics move notify pause prune ps queue reap resume retry run stats stop \
     timeline wait why worker
 
 # Print where the cursor is: "first" where a subcommand is allowed, "run" where only the options and the
