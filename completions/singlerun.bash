@@ -200,11 +200,11 @@ _singlerun() {
     local run_options="-n --name --lock-file --lock-fd --lock-type -s --shared -w --wait --wait-for
         --skip -j --slots -E --conflict-exit-code --replace --queue --coalesce --min-interval
         --max-starts -t --timeout -k --kill-after --signal --retries --retry-delay --restart --jitter --exec
-        --linger --on-success --on-failure --on-conflict --on-finish --notify --log --only-failed --require-record
-        --dir --no-config -q --quiet -v --verbose -h --help"
+        --linger --on-start --on-success --on-failure --on-conflict --on-finish --notify --log
+        --only-failed --require-record --dir --no-config -q --quiet -v --verbose -h --help"
     local add_options="-n --name --priority --delay --after --unique --label --retries --retry-delay
-        --limit -t --timeout -k --kill-after --signal --notify --env --all-env --stdin -0 --null --json -q --quiet
-        --no-config --dir -h --help"
+        --limit -t --timeout -k --kill-after --signal --on-start --on-success --on-failure --on-finish
+        --notify --env --all-env --stdin -0 --null --json -q --quiet --no-config --dir -h --help"
     local cancel_options="--dir -h --help"
     local check_options="-c --critical --expect -w --warning --overlong --max-queued --max-refused --notify
         -q --quiet --json --dir -h --help"
@@ -267,7 +267,7 @@ _singlerun() {
             --dir=*) directory=${word#*=} ;;
             --name | --lock-file | --lock-fd | --lock-type | --slots | --wait-for | --conflict-exit-code | \
                 --min-interval | --max-starts | --timeout | --kill-after | --retries | --retry-delay | --restart | \
-                --jitter | --on-success | --on-failure | --on-conflict | --on-finish | \
+                --jitter | --on-start | --on-success | --on-failure | --on-conflict | --on-finish | \
                 --notify)
                 : "${subcommand:=run}"
                 valued=$word

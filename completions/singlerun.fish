@@ -44,7 +44,7 @@ function __fish_singlerun_place
             case --name --lock-file --lock-fd --lock-type --slots --wait-for --conflict-exit-code \
                     --min-interval --max-starts --timeout --kill-after --signal --retries --retry-delay \
                     --restart --jitter \
-                    --on-{success,failure,conflict,finish} --notify
+                    --on-{start,success,failure,conflict,finish} --notify
                 test $place = first; and set place run
                 set -e words[1]
             case '--*'
@@ -131,6 +131,7 @@ complete $run -l jitter -x -d 'First wait up to this long'
 complete $run -l exec -d 'Replace singlerun with the command'
 complete $run -l linger -d 'Hold the lock until the last background process exits'
 set -l hook $run -x -a '(__fish_complete_command)'
+complete $hook -l on-start -d 'Run this beside the command'
 complete $hook -l on-success -d 'Run this if the command succeeds'
 complete $hook -l on-failure -d 'Run this if the command fails'
 complete $hook -l on-conflict -d 'Run this if the run is refused'
@@ -231,6 +232,11 @@ complete $add -l limit -x -d 'Refuse if more than N jobs would be pending'
 complete $add -s t -l timeout -x -d 'Stop the job after this long'
 complete $add -s k -l kill-after -x -d 'Grace period between SIGTERM and SIGKILL'
 complete $add -l signal -x -a 'TERM INT HUP QUIT KILL USR1 USR2' -d 'Signal to send first instead of SIGTERM'
+set -l add_hook $add -x -a '(__fish_complete_command)'
+complete $add_hook -l on-start -d 'Run this beside the job'
+complete $add_hook -l on-success -d 'Run this if the job succeeds'
+complete $add_hook -l on-failure -d 'Run this if the job fails'
+complete $add_hook -l on-finish -d 'Run this after the job in any case'
 complete $add -l notify -x -a "$events" -d 'Tell of events by mail or HTTP'
 complete $add -l env -x -a '(set -xn)' -d 'Keep this environment variable as well'
 complete $add -l all-env -d 'Keep the whole environment'

@@ -1,30 +1,37 @@
-"""Hooks: shell commands of the user's that learn how a run ended.
+"""Hooks: shell commands of the user's that learn what became of a run.
 
+    --on-start       its command has started
     --on-conflict    it was refused or skipped
     --on-success     exit status 0
     --on-failure     any other end, also by a signal or a timeout
     --on-finish      either of both, after those
 
-They run one after the other when all is decided, recorded and the lock is free, so they can change
-nothing of it: a hook that fails is a warning, one that does not end is killed.
+Those of the end run one after the other when all is decided, recorded and the lock is free, so they
+can change nothing of it: a hook that fails is a warning, one that does not end is killed.
+
+The one of the start runs beside the command, which must not wait for it. A process of its own
+minds it, because this one sleeps until the command has ended. It was forked from this one, but has
+neither the lock nor anything else that this one had open, save standard output and error.
 """
 
 import os
 import time
 
-from singlerun.event import of_end
-from singlerun.paths import reason
+from singlerun.errors import said
+from singlerun.event import Event, of_end
+from singlerun.paths import lift, reason
+from singlerun.process.descriptors import POLLIN, close_all_but, poll
 from singlerun.render.line import say
 from singlerun.render.text import command, names
 from singlerun.store.run import REFUSED, SKIPPED
-from singlerun.timings import HOOK_GRACE, HOOK_TIMEOUT
+from singlerun.timings import HOOK_GRACE, HOOK_TIMEOUT, KILL_PATIENCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Mapping
+    from typing import NoReturn
 
-    from singlerun.event import Event
     from singlerun.process.signals import Signals
     from singlerun.spec import RunSpec
     from singlerun.store.run import Run
@@ -52,6 +59,76 @@ def call(
             env = _environment(job, this, word, event, given)
             interrupted |= _run(script, word, env, signals, names(job.names))
     return interrupted
+
+
+class Beside:
+    """The hook of the start; ``pid`` is that of the process that minds it, a child of ours."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._pidfd = lift(os.pidfd_open(pid))
+        self._until = time.monotonic() + HOOK_TIMEOUT + HOOK_GRACE + KILL_PATIENCE
+
+    def finish(self, signals: "Signals") -> bool:
+        """Wait until the hook has ended, and forget it; return whether a signal interrupted it."""
+        interrupted = False
+        try:
+            if not self._await(self._until, signals.ending_watched):
+                interrupted = time.monotonic() < self._until
+                _signal.pidfd_send_signal(self._pidfd, _signal.SIGTERM)
+                self._await(time.monotonic() + HOOK_GRACE + KILL_PATIENCE, set())
+            os.waitpid(self.pid, os.WNOHANG)
+        except (ChildProcessError, ProcessLookupError):
+            pass  # reaped already, among adopted children
+        finally:
+            self.forget()
+        return interrupted
+
+    def forget(self) -> None:
+        """Leave the hook alone: it ends by itself, or is killed."""
+        os.close(self._pidfd)
+
+    def _await(self, until: float, interrupting: "set[_signal.Signals]") -> bool:
+        while not poll({self._pidfd: POLLIN}, 0):
+            left = until - time.monotonic()
+            came = _signal.sigtimedwait({_signal.SIGCHLD, *interrupting}, max(0, left))
+            if came is None or came.si_signo != _signal.SIGCHLD:
+                return False
+        return True
+
+
+def begin(
+    job: "RunSpec", this: "Run", signals: "Signals", given: "Mapping[bytes, bytes] | None" = None
+) -> Beside:
+    """Run the hook of the start beside a command that has started.
+
+    ``given`` is the environment if that is not ours. OSError: too many processes, or open files.
+    """
+    if given is None:
+        from singlerun.process.spawn import environment  # noqa: PLC0415 - only with a hook
+
+        given = environment()
+    pid = os.fork()
+    if pid == 0:
+        _mind(job, this, signals, given)
+    return Beside(pid)
+
+
+def _mind(
+    job: "RunSpec", this: "Run", signals: "Signals", given: "Mapping[bytes, bytes]"
+) -> "NoReturn":
+    """Be the process that runs the hook of the start: it heeds SIGTERM, which the wrapper sends."""
+    try:
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+        close_all_but({1, 2})
+        signals.ending_watched = {_signal.SIGTERM}
+        event = Event("start", this.names[0], run=this, at_ns=this.started_ns)
+        env = _environment(job, this, "start", event, given)
+        _run(job.hooks["start"], "start", env, signals, names(job.names))
+    except Exception as error:  # noqa: BLE001 - no traceback
+        say(f"the --on-start hook could not be run: {said(error)}")
+    finally:
+        os._exit(0)
 
 
 def _environment(

@@ -201,6 +201,7 @@ RUN_OPTIONS = (
            help="Sleep up to this long first; constant for a host and name."),
     Option("--exec", help="Become the command once the lock is held."),
     Option("--linger", help="Hold the lock until the last child that inherited it is gone."),
+    Option("--on-start", metavar="CMD", help="Run this shell command beside the command."),
     Option("--on-success", metavar="CMD", help="Run this shell command after a success."),
     Option("--on-failure", metavar="CMD", help="Run this shell command after a failure."),
     Option("--on-conflict", metavar="CMD", help="Run this shell command if the lock is held."),
@@ -218,18 +219,18 @@ RUN_OPTIONS = (
 
 NOT_IN_QUEUE = (
     "lock_file", "lock_fd", "lock_type", "shared", "slots", "wait", "wait_for", "skip", "replace",
-    "coalesce", "min_interval", "max_starts", "restart", "jitter", "exec", "linger", "only_failed",
-    "require_record",
+    "coalesce", "min_interval", "max_starts", "restart", "jitter", "exec", "linger", "on_conflict",
+    "only_failed", "require_record",
 )  # fmt: skip
 """Options about a held lock, or that a job in a queue cannot have."""
 NOT_AFTER_EXEC = (
-    "timeout", "retries", "restart", "linger", "on_success", "on_failure", "on_finish", "notify",
-    "log", "only_failed",
+    "timeout", "retries", "restart", "linger", "on_start", "on_success", "on_failure", "on_finish",
+    "notify", "log", "only_failed",
 )  # fmt: skip
 """Options that need a singlerun process when the command ends."""
 NOT_WITHOUT_COMMAND = (
     "lock_file", "lock_type", "slots", "queue", "exec", "timeout", "retries", "restart", "linger",
-    "on_success", "on_failure", "on_finish", "notify", "log", "only_failed",
+    "on_start", "on_success", "on_failure", "on_finish", "notify", "log", "only_failed",
 )  # fmt: skip
 """Options that need a command, or another file than that of --lock-fd."""
 

@@ -37,6 +37,7 @@ from singlerun.store.run import FAILED, STOPPED, Ending, PausedError, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from singlerun.hooks import Beside
     from singlerun.output.capture import Capture, Relay
     from singlerun.spec import RunSpec
 
@@ -96,6 +97,7 @@ class _Runner:
         self._spec, self._recorder = life.spec, life.recorder
         self._attempts = 0
         self._first: Run | None = None
+        self._beside: Beside | None = None
         self._last: tuple[Run, int] | None = None
         # Children of ours that are not of the command's process tree.
         self._strangers: set[int] = set()
@@ -219,8 +221,10 @@ class _Runner:
         marks.apply(env)
         life.note()
         pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if spec.linger else []
-        relay = None if self._capture is None else self._capture.begin(life.run)
-        self._strangers |= set() if self._capture is None else self._capture.pids
+        relay = None
+        if self._capture is not None:
+            relay = self._capture.begin(life.run)
+            self._strangers |= self._capture.pids
         try:
             if spec.become:  # the command keeps the lock as long as it or a child of it lives
                 self._recorder.name(life.run, life.run.wrapper)
@@ -249,6 +253,8 @@ class _Runner:
             life.harmless("cannot notify", self._tell_start)
         for writing in pipe[1:]:
             os.close(writing)
+        if "start" in self._spec.hooks and self._attempts == 0:
+            life.harmless("a hook could not be run", self._begin_hook)
         outcome = command.wait(self._spec.timeout, pipe[0] if pipe else None)
         if relay is not None and self._capture is not None:
             # What it wrote arrives before its end is told.
@@ -276,6 +282,12 @@ class _Runner:
             self._tell(*self._last)
         return Report(128 + number, run)
 
+    def _begin_hook(self) -> None:
+        from singlerun import hooks  # noqa: PLC0415 - rare
+
+        self._beside = hooks.begin(self._spec, self._life.run, self._signals)
+        self._strangers.add(self._beside.pid)
+
     def _tell(self, run: Run, status: int) -> None:
         """Notify of what became of a run, which is recorded, and run the hooks."""
 
@@ -287,6 +299,8 @@ class _Runner:
         def call() -> None:
             from singlerun import hooks  # noqa: PLC0415 - rare
 
+            if self._beside is not None:
+                self._beside.finish(self._signals)
             hooks.call(self._spec, run, status, self._signals)
 
         spec, started = self._spec, run.started_ns is not None

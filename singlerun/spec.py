@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 HASH_BYTES = 6
 SIGTERM = 15
-OF_A_JOB = ("timeout", "kill_after", "signal", "on_success", "on_failure", "on_finish",
-            "notify")  # fmt: skip
+OF_A_JOB = (
+    "timeout", "kill_after", "signal", "on_start", "on_success", "on_failure", "on_finish",
+    "notify",
+)  # fmt: skip
 """Options that a job in a queue takes along."""
 
 
@@ -103,7 +105,7 @@ class RunSpec:
         self.tables: tuple[Mapping[str, Any], Mapping[str, Any]] = values.get("tables", ({}, {}))
         self.hooks: dict[str, str] = {
             event: script
-            for event in ("success", "failure", "conflict", "finish")
+            for event in ("start", "success", "failure", "conflict", "finish")
             if (script := values[f"on_{event}"]) is not None
         }
 
@@ -121,6 +123,11 @@ class RunSpec:
     def tells_end(self, status: int) -> bool:
         """Return whether an end with this exit status may be news that is to be told."""
         return self.tells("change", *(["failure"] if status else ["success", "recovery"]))
+
+    @property
+    def end_hooks(self) -> bool:
+        """Whether there are hooks that are run when it has ended."""
+        return bool(self.hooks.keys() - {"start"})
 
     def delay_before_next(self, exit_status: int, attempts: int) -> float | None:
         """Return the seconds until the command, which has run so often, runs again, or None."""

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import click
@@ -13,12 +13,12 @@ from singlerun import duration
 from singlerun.commands import common
 from singlerun.commands.configured import configure, no_config_option
 from singlerun.errors import UsageError
-from singlerun.options import read_count
+from singlerun.options import RUN_OPTIONS, read_count
 from singlerun.process.marks import Marks
 from singlerun.queue import add, wakeup
 from singlerun.render.progress import counted
 from singlerun.render.result import Result
-from singlerun.spec import derived_name
+from singlerun.spec import OF_A_JOB, derived_name
 from singlerun.store.queue import Job
 from singlerun.timings import RETRY_DELAY
 
@@ -29,6 +29,15 @@ def _only_one(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ..
     if len(value) > 1:
         raise click.UsageError("--after takes only one ID")
     return value[0] if value else None
+
+
+def _hook_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the hooks that a job in a queue can have, as the prefix form has them."""
+    for option in reversed(RUN_OPTIONS):
+        if option.dest in OF_A_JOB and option.dest.startswith("on_"):
+            add_option = click.option(*option.flags, metavar=option.metavar, help=option.help)
+            function = add_option(function)
+    return function
 
 
 @common.subcommand(
@@ -59,6 +68,7 @@ def _only_one(_ctx: click.Context, _param: click.Parameter, value: tuple[int, ..
               help="Grace period between SIGTERM and SIGKILL; default: 10s.")  # fmt: skip
 @click.option("--signal", type=common.SIGNAL, metavar="SIG",
               help="Signal that --timeout sends first instead of SIGTERM.")  # fmt: skip
+@_hook_options
 @click.option("--notify", type=common.RULE, multiple=True, metavar="WHEN:URL",
               help="Tell of events by mail or HTTP, as the prefix form does.")  # fmt: skip
 @click.option("--env", "variables", multiple=True, metavar="NAME[=VALUE]",
@@ -103,20 +113,15 @@ def _check(words: tuple[str, ...], name: bytes | None, values: dict[str, Any]) -
 
 def _add(
     ctx: click.Context, words: tuple[str, ...], *, unique: bool, limit: int | None,
-    timeout: float | None, kill_after: float | None, signal: int | None, notify: tuple[str, ...],
-    variables: tuple[str, ...], all_env: bool, null: bool, json_lines: bool,
-    quiet: bool, **values: Any,
+    variables: tuple[str, ...], all_env: bool, null: bool, json_lines: bool, quiet: bool,
+    **values: Any,
 ) -> Iterator[Result]:  # fmt: skip
     """Accept the jobs; the options are those of the command."""
+    given = {name: values.pop(name) for name in OF_A_JOB}
     jobs = _jobs(words, values, null=null, json_lines=json_lines)
     if not jobs:
         return
-    given = {
-        "timeout": timeout,
-        "kill_after": kill_after,
-        "signal": signal,
-        "notify": notify or None,
-    }
+    given["notify"] = given["notify"] or None
     options: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     context = add.context_here(variables, options, all_env=all_env)
     state = common.make_state(ctx)

@@ -3,6 +3,7 @@
 import os
 from select import POLLHUP, POLLIN
 
+from singlerun import hooks
 from singlerun.errors import SinglerunError, StateDirError, said
 from singlerun.options import Words
 from singlerun.outcome import Outcome
@@ -52,6 +53,7 @@ class Executor:
 
     Attributes:
         spec, env: the policy and the environment of the latest job.
+        beside: its hook of the start, if that is to be waited for.
         left_lock_behind: whether something that the latest job started still has the lock.
         was_signalled: whether a signal has asked us to end.
     """
@@ -68,6 +70,7 @@ class Executor:
         self._output = -1
         self.spec = life.spec
         self.env: dict[bytes, bytes] = {}
+        self.beside: hooks.Beside | None = None
         self.left_lock_behind = self.was_signalled = False
 
     def perform(self, job: "Job") -> Ending:
@@ -79,6 +82,7 @@ class Executor:
         except OSError as error:
             return Ending(Outcome(126), FAILED, f"{shown(job.context.cwd)}: {reason(error)}")
         pipes: list[int] = []
+        self.beside = None
         try:
             command, output, heirs = self._start(job, pipes)
             self._output = output
@@ -98,6 +102,24 @@ class Executor:
             self.was_signalled = True
         stopped = command.asked_to_end and outcome.exit_status != 0
         return Ending(outcome, STOPPED if stopped else None)
+
+    def call_hooks(self, run: "Run", status: int) -> None:
+        """Run the hooks of the end for the latest job, which has ended."""
+        if self.beside is not None and self.beside.finish(self._signals):
+            self.was_signalled = True
+        if hooks.call(self.spec, run, status, self._signals, self._hook_environment()):
+            self.was_signalled = True
+
+    def _begin_hook(self) -> None:
+        beside = hooks.begin(self.spec, self._life.run, self._signals, self._hook_environment())
+        self._relays.add(beside.pid)
+        if self.spec.end_hooks:
+            self.beside = beside
+        else:  # the next job need not wait for it
+            beside.forget()
+
+    def _hook_environment(self) -> dict[bytes, bytes]:
+        return self.env | {b"SINGLERUN_DIR": self._state.path}
 
     def leave_directory(self) -> None:
         """Leave a job's directory, which may be on something that is to be unmounted."""
@@ -156,6 +178,8 @@ class Executor:
         self._life.note(run.command)
         if self.spec.tells_start(lost=self._life.lost):
             self._life.harmless("cannot notify", lambda: self._tell_start(run))
+        if "start" in self.spec.hooks:
+            self._life.harmless("a hook could not be run", self._begin_hook)
         relay = self._watch(command, output, run)
         outcome = command.wait(self.spec.timeout)
         if relay is None:

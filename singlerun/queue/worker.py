@@ -16,7 +16,6 @@ import sys
 import time
 from select import POLLIN
 
-from singlerun import hooks
 from singlerun.errors import RecordError, SinglerunError, ThreadError, said
 from singlerun.lifecycle import LOCK_LOST, Lifecycle
 from singlerun.ownership import reaper
@@ -184,7 +183,7 @@ class Worker:
         # the next job nothing could: so that one gets the lock anew. And what is claimed is to
         # start at once, so hooks must not come between; they find the lock free.
         spec = self._executor.spec
-        pauses = self._is_to_end() or self._executor.left_lock_behind or spec.hooks
+        pauses = self._is_to_end() or self._executor.left_lock_behind or spec.end_hooks
         tells = spec.tells_end(ending.outcome.exit_status)
         following, freed = self._persist(
             lambda: self._finish(
@@ -194,15 +193,15 @@ class Worker:
         self._life.ended()
         for name in sorted(freed - {self._name}):
             self._wake(name)
-        if (spec.hooks or tells) and job.run is not None:
+        if (spec.end_hooks or tells) and job.run is not None:
             self._life.release()
         if tells and job.run is not None and not _is_tried_again(job):
             self._life.harmless("cannot notify", lambda: self._tell_end(job, ending))
-        if spec.hooks and job.run is not None:
-            env = self._executor.env | {b"SINGLERUN_DIR": self._state.path}
-            status = ending.outcome.exit_status
-            if hooks.call(spec, job.run, status, self._signals, env):
-                self._executor.was_signalled = True
+        if spec.end_hooks and (run := job.run) is not None:
+            self._life.harmless(
+                "a hook could not be run",
+                lambda: self._executor.call_hooks(run, ending.outcome.exit_status),
+            )
         return following
 
     def _tell_end(self, job: "Job", ending: "Ending") -> None:

@@ -138,7 +138,9 @@ def variables_of_hooks(cli):
         cli.run("-n", "x", "--on-conflict", tell, "true", **quietly)
     cli.run("-n", "x", "--on-finish", tell, "true", **quietly)
     cli.run("-n", "x", "--on-failure", tell, "sh", "-c", "kill -9 $$", **quietly)
-    told = (cli.dir / "told").read_text()
+    cli.add("-n", "x", "--on-finish", tell, "true", cwd=cli.dir)
+    file = cli.dir / "told"
+    told = eventually(lambda: "_JOB_ID" in (text := file.read_text()) and text, "the job's hook")
     return set(re.findall(r"(?:^|\0)(SINGLERUN_\w+)=", told))
 
 

@@ -40,9 +40,9 @@ def asleep_in(cli, name):
     return pid
 
 
-def working(cli, *options):
+def working(cli, *options, **more):
     """Start a worker that stays; return it once it waits for jobs."""
-    worker = cli.start("worker", "-n", "x", "--stay", *options)
+    worker = cli.start("worker", "-n", "x", "--stay", *options, **more)
     eventually(lambda: sleeps_until_woken(worker.pid), "the worker's sleep")
     return worker
 
