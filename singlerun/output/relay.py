@@ -5,7 +5,8 @@
 It is a process of its own, so that kill -9 of the wrapper does not break the command's pipes, and
 so that what the command left behind neither keeps the wrapper waiting nor loses its output. It ends
 when no process has the pipes open any more, and no signal ends it before. It closes all else that
-the wrapper has open: it must never hold the lock.
+the wrapper has open: it must never hold the lock. At last, when neither the wrapper nor a reader
+waits for it any more, it compresses what was kept.
 
 Where standard output and standard error are one file (2>&1, a terminal) one pipe stands for both,
 so the order between them stays exact. Otherwise neither waits for the other.
@@ -27,6 +28,7 @@ import time
 from singlerun.output import segments
 from singlerun.output.buffer import Buffer
 from singlerun.output.channel import Channel
+from singlerun.output.compression import NICENESS
 from singlerun.output.sink import Sink
 from singlerun.paths import reason
 from singlerun.process.descriptors import close_all_but, poll
@@ -46,7 +48,8 @@ FLUSH_SHARE = 15
 FAILED, SUCCEEDED = b"f", b"s"
 """What the wrapper says of the command."""
 GOES_ON, ENDS = b"g", b"e"
-"""The relay's answer, when all has arrived: whether a process may still write."""
+"""The relay's answer, when all has arrived: whether it goes on, because a process may still write
+or because there is something to compress."""
 
 
 def become(
@@ -102,6 +105,7 @@ class _Relay:
             if time.monotonic() >= self._flush_at:
                 self._flush()
         self._flush()
+        self._compress()
 
     def _await(self) -> dict[int, int]:
         wanted = {}
@@ -155,6 +159,17 @@ class _Relay:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def _compress(self) -> None:
+        """Compress what was kept, which no process waits for; it stays as it is if that fails."""
+        if self._writer is None or not self._writer.is_compressible():
+            return
+        close_all_but({*self._writer.fds})
+        try:
+            os.nice(NICENESS)
+            self._writer.compress()
+        except OSError:
+            pass
 
     def _pass_on(self, channel: Channel) -> None:
         assert channel.sink is not None
@@ -216,6 +231,8 @@ class _Relay:
             if channel.source >= 0 and channel.is_at_end():
                 channel.close()
         goes_on = any(channel.source >= 0 for channel in self._channels)
+        # Then the wrapper does not wait for our end.
+        goes_on |= self._writer is not None and self._writer.is_compressible()
         try:
             os.write(self._answer, GOES_ON if goes_on else ENDS)
         except OSError:

@@ -2,11 +2,12 @@
 
     DIR/logs/RUN_ID/            0700; flocked by its writer for as long as more may come
         000000000000000000      segments, 0600, named by how many bytes were written before them
-        000000000001048571
+        000000000001048571.z    one that is compressed
         ended                   the command has ended; what it left behind may write still
 
 buffer.py says what a segment consists of and which are kept. As each name says what came before it,
-a reader knows to the byte how much is missing.
+a reader knows to the byte how much is missing. When nothing can write any more, the segments are
+compressed (compression.py).
 
 A frame that was torn, by a crash or a power loss, ends what can be read, and nothing before it is
 lost. Nothing is synced: a power loss costs the latest seconds of output, never the run.
@@ -20,6 +21,7 @@ import os
 import stat
 
 from singlerun.errors import StateDirError
+from singlerun.output import compression
 from singlerun.output.buffer import SEGMENT, Buffer, Frames
 from singlerun.paths import lift, reason
 
@@ -97,6 +99,17 @@ class Writer:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(_ENDED, flags, 0o600, dir_fd=self._directory))
 
+    def is_compressible(self) -> bool:
+        """Return whether compressing what is kept is worth it."""
+        return compression.is_worth(segment.used for segment in self.buffer.segments)
+
+    def compress(self) -> None:
+        """Compress what is kept, to which nothing will be added; OSError: not all of it could be.
+
+        It is locked meanwhile, and can be read.
+        """
+        compression.compress(self._directory)
+
     def close(self) -> None:
         """Close it: nothing more will come, unless another process writes to it too."""
         for fd in self.fds:
@@ -113,15 +126,25 @@ class Writer:
 
 
 class Reader:
-    """Output on the disk, whole or still growing."""
+    """Output on the disk, whole or still growing.
+
+    Attributes:
+        at_ns: when the part was written that was yielded last; None if that is not known.
+    """
 
     def __init__(self, path: bytes, directory: int) -> None:
         self._path = path
         self._directory = directory
         self._segment = b""
         self._fd = -1
+        self._expanded: bytes | None = None
+        self._damaged: list[bytes] = []
         self._frames = Frames(0)
         self._at = 0
+
+    @property
+    def at_ns(self) -> int | None:
+        return self._frames.at_ns
 
     def is_over(self) -> bool:
         """Return whether the command has ended, or no process is left that could write.
@@ -141,27 +164,32 @@ class Reader:
     def read(self) -> "Iterator[tuple[int, memoryview, int]]":
         """Yield what has come since the last time: stream, bytes, and how many are missing before.
 
-        Raises StateDirError if it cannot be read.
+        Raises StateDirError if it cannot be read, or some of it could not, when the rest was.
         """
         while True:
             # Listed first: if there is a next segment, this one does not grow any more.
             behind = [name for name in self._names() if name > self._segment]
             yield from self._read_segment()
             if not behind or not self._open_first(behind):
-                return
+                break
+        if self._damaged:
+            damaged, self._damaged = self._damaged, []
+            why = "it is damaged, and only what could be read of it was printed"
+            raise self._error(damaged[0] + compression.SUFFIX, why)
 
     def _names(self) -> list[bytes]:
-        names = (os.fsencode(name) for name in os.listdir(self._directory))
+        files = (os.fsencode(name) for name in os.listdir(self._directory))
+        names = {name.removesuffix(compression.SUFFIX) for name in files}
         return sorted(name for name in names if len(name) == _DIGITS and name.isdigit())
 
     def _read_segment(self) -> "Iterator[tuple[int, memoryview, int]]":
         if self._fd < 0:
             return
         while True:
-            try:
-                data = os.pread(self._fd, SEGMENT, self._frames.used)
-            except OSError as error:
-                raise self._error(self._segment, reason(error)) from error
+            if self._expanded is not None:
+                data = self._expanded[self._frames.used :]
+            else:
+                data = self._pread(SEGMENT, self._frames.used)
             before = self._frames.used
             for stream, part, offset in self._frames.parse(data):
                 yield stream, part, offset - self._at
@@ -169,26 +197,50 @@ class Reader:
             if self._frames.used == before:
                 return
 
+    def _pread(self, most: int, at: int) -> bytes:
+        try:
+            return os.pread(self._fd, most, at)
+        except OSError as error:
+            raise self._error(self._segment, reason(error)) from error
+
     def _open_first(self, names: list[bytes]) -> bool:
         """Open the first of these segments that is still there; return whether one was."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         for name in names:
-            try:
-                descriptor = lift(os.open(name, flags, dir_fd=self._directory))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise self._error(name, reason(error)) from error
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise self._error(name, "it is not a regular file")
-            if self._fd >= 0:
-                os.close(self._fd)
-            self._fd = descriptor
-            self._segment = name
-            self._frames = Frames(int(name))
-            return True
+            # In this order: what is compressed meanwhile is deleted after that.
+            for file in (name, name + compression.SUFFIX):
+                descriptor = self._open(file)
+                if descriptor is None:
+                    continue
+                if self._fd >= 0:
+                    os.close(self._fd)
+                self._fd = descriptor
+                self._segment = name
+                self._frames = Frames(int(name))
+                self._expanded = None
+                if file != name:
+                    self._expand()
+                return True
         return False
+
+    def _open(self, file: bytes) -> int | None:
+        """Open a file of the directory, None if there is none."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = lift(os.open(file, flags, dir_fd=self._directory))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._error(file, reason(error)) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._error(file, "it is not a regular file")
+        return descriptor
+
+    def _expand(self) -> None:
+        """Expand a compressed segment, as far as that can be done."""
+        self._expanded, is_whole = compression.expand(self._pread(2 * SEGMENT, 0), SEGMENT)
+        if not is_whole:
+            self._damaged.append(self._segment)
 
     def _error(self, name: bytes, why: str) -> StateDirError:
         return StateDirError(os.fsdecode(os.path.join(self._path, name)), why, "remove it")
