@@ -44,6 +44,10 @@ class StateDirError(SinglerunError):
     """cannot use the state directory {0}: {1}; {2}"""
 
 
+class DamagedOutputError(SinglerunError):
+    """the kept output in {0} is damaged; what could be read of it was printed"""
+
+
 class ConfigError(SinglerunError):
     """{0}"""
 

@@ -10,13 +10,12 @@ from singlerun.ownership import judge
 from singlerun.render.history import History, JsonLines
 from singlerun.render.result import Result
 from singlerun.render.text import shown
-from singlerun.store.history import Filter, Line, Search
-from singlerun.store.run import FAILED, LOST, REFUSED, SKIPPED, STATES, TIMED_OUT
+from singlerun.store.history import FAILURES, Filter, Line, Search
+from singlerun.store.run import REFUSED, SKIPPED, STATES
 from singlerun.store.sqlite_queue import SqliteQueue
 
 LIMIT = 20
 PAGE = 1000
-FAILURES = {FAILED, TIMED_OUT, LOST}
 
 
 @common.subcommand(

@@ -20,7 +20,7 @@ import fcntl
 import os
 import stat
 
-from singlerun.errors import StateDirError
+from singlerun.errors import DamagedOutputError, StateDirError
 from singlerun.output import compression
 from singlerun.output.buffer import SEGMENT, Buffer, Frames
 from singlerun.paths import lift, reason
@@ -164,7 +164,8 @@ class Reader:
     def read(self) -> "Iterator[tuple[int, memoryview, int]]":
         """Yield what has come since the last time: stream, bytes, and how many are missing before.
 
-        Raises StateDirError if it cannot be read, or some of it could not, when the rest was.
+        Raises StateDirError if it cannot be read, DamagedOutputError at the end if some of it could
+        not.
         """
         while True:
             # Listed first: if there is a next segment, this one does not grow any more.
@@ -174,8 +175,8 @@ class Reader:
                 break
         if self._damaged:
             damaged, self._damaged = self._damaged, []
-            why = "it is damaged, and only what could be read of it was printed"
-            raise self._error(damaged[0] + compression.SUFFIX, why)
+            file = os.path.join(self._path, damaged[0] + compression.SUFFIX)
+            raise DamagedOutputError(os.fsdecode(file))
 
     def _names(self) -> list[bytes]:
         files = (os.fsencode(name) for name in os.listdir(self._directory))

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from singlerun.output.kept import Kept
     from singlerun.ownership.judge import Verdict
     from singlerun.ownership.outlook import Seen
     from singlerun.ownership.reaper import Reaped
@@ -76,6 +77,14 @@ def pause_keys(pause: "Pause") -> dict[str, object]:
     return {
         "name": os.fsdecode(pause.name), "user": user_name(pause.uid),
         "since": time_of(pause.since_ns), "until": time_of(pause.until_ns),
+    }  # fmt: skip
+
+
+def kept_keys(kept: "Kept") -> dict[str, object]:
+    """Return the keys of kept output, beside those of its run."""
+    return {
+        "id": kept.run_id, "bytes": kept.size, "compressed": kept.is_compressed,
+        "written_at": time_of(kept.written_ns),
     }  # fmt: skip
 
 

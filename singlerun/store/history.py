@@ -8,7 +8,17 @@ branch of the search, and the branches are merged.
 from fnmatch import fnmatchcase
 
 from singlerun.store.rows import SELECT_RUNS, read_run
-from singlerun.store.run import REFUSED, RUNNING, SKIPPED, STATES, WAITING, Run
+from singlerun.store.run import (
+    FAILED,
+    LOST,
+    REFUSED,
+    RUNNING,
+    SKIPPED,
+    STATES,
+    TIMED_OUT,
+    WAITING,
+    Run,
+)  # fmt: skip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +40,10 @@ _SAME = (
     " AND (runs.conflict_id NOTNULL OR runs.detail IS ?)"
 )
 _GLOB = b"*?["
+
+
+FAILURES = frozenset({FAILED, TIMED_OUT, LOST})
+"""The states of a run that is called failed."""
 
 
 class Filter:

@@ -132,6 +132,7 @@ def test_the_cut_is_marked(cli):
     lines = stdout.split("\n")
     assert lines[:100] == [str(number) for number in range(1, 101)]
     assert result.stdout.endswith(stdout[-8_000_000:])
+    eventually(lambda: not relays_left(cli), "the end of the relay, which compresses it")
     used = sum(file.stat().st_size for file in (cli.dir / "logs" / "1").iterdir())
     assert used <= 10 * 1024 * 1024
 

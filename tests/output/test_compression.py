@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from singlerun.errors import StateDirError
+from singlerun.errors import DamagedOutputError
 from singlerun.output import buffer, compression, segments
 
 SEGMENTS = 4
@@ -183,7 +183,7 @@ def test_of_a_damaged_one_what_can_be_read_is_read(state, kept, how):
             file.write(damaged)
         parts = segments.reader(state, 1).read()
         got, missing = [], 0
-        with pytest.raises(StateDirError, match="damaged") as raised:
+        with pytest.raises(DamagedOutputError, match="damaged") as raised:
             for _, part, gap in parts:
                 got.append(bytes(part))
                 missing += gap
