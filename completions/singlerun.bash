@@ -215,7 +215,8 @@ _singlerun() {
     local history_options="--name --since --until --state --failed --refused --limit --format --json
         --json-lines --dir -h --help"
     local is_running_options="--lock-file -q --quiet --json --dir -h --help"
-    local logs_options="-f --follow --dir -h --help"
+    local logs_options="-f --follow --tail --since -t --timestamps --all-failed --list --limit --json --dir
+        -h --help"
     local metrics_options="--openmetrics --textfile --limit -q --quiet --dir -h --help"
     local move_options="--first --dir -h --help"
     local notify_options="--json --dir -h --help"
@@ -258,8 +259,8 @@ _singlerun() {
                 return
                 ;;
             --dir | --limit | --break-lock | --priority | --delay | --after | --label | --env | --for | --signal | \
-                --since | --until | --state | --format | --html | --svg | --textfile | --critical | --expect | \
-                --warning | --overlong | --max-queued | --max-refused)
+                --tail | --since | --until | --state | --format | --html | --svg | --textfile | --critical | \
+                --expect | --warning | --overlong | --max-queued | --max-refused)
                 [[ $word != --signal ]] || : "${subcommand:=run}"
                 [[ $word != --dir ]] || directory=${words[i + 1]}
                 valued=$word

@@ -37,8 +37,8 @@ function __fish_singlerun_place
             case --
                 set place nothing
                 break
-            case --limit --since --until --state --format --dir --break-lock --priority --delay --after --label --env --for \
-                    --html --svg --textfile --critical --expect --warning --overlong --max-queued --max-refused
+            case --limit --tail --since --until --state --format --dir --break-lock --priority --delay --after --label --env \
+                    --for --html --svg --textfile --critical --expect --warning --overlong --max-queued --max-refused
                 set -e words[1]
             case '--dir=*'
             case --name --lock-file --lock-fd --lock-type --slots --wait-for --conflict-exit-code \
@@ -265,7 +265,15 @@ complete -c singlerun -n '__fish_singlerun_at is-running' -l lock-file -r -F -d 
 complete -c singlerun -n '__fish_singlerun_at doctor' -s q -l quiet -d 'Print only problems: nothing if there are none'
 complete -c singlerun -n '__fish_singlerun_at is-running' -s q -l quiet -d 'Print nothing; only set the exit status'
 
-complete -c singlerun -n '__fish_singlerun_at logs' -s f -l follow -d 'Keep printing until the command exits'
+set -l logs -c singlerun -n '__fish_singlerun_at logs'
+complete $logs -s f -l follow -d 'Keep printing until the command exits'
+complete $logs -l tail -x -d 'Print only the last N lines'
+complete $logs -l since -x -a 'today yesterday' -d 'Print only what was written from then on'
+complete $logs -s t -l timestamps -d 'Print before each line when it was begun'
+complete $logs -l all-failed -d 'Print the output of all failed runs of the name'
+complete $logs -l list -d 'List what is kept'
+complete $logs -l limit -x -d 'List at most N'
+complete $logs -l json -d 'With --list, print JSON'
 
 complete -c singlerun -n '__fish_singlerun_at move' -l first -d 'Move the job to the front'
 

@@ -141,6 +141,7 @@ def replayed(before: str | None, shown: str, pace: float = 0) -> str:
 def comparable(text: str) -> str:
     """Return a session without what differs from one replay to the next."""
     for pattern, word in (
+        (r"\b\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d\b", "STAMP"),
         (r"\b\d+:\d\d:\d\d\b", "CLOCK"),
         (r"\b\d+(\.\d+)?(ms|s|m|h)\b", "TIME"),
         (r"; starts in ~TIME", ""),  # while it is not over its usual time
