@@ -40,7 +40,8 @@ def main():
     for source, command in SOURCES.items():
         for sink, redirection in SINKS.items():
             taken = {way: [] for way in WAYS}
-            with tempfile.TemporaryDirectory() as directory:
+            # The latest output may still be being compressed.
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
                 env = dict(os.environ, SINGLERUN_CONFIG="", SINGLERUN_DIR=f"{directory}/state")
                 lines = {
                     way: line.format(
