@@ -71,6 +71,14 @@ class Kept(Form):
         trial.settle("the relay goes on", lambda: not trial.arena.processes())
 
 
+class Hooked(Form):
+    name = "hooks"
+    options = ("--on-start", "exit 0", "--on-finish", "exit 0")
+
+    def finish(self, trial):
+        trial.settle("a hook goes on", lambda: not trial.arena.processes())
+
+
 class LockFile(Form):
     name = "lockfile"
     lock = ("--lock-type", "lockfile")
@@ -288,5 +296,18 @@ def select_ended(quick):
 
 FORMS = {
     form.name: form
-    for form in (First, Form, Wait, Slots, Replace, Kept, LockFile, Add, Worker, Stop, Reap)
+    for form in (
+        First,
+        Form,
+        Wait,
+        Slots,
+        Replace,
+        Kept,
+        Hooked,
+        LockFile,
+        Add,
+        Worker,
+        Stop,
+        Reap,
+    )
 }
