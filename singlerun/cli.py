@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+_OF_NO_RUN = {"dir", "quiet", "verbose", "no_config"}
+"""Options that say nothing of how a command is to be run, so that a subcommand may follow."""
+
 INTRODUCTION = b"""\
 Usage: singlerun [OPTIONS] [--] COMMAND [ARG]...
 
@@ -76,7 +79,7 @@ def _dispatch(arguments: list[str]) -> int:
     if words is not None and (words.command or words.values["lock_fd"]):
         first = words.command[0] if words.command else ""
         if words.dashes or not (first in options.SUBCOMMANDS or first in options.RESERVED):
-            if not words.dashes and not words.given - {"dir"}:
+            if not words.dashes and not words.given - _OF_NO_RUN:
                 _check_spelling(first)
             return _run(words.command, words.values)
     from singlerun import commands  # noqa: PLC0415 - imports Click

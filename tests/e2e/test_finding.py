@@ -36,7 +36,9 @@ def test_a_slip_is_answered_with_the_subcommand_and_leaves_no_run(cli, tmp_path,
     message = f"{word}: command not found; did you mean: singlerun {meant}"
     assert result.stderr == f"singlerun: {message}\n"
     assert not cli.dir.exists()
-    assert cli.run("--dir", str(cli.dir), word, env=env).stderr == result.stderr
+    for options in (["--dir", str(cli.dir)], ["-q"], ["-v", "--no-config"]):
+        assert cli.run(*options, word, env=env).stderr == result.stderr
+    assert not cli.dir.exists()
 
 
 def test_what_is_meant_as_a_command_is_one(cli, tmp_path):
