@@ -94,16 +94,16 @@ def test_killed_while_it_is_compressed_it_can_be_read(cli, call):
 
 
 def test_a_damaged_one_is_told_and_what_can_be_read_is_printed(cli):
-    text = cli.run("-n", "x", "--log", "seq", "1", "600000").stdout
+    text = cli.run("-n", "x", "--log", "seq", "1", "600000", text=False).stdout
     file = compressed(cli)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0xFF
     file.write_bytes(data)
-    result = cli.run("logs", "x")
+    result = cli.run("logs", "x", text=False)
     assert result.returncode == 125
     assert text.startswith(result.stdout[:200_000])
     assert text.endswith(result.stdout[-1_000_000:]), "the other segments are there"
-    *_, last = result.stderr.splitlines()
+    *_, last = result.stderr.decode().splitlines()
     assert last == (
         f"singlerun: the kept output in {file} is damaged; what could be read of it was printed"
     )
