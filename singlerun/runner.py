@@ -221,10 +221,8 @@ class _Runner:
         marks.apply(env)
         life.note()
         pipe = [lift(end) for end in os.pipe2(os.O_CLOEXEC)] if spec.linger else []
-        relay = None
-        if self._capture is not None:
-            relay = self._capture.begin(life.run)
-            self._strangers |= self._capture.pids
+        relay = None if self._capture is None else self._capture.begin(life.run)
+        self._strangers |= set() if self._capture is None else self._capture.pids
         try:
             if spec.become:  # the command keeps the lock as long as it or a child of it lives
                 self._recorder.name(life.run, life.run.wrapper)

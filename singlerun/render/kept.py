@@ -4,6 +4,7 @@ from singlerun.render.history import ago
 from singlerun.render.refusal import clock
 from singlerun.render.result import Result
 from singlerun.render.text import command, names
+from singlerun.size import brief
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
     from singlerun.output.kept import Kept
     from singlerun.ownership.judge import Verdict
-
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class KeptOutput(Result):
@@ -40,7 +39,7 @@ class KeptOutput(Result):
                 name, argv = names(run.names), command(run.argv)
                 began = clock(run.started_ns or run.asked_ns)
             is_compressed = "yes" if kept.is_compressed else "no"
-            cells = (ago(kept.written_ns), size(kept.size), is_compressed, argv)
+            cells = (ago(kept.written_ns), brief(kept.size), is_compressed, argv)
             rows.append((str(kept.run_id), name, state, began, *cells))
         return rows
 
@@ -52,11 +51,3 @@ class KeptOutput(Result):
             (run,) = [dict.fromkeys(json.fields_of_runs())] if seen is None else json.runs([seen])
             runs.append(run | json.kept_keys(kept))
         return {"runs": runs, "truncated": self._is_cut}
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in the unit that makes it short: ``1.4 MiB``."""
-    amount, unit = float(count), 0
-    while amount >= 1000 and unit < len(UNITS) - 1:
-        amount, unit = amount / 1024, unit + 1
-    return f"{count} B" if not unit else f"{amount:.{0 if amount >= 10 else 1}f} {UNITS[unit]}"
