@@ -272,7 +272,7 @@ SUBCOMMANDS = (
     "run", "stats", "stop", "timeline", "wait", "why", "worker",
 )  # fmt: skip
 
-RESERVED = ("clear", "edit", "fence", "start", "store")
+RESERVED = ("fence", "store")
 """Future subcommands: to run a program of that name, write ``--`` before it."""
 
 

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 SYNONYMS = {
     "abort": "stop",
-    "clean": "reap",
-    "cleanup": "reap",
+    "clean": "prune",
+    "cleanup": "prune",
     "continue": "resume",
     "delete": "cancel",
     "diagnose": "doctor",
@@ -18,7 +18,7 @@ SYNONYMS = {
     "exec": "run",
     "exporter": "metrics",
     "explain": "why",
-    "gc": "reap",
+    "gc": "prune",
     "health": "check",
     "info": "ps",
     "jobs": "queue",

@@ -53,7 +53,7 @@ def warned(result, *words):
         (["run"], ["no command"]),
         (["--lock-file", "f", "-n", "a", "-n", "b", "true"], ["--lock-file"]),
         (["-n", "x", "ps"], ["ps", "--"]),
-        (["doctor"], ["doctor", "--"]),
+        (["store"], ["store", "--"]),
     ],
 )
 def test_wrong_use_of_the_prefix_form_is_125(cli, arguments, words):
@@ -403,7 +403,7 @@ def test_hostile_names_lock_and_show(cli, name):
     inside = [path.name for path in (cli.dir / "locks").iterdir()]
     assert len(inside) == 1, "one name, one file, in its place"
     assert {path.name.partition("-")[0] for path in cli.dir.iterdir()} <= {
-        "locks", "singlerun.db", "singlerun.db.lock"
+        "locks", "pruned", "singlerun.db", "singlerun.db.lock"
     }  # fmt: skip
     shown = cli.run("history", "--", name)
     assert shown.returncode == 0

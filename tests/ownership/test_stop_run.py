@@ -176,7 +176,7 @@ def test_a_wrapper_that_records_the_end_may_live_on(store):
             store_of_its_own.finish_run(run, Ending(Outcome(0)))
             store_of_its_own.close()  # SQLite wants that in the thread that opened it
 
-        store_of_its_own = SqliteStore(StateDir(os.path.dirname(store._database._path)))
+        store_of_its_own = SqliteStore(StateDir(os.path.dirname(store._database.path)))
         thread = threading.Thread(target=finish)
         thread.start()
         assert stop.stop(store, store.find(run.id), "stopped by me", 1e6) == stop.STOPPED_NOW
@@ -260,7 +260,7 @@ def test_a_waiting_run_is_awaited_through_its_start_to_its_end(store):
     with living() as wrapper:
         run = waiting(store, owner_of(wrapper))
         read = store.find(run.id)
-        other = SqliteStore(StateDir(os.path.dirname(store._database._path)))
+        other = SqliteStore(StateDir(os.path.dirname(store._database.path)))
         found = []
 
         def wait():
