@@ -370,6 +370,11 @@ def fill(disk):
             pass
 
 
+def pytest_xdist_auto_num_workers():
+    """Three workers for two processors: much of a test is waiting."""
+    return (os.cpu_count() or 2) * 3 // 2
+
+
 def pytest_sessionfinish(session):
     """Fail where SINGLERUN_NO_SKIPS forbids skips, whichever way a test was skipped."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")

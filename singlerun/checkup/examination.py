@@ -15,6 +15,7 @@ from singlerun.checkup.case import Case
 from singlerun.errors import RecordError, SinglerunError, said
 from singlerun.finding import NOTE, PROBLEM, Answer, Finding
 from singlerun.paths import lift
+from singlerun.process.descriptors import close_all_but
 from singlerun.render.text import quoted, shown
 from singlerun.timings import CHECK_PATIENCE
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Check = Callable[[Case], Answer]
-
-_MOST_DESCRIPTORS = 256
 
 
 def examine(
@@ -91,7 +90,7 @@ def _start(check: "Check", case: Case) -> tuple[int, int]:
         for descriptor in range(3):
             os.dup2(null, descriptor)
         writing = os.dup2(writing, 3)
-        os.closerange(4, _MOST_DESCRIPTORS)
+        close_all_but({0, 1, 2, writing})
         text = json.dumps(_as_dict(carry_out(check, case))).encode()
         while text:
             text = text[os.write(writing, text) :]

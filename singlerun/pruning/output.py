@@ -7,6 +7,7 @@ import fcntl
 import os
 
 from singlerun.errors import StateDirError
+from singlerun.output.kept import measure
 from singlerun.output.segments import path_of
 
 TYPE_CHECKING = False
@@ -38,10 +39,10 @@ def is_kept(state: "StateDir", run_id: int) -> bool:
 def size(state: "StateDir", run_id: int) -> int:
     """Return the bytes that are kept of a run's output."""
     try:
-        with os.scandir(os.path.join(state.path, path_of(run_id))) as entries:
-            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        found = measure(state, run_id)
     except OSError:
         return 0
+    return 0 if found is None else found.size
 
 
 def strays(store: "PruningStore", found: "list[int]") -> "Iterator[set[int]]":

@@ -222,6 +222,7 @@ def test_lock_file_that_is_deleted_while_one_waits(cli, program):
     assert is_free(cli)
 
 
+@pytest.mark.stress
 def test_waiting_for_many_names_at_once(cli, program, tmp_path):
     """These are more descriptors than one message over a socket can carry."""
     names = ", ".join(f'"n{number}"' for number in range(300))

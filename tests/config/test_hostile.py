@@ -17,6 +17,7 @@ from singlerun.spec import RunSpec
 from .documents_of_toml import COMMAND_LINES, FILES, RIGHT_DOCUMENTS
 
 FILE = b"/etc/singlerun/config.toml"
+MANY = int(os.environ.get("SINGLERUN_STRESS", "1000"))
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
@@ -60,9 +61,9 @@ def test_any_file_is_read_or_blamed(content):
 
 
 @pytest.mark.stress
-@settings(max_examples=10_000, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=MANY, deadline=None, suppress_health_check=SLOW)
 @given(FILES)
-def test_ten_thousand_files_are_read_or_blamed(content):
+def test_many_files_are_read_or_blamed(content):
     check(content)
 
 

@@ -142,11 +142,12 @@ def test_the_oldest_output_goes_where_there_is_too_much(cli, monkeypatch):
     from singlerun.store.sqlite_pruning import SqlitePruning
 
     for _ in range(4):
-        cli.run("-n", "x", "--log", "head", "-c", "10000", "/dev/zero")
+        cli.run("-n", "x", "--log", "sh", "-c", "head -c 8000 /dev/urandom | base64")
+    eventually(lambda: len(list(cli.dir.glob("logs/*/*.z"))) == 4, "the compression")
     with cli.hold("-n", "y", "--log"):
         state = StateDir(os.fsencode(cli.dir))
         store = SqlitePruning(state)
-        found = Pruner(state, store, Rules(bytes=25_000)).prune()
+        found = Pruner(state, store, Rules(bytes=20_000)).prune()
         assert found.counts["output"] == 2
         found = Pruner(state, store, Rules(bytes=0)).prune()
         assert found.counts["output"] == 2, "that of y is being written"

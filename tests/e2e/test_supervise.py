@@ -47,6 +47,7 @@ echo $$
 
 
 @pytest.mark.parametrize("leader", ["exec sleep 60", "exit 0"])
+@pytest.mark.stress
 def test_the_whole_tree_dies_with_what_ignores_the_signal_or_left_the_group(cli, leader):
     """A leader that stays, and one that ends at the signal, before its children."""
     stay = leader if leader != "exit 0" else "trap 'exit 0' TERM; while :; do sleep 0.02; done"

@@ -207,6 +207,7 @@ def test_the_claim_of_a_user_whose_files_cannot_be_linked_holds(tmp_path):
 # -- giving up -----------------------------------------------------------------------------------
 
 
+@pytest.mark.stress
 def test_nothing_is_taken_after_it_was_abandoned(actors, tmp_path):  # noqa: F811
     """It is given up while another thread is in the middle of a try."""
     run = actors(X)

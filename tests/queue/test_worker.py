@@ -334,6 +334,7 @@ COUNT = "sleep 0.3; ls -l /proc/$PPID/fd | grep -vc pidfd"
 """Counts what the worker has open while it waits, past its first look at a command by a pidfd."""
 
 
+@pytest.mark.stress
 def test_failures_use_up_no_descriptors(cli):
     """A worker that fails again and again while commands run is no worse off for it."""
     need("strace")
@@ -354,6 +355,7 @@ def test_failures_use_up_no_descriptors(cli):
     assert last <= first
 
 
+@pytest.mark.stress
 def test_jobs_use_up_no_descriptors(cli):
     cli.run("pause", "x")
     numbers = [cli.add("-n", "x", "sh", "-c", COUNT) for _ in range(12)]

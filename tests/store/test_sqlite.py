@@ -145,6 +145,7 @@ def test_write_ahead_log_is_shortened_also_by_one_that_lives_long(store, state):
     assert sizes[-1] < max(sizes)
 
 
+@pytest.mark.stress
 def test_guard_gives_up_on_a_stopped_writer(store, again, monkeypatch):
     monkeypatch.setattr("singlerun.store.guard.GUARD_PATIENCE", 0.2)
     other = again()

@@ -19,14 +19,17 @@ def sweep(script, *options):
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.stress
 def test_a_sample_of_all_faults(form):
     need("strace")
     assert " injected" in sweep("fault_sweep.py", "--form", form, "--sample", "12")
 
 
+@pytest.mark.stress
 def test_a_sample_of_all_damages():
     assert "80 damages" in sweep("damage_sweep.py", "--sample", "80")
 
 
+@pytest.mark.stress
 def test_a_sample_of_all_damages_with_real_processes():
     assert "5 damages" in sweep("damage_sweep.py", "--sample", "5", "--real")
