@@ -225,9 +225,15 @@ class Lifecycle:
             self.recorder.tell(f"{what}: {said(error)}")
 
     def end(self, ending: Ending) -> bool:
-        """Record the end of the run; return whether jobs wait in the queue of its name."""
+        """Record the end of the run; return whether jobs wait in the queue of its name.
+
+        What fails is told: it must not cost the status of a command that has ended.
+        """
         try:
             return self.recorder.finish(self.run, ending)
+        except Exception as error:  # noqa: BLE001 - the law
+            self.recorder.tell(f"the end could not be recorded: {said(error)}")
+            return False
         finally:
             self.ended()
 

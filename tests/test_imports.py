@@ -48,7 +48,7 @@ def imported(cli, tmp_path, *arguments):
     file = tmp_path / "modules"
     env = cli.env | {"SPY_FILE": str(file)}
     result = subprocess.run(
-        [sys.executable, "-c", SPY, "singlerun", *arguments],
+        [sys.executable, "-P", "-c", SPY, "singlerun", *arguments],
         env=env,
         capture_output=True,
         check=False,

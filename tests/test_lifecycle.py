@@ -1,9 +1,11 @@
 """The life of a hold: recorded before it begins and before it is free."""
 
+import errno
 import fcntl
 import os
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -273,6 +275,23 @@ def test_a_record_that_breaks_while_the_command_runs_refuses_nothing(lives, stat
     life.end(Ending(Outcome(0)))
     assert life.run.state == "succeeded"
     assert len(lives.told(life)) == 1
+    life.release()
+    assert not is_held(state)
+
+
+def test_an_end_that_cannot_be_recorded_for_any_reason_is_told(lives, state, monkeypatch):
+    """A clock that fails, as under a library that fakes it, has cost the command's status."""
+    life = lives.acquired()
+    life.begin()
+    life.bind(owner_of_this())
+
+    def fail():
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(time, "time_ns", fail)
+        assert not life.end(Ending(Outcome(0)))
+    assert lives.told(life)[-1] == "the end could not be recorded: invalid argument"
     life.release()
     assert not is_held(state)
 
