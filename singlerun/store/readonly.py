@@ -28,7 +28,9 @@ PATIENCE = 1.0
 STEPS = 10_000
 """Instructions of SQLite between two looks at the clock: some milliseconds."""
 MOST_FLAWS = 5
-_BUSY, _INTERRUPTED = 5, 9
+_BUSY, _READONLY, _INTERRUPTED = 5, 8, 9
+PAUSE = 0.05
+"""Seconds until a writer has made the index of the log that a reader may not make."""
 
 
 class ReadOnlyDatabase(Database):
@@ -106,9 +108,10 @@ def examine(directory: bytes, seconds: float) -> Condition:
     """
     path = os.path.join(os.path.abspath(directory), FILE)
     has_log = os.path.lexists(path + b"-wal")
+    deadline = time.monotonic() + seconds
     found = Condition()
     try:
-        database = connect(path, time.monotonic() + seconds)
+        database = connect(path, deadline)
         try:
             found.version, found.application_id = identity(database)
             rows = database.execute(f"PRAGMA quick_check({MOST_FLAWS})").fetchall()
@@ -122,7 +125,10 @@ def examine(directory: bytes, seconds: float) -> Condition:
             what = f"another program has kept all others out of it for {PATIENCE:g} s"
             shown = os.fsdecode(path)
             raise RecordError(shown, what, f"find that program: fuser -v {shown}") from error
-        if code(error) == _INTERRUPTED:
+        if code(error) == _READONLY and (left := deadline - PAUSE - time.monotonic()) > 0:
+            time.sleep(PAUSE)
+            return examine(directory, left)
+        if code(error) in {_INTERRUPTED, _READONLY}:
             found.is_complete = False
         else:
             found.flaws.append(said(error))
