@@ -1,8 +1,10 @@
 """The screens of ``why`` and ``stats``, in each width, with colours and without."""
 
+import io
 import sys
 
 import pytest
+from rich.console import Console
 from screens import clock_at, golden
 
 from singlerun.diagnosis import Diagnosis
@@ -10,6 +12,7 @@ from singlerun.outcome import Outcome
 from singlerun.ownership.judge import Verdict
 from singlerun.process.identity import Owner, Place
 from singlerun.render import style, table, why
+from singlerun.render.result import show
 from singlerun.render.stats import Stats
 from singlerun.store.periods import Figures
 from singlerun.store.queue import DELAYED, Job
@@ -147,3 +150,17 @@ def test_stats(monkeypatch, columns, is_unicode):
     lines = [line.plain for line in table.fitted(found.columns, found.rows(), columns, found.spare)]
     assert max(map(style.cells, lines)) <= columns
     golden(f"stats-{columns}-{'utf8' if is_unicode else 'ascii'}", lines)
+
+
+def test_stats_in_colour_and_in_a_pipe(monkeypatch, capfd):
+    """On a terminal the header is bold."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    found = Stats([figures(b"sync", 5), figures(WIDE, 60, FAILED)], NOW, NOW + 1)
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, color_system="standard", width=120)
+    for line in table.fitted(found.columns, found.rows(), 120, found.spare):
+        console.print(line, soft_wrap=True, highlight=False)
+    golden("stats-120-colour", output.getvalue().replace("\x1b", "␛").splitlines())
+    assert show(found) == 0
+    golden("stats-pipe", capfd.readouterr().out.splitlines())
