@@ -6,6 +6,7 @@ import os
 import click
 
 from singlerun.commands import common
+from singlerun.process.descriptors import try_lock
 from singlerun.queue import wakeup
 from singlerun.queue.worker import Worker
 from singlerun.render.result import Result
@@ -32,7 +33,7 @@ def command(ctx: click.Context, *, name: bytes, stay: bool, now: bool) -> Result
             os.close(fifo)
             fifo = state.open_fifo(name)
             fcntl.flock(fifo, fcntl.LOCK_EX)
-    elif not wakeup.try_lock(fifo):
+    elif not try_lock(fifo):
         message = f"queue {shown(name)} already has a worker; to wait for its end: --stay"
         return Result(errors=[message], status=75)
     Worker(state, name, fifo, end_job=now).drain(stay=stay)

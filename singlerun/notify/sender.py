@@ -22,7 +22,7 @@ from singlerun.notify.failure import DeliveryError
 from singlerun.notify.spool import Spool, described
 from singlerun.notify.watch import Watch
 from singlerun.paths import StateDir
-from singlerun.process.descriptors import close_all_but, poll
+from singlerun.process.descriptors import close_all_but, poll, try_lock
 from singlerun.timings import (
     DELIVERY_RETRY,
     DELIVERY_TIMEOUT,
@@ -95,7 +95,7 @@ class Sender:
             if not self._tries and due is None and self._is_over():
                 wakeup.unlock(self._fifo)
                 left = self._spool.names() + self._spool.watches()
-                if not (set(left) - set(self._items)) or not wakeup.try_lock(self._fifo):
+                if not (set(left) - set(self._items)) or not try_lock(self._fifo):
                     return
                 continue
             self._sleep(due)

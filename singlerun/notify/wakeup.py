@@ -15,6 +15,7 @@ import time
 
 from singlerun.notify.spool import DIRECTORY, FIFO
 from singlerun.process import interpreter
+from singlerun.process.descriptors import try_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,15 +42,6 @@ def ensure(state: "StateDir", *, hurry: bool = False) -> int | None:
         return _start(state, fifo)
     finally:
         os.close(fifo)
-
-
-def try_lock(fifo: int) -> bool:
-    """Become the sender unless there is one; return whether so."""
-    try:
-        fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def unlock(fifo: int) -> None:
@@ -109,11 +101,7 @@ def _start(state: "StateDir", fifo: int) -> int:
         words[0],
         [*map(os.fsencode, words), state.path],
         # It is no part of the run whose news it tells.
-        {
-            key: value
-            for key, value in os.environb.items()
-            if key and not key.startswith(b"SINGLERUN_")
-        },
+        interpreter.environment(),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),

@@ -1,5 +1,6 @@
 """The open descriptors of this process."""
 
+import fcntl
 import os
 
 POLLIN = 1
@@ -23,6 +24,15 @@ def is_locked(descriptor: int) -> bool:
             return b"FLOCK" in file.read()
     except OSError:
         return False
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file (flock(2)) unless another has it; return whether so."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def close_all_but(wanted: set[int]) -> None:

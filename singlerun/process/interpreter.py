@@ -45,3 +45,12 @@ def words(module: str) -> list[str]:
         raise SinglerunError("this program has no Python interpreter to start: sys.executable")
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return [sys.executable, "-I", "-S", "-c", _START.format(os.path.dirname(package), module)]
+
+
+def environment(*kept: bytes) -> dict[bytes, bytes]:
+    """Return our environment for a process that is no part of a run: of its variables, these."""
+    return {
+        key: value
+        for key, value in os.environb.items()
+        if key and (not key.startswith(b"SINGLERUN_") or key in kept)
+    }

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from singlerun.errors import SinglerunError, StateDirError
 from singlerun.lifecycle import PRUNED, is_time_to_prune
-from singlerun.paths import StateDir
+from singlerun.paths import CONFIG_VARIABLE, StateDir
 from singlerun.process import interpreter
 from singlerun.process.descriptors import close_all_but
 from singlerun.timings import PRUNE_FOR
@@ -63,7 +63,7 @@ def start(state: StateDir) -> None:
     ]  # fmt: skip
     inherited = [(os.POSIX_SPAWN_CLOSE, number) for number in _inheritable()]
     os.posix_spawn(
-        words[0], [*map(os.fsencode, words)], _environment(),
+        words[0], [*map(os.fsencode, words)], interpreter.environment(CONFIG_VARIABLE),
         file_actions=[*null, *inherited], setsid=True,
     )  # fmt: skip
 
@@ -77,15 +77,6 @@ def _inheritable() -> list[int]:
         except OSError:  # that of the list
             pass
     return found
-
-
-def _environment() -> dict[bytes, bytes]:
-    """Return ours without what is of a run; which configuration is read stays."""
-    return {
-        key: value
-        for key, value in os.environb.items()
-        if key and (not key.startswith(b"SINGLERUN_") or key == b"SINGLERUN_CONFIG")
-    }
 
 
 def main() -> "NoReturn":

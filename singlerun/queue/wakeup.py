@@ -35,6 +35,7 @@ import time
 from singlerun.errors import NoWorkerError
 from singlerun.paths import CONFIG_VARIABLE, reason
 from singlerun.process import interpreter, procfs
+from singlerun.process.descriptors import try_lock
 from singlerun.render.text import shown
 from singlerun.timings import STARTING, STARTING_NAP
 
@@ -96,15 +97,6 @@ def _is_held(fifo: int) -> bool:
     return bool(procfs.holding(os.readlink(f"/proc/self/fd/{fifo}".encode())))
 
 
-def try_lock(fifo: int) -> bool:
-    """Become the worker of a queue unless it has one; return whether so."""
-    try:
-        fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def is_deleted(fifo: int) -> bool:
     """Return whether a FIFO has been deleted since it was opened: then its lock tells nothing."""
     return not os.fstat(fifo).st_nlink
@@ -163,11 +155,7 @@ def _start(state: "StateDir", name: bytes, fifo: int) -> None:
         words[0],
         [*map(os.fsencode, words), state.path, name],
         # The worker's jobs are no parts of the run in which this one was added.
-        {
-            key: value
-            for key, value in os.environb.items()
-            if key and (not key.startswith(b"SINGLERUN_") or key == CONFIG_VARIABLE)
-        },
+        interpreter.environment(CONFIG_VARIABLE),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),

@@ -21,7 +21,7 @@ from singlerun.lifecycle import LOCK_LOST, Lifecycle
 from singlerun.ownership import reaper
 from singlerun.paths import StateDir
 from singlerun.process import block, identity
-from singlerun.process.descriptors import close_all_but, poll
+from singlerun.process.descriptors import close_all_but, poll, try_lock
 from singlerun.process.signals import Signals
 from singlerun.pruning import background
 from singlerun.queue import wakeup
@@ -83,7 +83,7 @@ class Worker:
                     looked = self._persist(lambda: self._queue.look(self._name))
                     if looked is None:
                         self._tell_empty()
-                    if looked is None or not wakeup.try_lock(self._fifo):
+                    if looked is None or not try_lock(self._fifo):
                         return
                     wakeup.begin(self._fifo)
             except block.InterruptedWaitError:
