@@ -247,10 +247,28 @@ def state(tmp_path):
 
 
 @pytest.fixture
-def store(state):
-    store = SqliteStore(state)
-    yield store
-    store.close()
+def kind():
+    """Return the class of ``store``; a module may have another."""
+    return SqliteStore
+
+
+@pytest.fixture
+def again(state, kind):
+    """Return a function that opens the store once more."""
+    stores = []
+
+    def open_again():
+        stores.append(kind(state))
+        return stores[-1]
+
+    yield open_again
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(again):
+    return again()
 
 
 def is_alive(pid):

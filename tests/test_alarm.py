@@ -10,10 +10,8 @@ EXPECT = 3600.0
 
 
 @pytest.fixture
-def store(state):
-    store = SqliteQueue(state)
-    yield store
-    store.close()
+def kind():
+    return SqliteQueue
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from contract import a_run
 from contract_queue import a_context, a_job
 
 from singlerun.outcome import Outcome
-from singlerun.paths import StateDir
 from singlerun.store.periods import _ASKED, _IN_PERIOD
 from singlerun.store.run import FAILED, REFUSED, RUNNING, SUCCEEDED, Ending
 from singlerun.store.sqlite import DEEPEST
@@ -22,15 +21,8 @@ NOON = 1_790_000_000 * SECOND
 
 
 @pytest.fixture
-def state(tmp_path):
-    return StateDir(os.fsencode(tmp_path / "state"))
-
-
-@pytest.fixture
-def store(state):
-    store = SqliteQueue(state)
-    yield store
-    store.close()
+def kind():
+    return SqliteQueue
 
 
 @pytest.fixture

@@ -22,29 +22,6 @@ from singlerun.store.run import LOST, RUNNING, Ending
 from singlerun.store.sqlite import SqliteStore
 
 
-@pytest.fixture
-def state(tmp_path):
-    return StateDir(os.fsencode(tmp_path / "state"))
-
-
-@pytest.fixture
-def again(state):
-    stores = []
-
-    def open_again():
-        stores.append(SqliteStore(state))
-        return stores[-1]
-
-    yield open_again
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture
-def store(again):
-    return again()
-
-
 class TestContract(StoreContract):
     pass
 

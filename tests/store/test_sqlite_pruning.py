@@ -17,21 +17,8 @@ from singlerun.store.sqlite_pruning import SqlitePruning
 
 
 @pytest.fixture
-def again(state):
-    stores = []
-
-    def open_again():
-        stores.append(SqlitePruning(state))
-        return stores[-1]
-
-    yield open_again
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture
-def store(again):
-    return again()
+def kind():
+    return SqlitePruning
 
 
 class TestContract(PruningContract):

@@ -18,21 +18,8 @@ from singlerun.store.sqlite_queue import SqliteQueue
 
 
 @pytest.fixture
-def again(state):
-    stores = []
-
-    def open_again():
-        stores.append(SqliteQueue(state))
-        return stores[-1]
-
-    yield open_again
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture
-def store(again):
-    return again()
+def kind():
+    return SqliteQueue
 
 
 class TestContract(QueueContract):

@@ -1,6 +1,5 @@
 """What is counted of each name: every run once, in order, and for good."""
 
-import os
 import time
 
 import pytest
@@ -8,7 +7,6 @@ from contract import a_run
 
 from singlerun.errors import RecordError
 from singlerun.outcome import Outcome
-from singlerun.paths import StateDir
 from singlerun.store import tallies
 from singlerun.store.run import FAILED, LOST, REFUSED, SKIPPED, SUCCEEDED, Ending
 from singlerun.store.sqlite_queue import SqliteQueue
@@ -19,15 +17,8 @@ NOON = 1_790_000_000 * SECOND
 
 
 @pytest.fixture
-def state(tmp_path):
-    return StateDir(os.fsencode(tmp_path / "state"))
-
-
-@pytest.fixture
-def store(state):
-    store = SqliteQueue(state)
-    yield store
-    store.close()
+def kind():
+    return SqliteQueue
 
 
 @pytest.fixture
