@@ -13,9 +13,9 @@ old file, one with the new. It goes only while we hold its lock, and the run-log
     another file      that has been put there meanwhile, and locked: its holder can't have recorded
                       its start, which takes the run-log; it will look at the path after that
 
-A line goes when it is empty, while we hold its gate: rmdir(2) fails if a ticket is there, and those
-who come find that there is none, and make it anew (line.py). A FIFO goes while we hold its lock as
-its worker does, and no job is pending; an adder that has opened it looks, too (wakeup.py).
+A line goes when it is empty, while we hold its gate: rmdir(2) fails if a ticket is there, and the
+next waiter finds that there is none, and makes it anew (line.py). A FIFO goes while we hold its
+lock as its worker does, and no job is pending; an adder that has opened it looks, too (wakeup.py).
 
 Where kernel locks can't be trusted, or another user may exchange the directory, nothing is deleted.
 Nor is a lock file of filelock's, NAME.soft: its SoftFileLock may take the path for free, while a
@@ -166,8 +166,8 @@ class IdleFiles:
     def leftovers(self) -> "Iterator[tuple[int, int]]":
         """Delete what killed processes left of filelock's beside a lock file.
 
-        It is what was to become a claim or a lock file, and filelock itself deletes it in time: who
-        misses it starts over.
+        It is what was to become a claim or a lock file, and filelock itself deletes it in time: a
+        process that misses it starts over.
         """
         for directory, is_leftover in self._places():
             for file in self._names(directory):
